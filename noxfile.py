@@ -1,0 +1,71 @@
+"""Everything a developer runs. Each session sets itself up: `nox -s tests`, `nox -s demo`, ..."""
+
+import pathlib
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "lint", "types"]
+
+ROOT = pathlib.Path(__file__).parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+TESTS = nox.project.dependency_groups(PYPROJECT, "tests")
+TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
+# Two workers and no picture windows, on any machine.
+PYTEST = ("python", "-m", "pytest", "-n", "2")
+HEADLESS = {"MPLBACKEND": "Agg"}
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Moves one data set onto another and leaves pictures; arguments after -- are passed on."""
+    session.install("-e", ".[examples]")
+    session.run("python", "examples/two_samples.py", *session.posargs, env=HEADLESS)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Runs the tests on the interpreter that runs nox."""
+    session.install("-e", ".[examples]", *TESTS)
+    session.run(*PYTEST, *session.posargs, env=HEADLESS)
+
+
+@nox.session(venv_backend="uv")
+def lowest(session: nox.Session) -> None:
+    """Runs the tests on the oldest versions that pyproject.toml allows."""
+    session.install("--resolution", "lowest-direct", "-e", ".[examples]", *TESTS)
+    session.run(*PYTEST, *session.posargs, env=HEADLESS)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks style and format, and changes nothing."""
+    session.install(*TOOLS)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Checks types."""
+    session.install("-e", ".", *TOOLS)
+    session.run("pyright", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Runs every example in its small form."""
+    session.install("-e", ".[examples]")
+    for script in sorted((ROOT / "examples").glob("*.py")):
+        session.run("python", str(script), "--small", *session.posargs, env=HEADLESS)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Runs the benchmarks that are named after --, or all: one JSON line a case."""
+    session.install("-e", ".[examples]")
+    names = session.posargs or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    for name in names:
+        session.run("python", f"benchmarks/{name}.py")
