@@ -1,0 +1,197 @@
+r"""What moves a cloud: velocities from potentials, and what they do to density and divergence.
+
+A field is `field(t, xs, args)` on a whole cloud, particles along the first axis. Nothing here
+solves an equation; `integrate` does.
+"""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from ._types import as_partial, Field, LogRatioFn, Scalar, ScalarFn, ScalarLike
+
+
+def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
+    r"""MonoFlow of `h`: the velocity field $v(x) = \nabla_x h(\log r(t, x))$ of a cloud.
+
+    Args:
+        h: Increasing function of the log ratio, scalar to scalar.
+        log_r: $\log p / q_t$ as `log_r(t, x, args)` of one time and one point of any event shape
+            [nats]; a constant may be left out where h is the identity or a power of r.
+
+    Returns:
+        `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
+
+    Raises:
+        TypeError: While tracing, from JAX, if `h` or `log_r` does not return a scalar.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023.
+    """
+    return jax.tree_util.Partial(_velocity, as_partial(h), as_partial(log_r))
+
+
+def _velocity(
+    h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, xs: Float[ArrayLike, "n *event"], args: Any
+) -> Float[Array, "n *event"]:
+    """Applies the chain rule to each particle on its own."""
+    one = functools.partial(_velocity_of_one, h, log_r)
+    return jax.vmap(one, in_axes=(None, 0, None))(t, jnp.asarray(xs), args)
+
+
+def _velocity_of_one(
+    h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, x: Float[Array, "*event"], args: Any
+) -> Float[Array, "*event"]:
+    """Multiplies h'(u) by grad u; an h' that overflows moves nothing where grad u is zero."""
+    u, grad_u = jax.value_and_grad(log_r, argnums=1)(t, x, args)
+    slope = jax.grad(h)(u)
+    return jnp.where(jnp.isinf(slope) & (grad_u == 0), 0.0, slope * grad_u)
+
+
+def gradient_flow(variation: LogRatioFn) -> Field:
+    r"""Wasserstein gradient flow of any functional: $v(x) = -\nabla_x \frac{dF}{dq}(x)$.
+
+    Potentials, interactions and entropies with a given score are all first variations;
+    `velocity(h, log_r)` is the case $-h(\log r)$.
+
+    Args:
+        variation: First variation of F at q, `variation(t, x, xs, args)`: one time, one point,
+            the cloud of all points, a scalar out [units of F]. It is differentiated in `x` only:
+            for an interaction of each pair, $\tfrac12 E\,W(x - x')$ has the variation
+            `mean(W(x - xs))`.
+
+    Returns:
+        `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
+
+    Raises:
+        TypeError: While tracing, from JAX, if `variation` does not return a scalar.
+
+    References:
+        Ambrosio, Gigli & Savare, Gradient Flows, 2008, section 10.4.
+    """
+    return jax.tree_util.Partial(_gradient_flow, as_partial(variation))
+
+
+def _gradient_flow(
+    variation: LogRatioFn, t: ScalarLike, xs: Float[ArrayLike, "n *event"], args: Any
+) -> Float[Array, "n *event"]:
+    """Differentiates the variation at each particle, the cloud held fixed."""
+    cloud = jnp.asarray(xs)
+    slope = jax.grad(variation, argnums=1)
+    return -jax.vmap(slope, in_axes=(None, 0, None, None))(t, cloud, cloud, args)
+
+
+def with_log_prob(
+    field: Field, *, noise: Real[ArrayLike, "probes n *event"] | None = None
+) -> Field:
+    r"""Carries the log density of each particle along: $\tfrac{d}{dt}\log q_t(x_t) = -\nabla\cdot v$.
+
+    The new field acts on the state `(xs, log_q)`. Its divergence is exact, from one directional
+    derivative per coordinate; with `noise` it is Hutchinson's estimate
+    $E[\epsilon^T (\partial v) \epsilon]$, unbiased if $E[\epsilon\epsilon^T] = I$ and the same
+    noise throughout a solve.
+
+    Args:
+        field: A field that moves each particle without looking at the others, such as
+            `velocity(h, log_r)`. What `gradient_flow` made is refused; another field whose
+            particles interact cannot be told apart and would get a wrong density.
+        noise: Probes for Hutchinson's estimate [dimensionless], for instance normal or +-1.
+
+    Returns:
+        `field(t, (xs, log_q), args)`, returning velocities and rates of log q
+        [nats per unit of flow time].
+
+    Raises:
+        ValueError: If `field` was made by `gradient_flow`.
+
+    References:
+        Chen et al., Neural ODEs, NeurIPS 2018; Grathwohl et al., FFJORD, ICLR 2019.
+    """
+    if getattr(field, "func", None) is _gradient_flow:
+        raise ValueError(
+            "with_log_prob: `field` came from `gradient_flow`, whose particles may interact: "
+            "log q then has no equation along one particle. Give a field of each particle alone, "
+            "for instance `velocity(h, log_r)`."
+        )
+    probes = None if noise is None else jnp.asarray(noise)
+    return jax.tree_util.Partial(_with_log_prob, as_partial(field), probes)
+
+
+def _with_log_prob(
+    field: Field,
+    noise: Real[Array, "probes n *event"] | None,
+    t: ScalarLike,
+    state: tuple[Float[Array, "n *event"], Float[Array, " n"]],
+    args: Any,
+) -> tuple[Float[Array, "n *event"], Float[Array, " n"]]:
+    """Pushes probes through the field's derivative and contracts them with themselves."""
+    xs, _ = state
+    rate, push = jax.linearize(functools.partial(_at, field, t, args), xs)
+    probes = _basis(xs) if noise is None else noise.astype(xs.dtype)
+    pushed = jax.vmap(push)(probes)
+    each = jnp.sum(probes * pushed, axis=tuple(range(2, probes.ndim)))
+    divergence = jnp.sum(each, axis=0) if noise is None else jnp.mean(each, axis=0)
+    return rate, -divergence
+
+
+def _at(
+    field: Field, t: ScalarLike, args: Any, xs: Float[Array, "n *event"]
+) -> Float[Array, "n *event"]:
+    """Puts the field's differentiated argument last."""
+    return field(t, xs, args)
+
+
+def _basis(xs: Float[Array, "n *event"]) -> Float[Array, "dim n *event"]:
+    """Gives every particle the same unit vector, one for each coordinate of an event."""
+    size = xs[0].size
+    units = jnp.eye(size, dtype=xs.dtype).reshape(size, 1, *xs.shape[1:])
+    return jnp.broadcast_to(units, (size, *xs.shape))
+
+
+def dissipation(
+    h: ScalarFn,
+    u: Float[ArrayLike, " n"],
+    grad_u: Float[ArrayLike, "n *event"],
+    *,
+    of: ScalarFn | None = None,
+    weights: Float[ArrayLike, " n"] | None = None,
+) -> Scalar:
+    r"""Rate of change of a divergence along the MonoFlow of `h`; never positive.
+
+    $$\tfrac{d}{dt} F(q_t) = -E_{q_t}[h_F'(u)\, h'(u)\, \|\nabla u\|^2], \qquad u = \log p/q_t,$$
+    with $h_F' = 1$ for KL(q||p), the default.
+
+    Args:
+        h: Increasing function of the log ratio that drives the flow, scalar to scalar.
+        u: $\log p / q_t$ at particles of $q_t$ [nats].
+        grad_u: Its gradient at the same particles [nats per unit of x].
+        of: The h of the divergence whose rate is asked for; `of=h` is the flow's own.
+        weights: Weights of a quadrature rule for $q_t$, used as they are; the mean without.
+
+    Returns:
+        The rate [units of the divergence per unit of flow time].
+
+    Raises:
+        TypeCheckError: While tracing, if the particles do not line up.
+        EquinoxRuntimeError: If `h` or `of` decreases at any `u`.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
+    """
+    u, grad_u = jnp.asarray(u), jnp.asarray(grad_u)
+    slope = _slope(h, u, "h") * (1.0 if of is None else _slope(of, u, "of"))
+    squared = jnp.sum(grad_u**2, axis=tuple(range(1, grad_u.ndim)))
+    if weights is None:
+        return -jnp.mean(slope * squared)
+    return -jnp.sum(jnp.asarray(weights) * slope * squared)
+
+
+def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
+    """Differentiates h and refuses one that decreases."""
+    slope = jax.vmap(jax.grad(h))(u)
+    message = f"dissipation: `{name}` decreases at some `u`, so it drives no MonoFlow; negate it."
+    return eqx.error_if(slope, jnp.any(slope < 0), message)
