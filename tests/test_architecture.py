@@ -1,0 +1,224 @@
+"""The architecture holds: imports point down, doors are documented, the type hook is alive."""
+
+import ast
+import importlib
+import importlib.metadata
+import inspect
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import divergence_flows as df
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+from jaxtyping import TypeCheckError
+
+PACKAGE = pathlib.Path(df.__file__).parent
+FILES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+PUBLIC_MODULES = [name for name in FILES if not name.startswith("_")]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Lowest first. A module imports only from rows below its own.
+ROWS = (
+    {"_types"},
+    {"_monotone", "_curves", "_states"},
+    {"_calculus", "_velocity", "_flow", "_optimal_transport", "_ratios", "_gaussian", "networks"},
+    {"_rows", "_losses", "_gaussian_flow", "bures"},
+    {"divergences"},
+    {"gans"},
+    {"_train"},
+    {"__init__"},
+)
+ROW = {name: height for height, names in enumerate(ROWS) for name in names}
+ONLY_IMPORTERS = {"diffrax": {"_flow"}, "optax": {"_train", "_optimal_transport"}}
+
+on_every_file = pytest.mark.parametrize("name", FILES)
+
+
+def imported(tree):
+    """Yields (is ours, module) for every import in a file of the package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                head, _, rest = alias.name.partition(".")
+                yield head == "divergence_flows", rest or head if head == df.__name__ else head
+        elif isinstance(node, ast.ImportFrom):
+            ours = node.level > 0 or node.module.split(".")[0] == df.__name__
+            module = (node.module or "").removeprefix(df.__name__).lstrip(".")
+            if ours and not module:  # from . import a, b
+                yield from ((True, alias.name) for alias in node.names)
+            else:
+                yield ours, module.split(".")[0]
+
+
+def functions(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+
+
+@on_every_file
+def test_every_module_has_a_row(name):
+    assert name in ROW, f"{name}: give it a row in this file"
+
+
+@on_every_file
+def test_imports_point_down(name):
+    ours = {module for is_ours, module in imported(TREES[name]) if is_ours}
+    upward = {module for module in ours if ROW[module] >= ROW[name]}
+    assert not upward
+
+
+@on_every_file
+def test_diffrax_and_optax_have_their_one_door(name):
+    others = {module for is_ours, module in imported(TREES[name]) if not is_ours}
+    assert all(name in doors for lib, doors in ONLY_IMPORTERS.items() if lib in others)
+
+
+@on_every_file
+def test_imports_stand_at_the_top_and_none_is_for_type_checkers_alone(name):
+    for function in functions(TREES[name]):
+        assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function))
+    assert "TYPE_CHECKING" not in FILES[name].read_text()
+
+
+@on_every_file
+def test_no_file_outgrows_300_lines(name):
+    assert len(FILES[name].read_text().splitlines()) <= 300, f"{name}: split the idea"
+
+
+@on_every_file
+def test_every_argument_and_result_is_annotated(name):
+    for function in functions(TREES[name]):
+        spec = function.args
+        arguments = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, spec.vararg, spec.kwarg]
+        bare = [a.arg for a in arguments if a and a.annotation is None]
+        assert set(bare) <= {"self", "cls"}, f"{function.name}: {bare}"
+        assert function.returns is not None or function.name == "__init__", function.name
+
+
+@on_every_file
+def test_no_lambda_in_the_package(name):
+    assert not [n.lineno for n in ast.walk(TREES[name]) if isinstance(n, ast.Lambda)]
+
+
+def public_names():
+    """Yields (dotted name, object) for all that a user can reach without an underscore."""
+    for name, value in vars(df).items():
+        if not name.startswith("_") and not isinstance(value, types.ModuleType):
+            yield name, value
+    for name in PUBLIC_MODULES:
+        module = importlib.import_module(f"{df.__name__}.{name}")
+        yield name, module
+        for attribute, value in vars(module).items():
+            ours = getattr(value, "__module__", None) == module.__name__
+            if ours and not attribute.startswith("_"):
+                yield f"{name}.{attribute}", value
+
+
+DOORS = dict(public_names())
+PLAIN_FUNCTIONS = {
+    name: value
+    for name, value in DOORS.items()
+    if inspect.isfunction(value) and inspect.signature(value).parameters
+}
+
+
+@pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+def test_every_public_name_has_a_docstring_of_its_own(door):
+    assert len((inspect.getdoc(door) or "").split()) >= 4
+
+
+@pytest.mark.parametrize("function", PLAIN_FUNCTIONS.values(), ids=PLAIN_FUNCTIONS)
+def test_every_public_function_tells_its_arguments_and_result(function):
+    doc = inspect.getdoc(function)
+    assert "Args:" in doc
+    assert "Returns:" in doc
+    missing = [p for p in inspect.signature(function).parameters if f"{p.strip('*')}: " not in doc]
+    assert not missing
+
+
+def test_all_public_names_are_ours():
+    strangers = {
+        name
+        for name, value in vars(df).items()
+        if not name.startswith("_")
+        and not getattr(value, "__module__", getattr(value, "__name__", df.__name__)).startswith(
+            df.__name__
+        )
+    }
+    assert not strangers
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | environment,
+        cwd=PACKAGE.parent,
+        check=False,
+    )
+
+
+IMPORT = """
+import warnings
+import diffrax, equinox, jax, optax, optimistix, scipy.optimize, scipy.stats
+from jax._src import xla_bridge
+
+def settings():
+    return dict(jax.config.values), list(warnings.filters)
+
+before = settings()
+import divergence_flows
+assert settings() == before, "import changed jax.config or the warnings filters"
+assert not xla_bridge._backends, "import initialised a device"
+"""
+
+
+def test_import_has_no_side_effects():
+    run = python(IMPORT)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def of(module):
+    return importlib.import_module(f"{df.__name__}.{module}")
+
+
+# For each module that has functions, one call with a wrong rank or dtype. All must be refused.
+CLOUD, POINT, FLAT = jnp.ones((3, 2)), jnp.ones(2), jnp.ones(())
+WRONG = {
+    "_types": lambda: of("_types").as_float([1.0, 2.0]),
+    "_monotone": lambda: of("_monotone").root(jnp.exp, jnp.sinh, POINT, FLAT),
+    "_curves": lambda: of("_curves").soft(jnp.arange(3)),
+    "_calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),
+    "_velocity": lambda: df.dissipation(jnp.sin, CLOUD, CLOUD),
+    "_flow": lambda: df.integrate(jnp.sin, POINT, CLOUD),
+    "_optimal_transport": lambda: df.wasserstein2(CLOUD, jnp.ones((4, 2))),
+}
+WITH_FUNCTIONS = {name for name, tree in TREES.items() if functions(tree)}
+
+
+def test_the_table_of_wrong_calls_covers_every_module():
+    assert set(WRONG) == WITH_FUNCTIONS
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG)
+def test_the_type_hook_is_alive(call):
+    with pytest.raises(TypeCheckError):
+        call()
+
+
+def test_the_type_hook_can_be_turned_off():
+    code = "from divergence_flows import _types; print(_types.as_float([1.0, 2.0]))"
+    assert "TypeCheckError" in python(code, JAXTYPING_DISABLE="0").stderr
+    run = python(code, JAXTYPING_DISABLE="1")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "[1. 2.]\n"
+
+
+def test_version_is_the_one_of_the_installed_metadata():
+    assert df.__version__ == importlib.metadata.version("divergence_flows")
