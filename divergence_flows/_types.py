@@ -1,0 +1,71 @@
+"""Names for arrays and callables, and the one rule that keeps callables inside pytrees.
+
+A function that sits in a pytree must not be a leaf, or plain `jit`, `vmap` and `scan` refuse the
+tree. `as_partial` is how every module of ours stores one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+Scalar = Float[Array, ""]
+ScalarLike = Real[ArrayLike, ""]
+# Scalar in, scalar out: f, h, phi, psi, log T. Works on any array-like number, under any transform.
+ScalarFn = Callable[..., Any]
+# log_r(t, x, args): one time, one point of any event shape, a scalar out.
+LogRatioFn = Callable[..., Any]
+# field(t, y, args): the velocity of a whole state.
+Field = Callable[..., Any]
+
+
+def as_partial(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a callable so that its only pytree leaves are arrays.
+
+    A callable that is a pytree already (an equinox module, a `Partial`) keeps its leaves and comes
+    back as it is; a plain function becomes a `jax.tree_util.Partial`, part of the tree's structure.
+
+    Args:
+        function: Any callable.
+
+    Returns:
+        The same function, as a pytree.
+    """
+    leaves = jax.tree.leaves(function)
+    if len(leaves) == 1 and leaves[0] is function:
+        return jax.tree_util.Partial(function)
+    return function
+
+
+def as_float(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Turns a number or array into a float array; integers take the default float dtype.
+
+    Args:
+        x: A Python number, numpy or jax array.
+
+    Returns:
+        The same values as a jax array of floats.
+    """
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+
+
+def _cast(dtype: Any, parameter: Array) -> Array:
+    return parameter.astype(dtype)
+
+
+def door(function: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Lets an elementwise function take numbers and arrays of any real dtype.
+
+    Args:
+        function: Elementwise; its array parameters are cast to the dtype of the argument.
+        x: Numbers.
+
+    Returns:
+        function(x), as floats.
+    """
+    x = as_float(x)
+    return jax.tree.map(Partial(_cast, x.dtype), function)(x)

@@ -1,0 +1,223 @@
+r"""Named f-divergences $F(q) = E_q[f(p/q)]$ with closed forms, as values and constructors.
+
+A `Divergence` holds f, its MonoFlow h and its conjugate, evaluated from u = log r so that nothing
+overflows where the true value is finite. f and h carry the textbook's constants: f + a (r - 1) is
+the same divergence and h + c the same flow.
+
+References:
+    Yi, Zhu & Liu, MonoFlow, ICML 2023; Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016; Liese &
+    Vajda, IEEE Trans. IT, 2006.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from . import _rows as row
+from ._calculus import (
+    conjugate_at,
+    derivative,
+    f_to_h,
+    in_log_space,
+    slope_in_r,
+    standard_f,
+)
+from ._calculus import h_to_f as _h_to_f
+from ._curves import curve
+from ._types import ScalarFn, ScalarLike, as_float, as_partial, door
+
+
+def _from_standard(
+    far: ScalarFn, h_prime: ScalarFn, u: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """Quadrature near u = 0, where closed forms cancel; the closed form elsewhere."""
+    near = jnp.abs(u) < 1
+    return jnp.where(near, standard_f(h_prime, jnp.where(near, u, 0.0)), far(u))
+
+
+class Divergence(eqx.Module):
+    r"""An f-divergence $F(q) = E_q[f(r)]$, r = p/q, with its MonoFlow and its conjugate.
+
+    Fields are functions, elementwise, of u = log r [nats] or of a slope s; leaves are arrays only.
+    `conjugate` is $f^*(s) = \sup_{r \ge 0} s r - f(r)$, inf outside its domain; `activation` is
+    $f'(e^v)$, which maps a raw network's output v onto the domain of f* so that v = log r at the
+    optimum.
+
+    References:
+        Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016; Yi, Zhu & Liu, MonoFlow, ICML 2023.
+    """
+
+    log_f: ScalarFn
+    h: ScalarFn
+    h_prime: ScalarFn
+    activation: ScalarFn
+    conjugate: ScalarFn
+    standard: ScalarFn
+
+    def __init__(
+        self,
+        f: ScalarFn | None = None,
+        *,
+        h: ScalarFn | None = None,
+        log_f: ScalarFn | None = None,
+        h_prime: ScalarFn | None = None,
+        activation: ScalarFn | None = None,
+        conjugate: ScalarFn | None = None,
+        standard: ScalarFn | None = None,
+    ):
+        """Builds a divergence from one of f, log_f and h; what is missing is derived.
+
+        Args:
+            f: Strictly convex function of r; elementwise.
+            h: Increasing function of u = log r.
+            log_f: u -> f(e^u), such as the `discrepancy_fn(logu)` of TFP.
+            h_prime: Derivative of h.
+            activation: v -> f'(e^v).
+            conjugate: The convex conjugate on r >= 0.
+            standard: u -> f(e^u) with f(1) = f'(1) = 0.
+
+        Raises:
+            ValueError: If none of f, log_f and h is given, or both f and log_f.
+        """
+        if f is None and log_f is None and h is None or f is not None and log_f is not None:
+            raise ValueError(
+                "Divergence: give exactly one of f (a function of r) and log_f (of u = log r), or h"
+                f" alone; got f={f}, log_f={log_f}, h={h}."
+            )
+        if f is not None or log_f is not None:
+            log_f = in_log_space(f, False) if log_f is None else as_partial(log_f)
+        else:
+            log_f = in_log_space(_h_to_f(h), False)
+        self.log_f = Partial(door, log_f)
+        self.h = f_to_h(log_f, log_space=True) if h is None else Partial(door, as_partial(h))
+        slope = Partial(derivative, self.h) if h_prime is None else as_partial(h_prime)
+        self.h_prime = Partial(door, slope)
+        act = Partial(slope_in_r, log_f) if activation is None else as_partial(activation)
+        self.activation = Partial(door, act)
+        star = Partial(conjugate_at, log_f, act) if conjugate is None else as_partial(conjugate)
+        self.conjugate = Partial(door, star)
+        standard = Partial(standard_f, slope) if standard is None else as_partial(standard)
+        self.standard = Partial(door, standard)
+
+    def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """The convex function itself, with f(1) = 0.
+
+        Args:
+            r: The ratio p/q, >= 0.
+
+        Returns:
+            f(r).
+        """
+        return self.log_f(jnp.log(as_float(r)))
+
+    def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """First derivative of f.
+
+        Args:
+            r: The ratio p/q, > 0.
+
+        Returns:
+            f'(r).
+        """
+        return self.activation(jnp.log(as_float(r)))
+
+    def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Second derivative of f, h'(log r) / r^2.
+
+        Args:
+            r: The ratio p/q, > 0.
+
+        Returns:
+            f''(r).
+        """
+        u = jnp.log(as_float(r))
+        return self.h_prime(u) * jnp.exp(-2 * u)
+
+
+def _row(
+    log_f: ScalarFn,
+    h: ScalarFn,
+    h_prime: ScalarFn,
+    activation: ScalarFn,
+    conjugate: ScalarFn | None = None,
+    far: ScalarFn | None = None,
+) -> Divergence:
+    far = log_f if far is None else far
+    return Divergence(
+        log_f=log_f,
+        h=h,
+        h_prime=h_prime,
+        activation=activation,
+        conjugate=conjugate,
+        standard=Partial(_from_standard, as_partial(far), as_partial(h_prime)),
+    )
+
+
+kl_qp = _row(
+    row.kl_qp_f, row.kl_qp_h, row.kl_qp_dh, row.kl_qp_act, row.kl_qp_conj, row.kl_qp_standard
+)
+kl_pq = _row(
+    row.kl_pq_f, row.kl_pq_h, row.kl_pq_dh, row.kl_pq_act, row.kl_pq_conj, row.kl_pq_standard
+)
+jensen_shannon = _row(row.js_f, row.js_h, row.js_dh, row.js_act, row.js_conj)
+softened_reverse_kl = _row(row.ns_f, row.ns_h, row.ns_dh, row.ns_act, far=row.ns_standard)
+squared_hellinger = _row(
+    row.hellinger_f, row.hellinger_h, row.hellinger_dh, row.hellinger_act, row.hellinger_conj
+)
+pearson = _row(row.pearson_f, row.pearson_h, row.pearson_dh, row.pearson_act, row.pearson_conj)
+neyman = _row(row.neyman_f, row.neyman_h, row.neyman_dh, row.neyman_act, row.neyman_conj)
+le_cam = _row(row.le_cam_f, row.le_cam_h, row.le_cam_dh, row.le_cam_act, row.le_cam_conj)
+jeffreys = _row(row.jeffreys_f, row.jeffreys_h, row.jeffreys_dh, row.jeffreys_act)
+least_squares = _row(row.ls_f, row.ls_h, row.ls_dh, row.ls_act, far=row.ls_standard)
+arcsinh = _row(row.arcsinh_f, row.arcsinh_h, row.arcsinh_dh, row.arcsinh_act)
+
+
+def alpha(a: ScalarLike) -> Divergence:
+    r"""The alpha (Cressie-Read) divergence, $f = (r^a - a r + a - 1) / (a (a - 1))$.
+
+    a = 0 is KL(q||p), 1 KL(p||q), 2 half Pearson, 1/2 twice squared Hellinger, -1 half Neyman;
+    its h is (e^(a u) - 1)/a, smooth through a = 0. f is by quadrature.
+
+    Args:
+        a: Order; an array leaf, so vmap over it works and changing it does not retrace.
+
+    Returns:
+        The divergence.
+
+    References:
+        Cressie & Read, JRSS B, 1984.
+    """
+    a = as_float(a)
+    return Divergence(
+        log_f=Partial(row.alpha_f, a),
+        h=Partial(row.alpha_h, a),
+        h_prime=Partial(row.alpha_dh, a),
+        activation=Partial(row.alpha_act, a),
+        conjugate=Partial(row.alpha_conj, a),
+        standard=Partial(row.alpha_f, a),
+    )
+
+
+def shifted_vanilla(c: ScalarLike) -> Divergence:
+    r"""The divergence of the shifted vanilla GAN, h(u) = softplus(u + c): a skew 2 JS.
+
+    It tends to KL(q||p) as c grows.
+
+    Args:
+        c: Shift C of the generator's loss [nats]; an array leaf.
+
+    Returns:
+        The divergence.
+
+    References:
+        Slides, "An Embarrassingly Simple Trick to Fix the Vanilla GAN".
+    """
+    c = as_float(c)
+    return _row(
+        Partial(row.shifted_f, c),
+        Partial(row.shifted_h, c),
+        Partial(row.shifted_dh, c),
+        Partial(row.shifted_act, c),
+        Partial(row.shifted_conj, c),
+    )

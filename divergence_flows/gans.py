@@ -1,0 +1,319 @@
+r"""Table 1: divergence GANs by name, each a triple (phi, psi, h_T) with closed forms.
+
+The discriminator maximises $E_p[\phi(d)] + E_q[\psi(d)]$, and then r = T(d); the generator
+maximises $E_q[h_T(d)]$, and so follows the MonoFlow of $h = h_T \circ T^{-1}$.
+
+References:
+    Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, Table 1, with the errata of theory.md.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from . import _links as link
+from ._calculus import h_to_f, inverse_log_ratio, lift, log_ratio, lower
+from ._types import ScalarFn, ScalarLike, as_float, as_partial, door
+from .divergences import Divergence
+from .divergences import kl_qp as _kl_qp
+
+
+def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r = as_float(r)
+    one = jnp.ones_like(r)
+    d, d_one = gan.inverse(jnp.log(r)), gan.inverse(jnp.zeros_like(r))
+    return (r * gan.phi(d) - one * gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
+
+
+class GAN(eqx.Module):
+    r"""A divergence GAN: what the discriminator maximises, and what the generator does.
+
+    All fields are elementwise functions; the only leaves are arrays. `log_t` gives log r from the
+    value d of an optimal discriminator, `inverse` goes back.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4 and Table 1.
+    """
+
+    phi: ScalarFn
+    psi: ScalarFn
+    h_t: ScalarFn
+    log_t: ScalarFn
+    inverse: ScalarFn
+
+    def __init__(
+        self,
+        phi: ScalarFn,
+        psi: ScalarFn,
+        h_t: ScalarFn,
+        *,
+        log_t: ScalarFn | None = None,
+        inverse: ScalarFn | None = None,
+    ):
+        """Wraps plain callables; what is missing is derived by the calculus.
+
+        Args:
+            phi: Maximised by the discriminator on samples of p, a function of its value d.
+            psi: Maximised by the discriminator on samples of q.
+            h_t: Maximised by the generator; increasing in log r.
+            log_t: d -> log r; from phi and psi by autodiff if not given.
+            inverse: log r -> d; by `inverse_log_ratio` if not given.
+
+        Raises:
+            EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
+        """
+        self.phi = Partial(door, as_partial(phi))
+        self.psi = Partial(door, as_partial(psi))
+        self.h_t = Partial(door, as_partial(h_t))
+        log_t = log_ratio(phi, psi) if log_t is None else as_partial(log_t)
+        self.log_t = Partial(door, log_t)
+        inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
+        self.inverse = Partial(door, inverse)
+
+    @property
+    def h(self) -> ScalarFn:
+        """The MonoFlow that the generator follows, a function of u = log r.
+
+        Returns:
+            h(u) = h_T(T^{-1}(e^u)).
+        """
+        return lower(self.h_t, self.log_t, inverse=self.inverse)
+
+    @property
+    def descends(self) -> ScalarFn:
+        """Standardised f of the divergence that the generator descends, by quadrature.
+
+        Returns:
+            f, a function of r > 0.
+        """
+        return h_to_f(self.h)
+
+    @property
+    def measures(self) -> ScalarFn:
+        r"""f of the divergence that the discriminator attains, $\sup_d r\phi(d) + \psi(d)$.
+
+        Returns:
+            f, a function of r > 0, shifted to f(1) = 0.
+        """
+        return Partial(_attained, self)
+
+
+def _logistic(h_t: ScalarFn) -> GAN:
+    return GAN(link.log_sigmoid, link.log_other, h_t, log_t=link.same, inverse=link.same)
+
+
+def vanilla(shift: ScalarLike = 0.0) -> GAN:
+    """The saturating GAN, h_T = softplus(d + shift): descends 2 JS at shift 0.
+
+    Args:
+        shift: C of the shift trick [nats]; an array leaf. Towards KL(q||p) as it grows.
+
+    Returns:
+        The GAN.
+
+    References:
+        Goodfellow et al., NeurIPS 2014; slides, "An Embarrassingly Simple Trick".
+    """
+    return _logistic(Partial(link.shifted_softplus, as_float(shift)))
+
+
+def non_saturating() -> GAN:
+    """The non-saturating GAN, h_T = log sigmoid(d): descends the softened reverse KL.
+
+    Returns:
+        The GAN.
+
+    References:
+        Goodfellow et al., NeurIPS 2014.
+    """
+    return _logistic(link.log_sigmoid)
+
+
+def logit() -> GAN:
+    """Logistic discriminator with h_T = d: the KL(q||p) flow, Langevin's marginals.
+
+    Returns:
+        The GAN.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023.
+    """
+    return _logistic(link.same)
+
+
+def arcsinh() -> GAN:
+    """Logistic discriminator with h_T = arcsinh(d).
+
+    Returns:
+        The GAN.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023.
+    """
+    return _logistic(link.arcsinh)
+
+
+def mle() -> GAN:
+    """Logistic discriminator with h_T = e^d: descends KL(p||q).
+
+    Returns:
+        The GAN.
+
+    References:
+        Goodfellow, NeurIPS 2016 tutorial.
+    """
+    return _logistic(link.exp)
+
+
+def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
+    r"""The f-GAN of a divergence.
+
+    Table 1 writes it in d = f'(r), which a network's raw output leaves the domain of. With `raw`
+    the network's output v passes through `div.activation` first, so v = log r at the optimum and
+    phi = f'(e^v), psi = f(e^v) - e^v f'(e^v): closed and safe for every row.
+
+    Args:
+        div: The divergence.
+        saturating: True descends f itself, h_T = f*(d); False is Nowozin's heuristic h_T = d, the
+            slides' row, which descends the divergence with second derivative f''/r.
+        raw: Whether d is the raw network's v, or Table 1's own f'(r).
+
+    Returns:
+        The GAN.
+
+    References:
+        Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016.
+    """
+    if raw:
+        exact = Partial(link.exact_h, div)
+        h_t = exact if saturating else div.activation
+        psi = Partial(link.negative, exact)
+        return GAN(div.activation, psi, h_t, log_t=link.same, inverse=link.same)
+    h_t = div.conjugate if saturating else link.same
+    log_t = Partial(link.log_slope, div.conjugate)
+    psi = Partial(link.negative, div.conjugate)
+    return GAN(link.same, psi, h_t, log_t=log_t, inverse=div.activation)
+
+
+def b_gan(div: Divergence) -> GAN:
+    """The b-GAN of a divergence: d > 0 is the ratio itself, and f is descended.
+
+    Args:
+        div: The divergence.
+
+    Returns:
+        The GAN; give it a positive network (exp or softplus last).
+
+    References:
+        Uehara et al., Generative adversarial nets from a density ratio estimation perspective,
+        2016.
+    """
+    h_t = Partial(link.h_of_ratio, div)
+    psi = Partial(link.negative, h_t)
+    phi = Partial(link.slope_of_ratio, div)
+    return GAN(phi, psi, h_t, log_t=link.log, inverse=link.exp)
+
+
+def least_squares() -> GAN:
+    """The least-squares GAN with labels 0 and 1: 0 < d < 1 is p/(p + q) at the optimum.
+
+    Returns:
+        The GAN.
+
+    References:
+        Mao et al., Least squares generative adversarial networks, ICCV 2017.
+    """
+    return GAN(
+        link.minus_square_to_one,
+        link.minus_square,
+        link.minus_square_to_one,
+        log_t=link.logit,
+        inverse=link.sigmoid,
+    )
+
+
+def ebm(lam: ScalarLike = 0.0) -> GAN:
+    """The generalised energy-based model (KL): d = -log r - lam, descends KL(p||q).
+
+    Args:
+        lam: Log normalising constant of the energy [nats]; an array leaf.
+
+    Returns:
+        The GAN.
+
+    References:
+        Arbel, Zhou & Gretton, Generalized energy based models, ICLR 2021.
+    """
+    lam = as_float(lam)
+    weight = Partial(link.energy_weight, lam)
+    energy = Partial(link.energy, lam)
+    return GAN(energy, Partial(link.negative, weight), weight, log_t=energy, inverse=energy)
+
+
+def nwj(div: Divergence = _kl_qp) -> GAN:
+    """The NWJ (KLIEP) estimator, T = e^(d - 1), with the generator of a divergence.
+
+    Args:
+        div: What the generator descends.
+
+    Returns:
+        The GAN.
+
+    References:
+        Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
+    """
+    h_t = lift(div.h, Partial(link.minus_one))
+    return GAN(link.same, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one)
+
+
+def ulsif(div: Divergence = _kl_qp) -> GAN:
+    """Least-squares importance fitting, T = d > 0, with the generator of a divergence.
+
+    Args:
+        div: What the generator descends.
+
+    Returns:
+        The GAN.
+
+    References:
+        Kanamori, Hido & Sugiyama, JMLR 2009.
+    """
+    h_t = lift(div.h, Partial(link.log))
+    return GAN(link.same, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp)
+
+
+def exponential(div: Divergence = _kl_qp) -> GAN:
+    """The exponential (boosting) loss, T = e^(2 d), with the generator of a divergence.
+
+    Args:
+        div: What the generator descends.
+
+    Returns:
+        The GAN.
+
+    References:
+        Menon & Ong, Linking losses for density ratio and class-probability estimation, ICML 2016.
+    """
+    h_t = lift(div.h, Partial(link.double))
+    return GAN(link.minus_exp_minus, link.minus_exp, h_t, log_t=link.double, inverse=link.half)
+
+
+def mirror(div: Divergence) -> GAN:
+    r"""The pair whose optimal discriminator is h(log r) itself: its gradient is the velocity.
+
+    The discriminator maximises the f-GAN bound of the g with g' = h(log r), so phi = d and
+    $\psi(d) = -\int_0^{u} h'(v) e^v dv$ at $u = h^{-1}(d)$, by quadrature and root finding.
+
+    Args:
+        div: The divergence whose flow the gradient of d is.
+
+    Returns:
+        The GAN, with h_T = d.
+
+    References:
+        Liu et al., Minimizing f-divergences by interpolating velocity fields, ICML 2024.
+    """
+    log_t = inverse_log_ratio(div.h)
+    psi = Partial(link.mirror_psi, div.h_prime, log_t)
+    return GAN(link.same, psi, link.same, log_t=log_t, inverse=div.h)
