@@ -1,4 +1,4 @@
-r"""Following a field through time: ODEs, rest points, Langevin's SDE, and the length of a path.
+r"""Following a field through time: ODEs, rest points, and Langevin's SDE.
 
 The only importer of diffrax. One jitted solve serves all: a field that is a module-level function
 or a `jax.tree_util.Partial` over one is traced once, a fresh lambda every time.
@@ -24,16 +24,17 @@ from diffrax import (
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._states import (
+    State,
+    Times,
     as_arrays,
     as_float,
+    at_least_two,
     bits,
     cast_times,
     fixed_steps,
     root_mean_square,
-    State,
-    Times,
 )
-from ._types import as_partial, Field, Scalar, ScalarLike
+from ._types import Field, Scalar, ScalarLike, as_partial
 
 # By bits of the state's dtype: (rtol, atol) of explicit and of implicit solvers, and of rest.
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.
@@ -92,14 +93,20 @@ def integrate(
         Kidger, On Neural Differential Equations, 2021; diffrax.
     """
     start = jax.tree.map(as_float, y0)
-    if len(ts) < 2:
-        raise ValueError(
-            f"integrate: `ts` holds {len(ts)} time(s); give at least two, the first being "
-            "the time of `y0`."
-        )
-    setup = _setup(start, ts, dt0, solver, stepsize_controller, max_steps, dense)
-    setup |= {"event": event, "throw": throw}
-    setup |= _or_default(adjoint, progress_meter)
+    at_least_two("integrate", ts)
+    setup = _setup(
+        start,
+        ts,
+        dt0,
+        solver,
+        stepsize_controller,
+        event,
+        adjoint,
+        max_steps,
+        dense,
+        progress_meter,
+        throw,
+    )
     terms = diffrax.ODETerm(as_partial(field))
     return _solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), setup, dense)
 
@@ -111,13 +118,8 @@ def settle(
     *,
     rtol: float | None = None,
     atol: float | None = None,
-    solver: diffrax.AbstractSolver | None = None,
-    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: ScalarLike | None = None,
-    adjoint: diffrax.AbstractAdjoint | None = None,
-    max_steps: int | None = None,
-    progress_meter: AbstractProgressMeter | None = None,
-    throw: bool = True,
+    **options: Any,
 ) -> diffrax.Solution:
     r"""Follows a field from time 0 until it rests: $|v| < atol + rtol\,|y|$ in root mean square.
 
@@ -127,13 +129,9 @@ def settle(
         args: Passed to `field`; its numbers become arrays.
         rtol: Relative tolerance of rest [per unit of time]; 1e-6 in float64, 1e-3 in float32.
         atol: Absolute tolerance of rest [units of y per unit of time]; the same numbers.
-        solver: As in `integrate`.
-        stepsize_controller: As in `integrate`.
         dt0: As in `integrate`.
-        adjoint: As in `integrate`.
-        max_steps: Steps allowed before it counts as a failure; 65536 by default.
-        progress_meter: As in `integrate`.
-        throw: Whether a failed solve raises; without, the state reached is returned.
+        **options: As in `integrate`, but for `event` and `dense`; `max_steps`, 65536 by default,
+            decides when to give up, and with `throw=False` the state reached then is returned.
 
     Returns:
         A diffrax solution: `.ys` holds one time in front of every leaf, `.ts` says which, and
@@ -150,9 +148,7 @@ def settle(
     rest = _REST[bits(start)]
     event = _rest_event(rest if rtol is None else rtol, rest if atol is None else atol)
     ts = np.array([0.0, math.inf])
-    setup = _setup(start, ts, dt0, solver, stepsize_controller, max_steps, dense=False)
-    setup |= {"event": event, "throw": throw}
-    setup |= _or_default(adjoint, progress_meter)
+    setup = _setup(start, ts, dt0, event=event, **options)
     terms = diffrax.ODETerm(as_partial(field))
     return _solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), setup, only_end=True)
 
@@ -165,11 +161,8 @@ def langevin(
     *,
     dt0: ScalarLike = 0.01,
     solver: diffrax.AbstractSolver | None = None,
-    adjoint: diffrax.AbstractAdjoint | None = None,
-    max_steps: int | None = None,
-    progress_meter: AbstractProgressMeter | None = None,
-    throw: bool = True,
     key: PRNGKeyArray,
+    **options: Any,
 ) -> diffrax.Solution:
     r"""Langevin's diffusion $dx = \nabla\log p\,dt + \sqrt2\,dw$, in fixed steps.
 
@@ -182,11 +175,8 @@ def langevin(
         args: Passed to `score`; its numbers become arrays.
         dt0: Step [units of time].
         solver: A diffrax solver for additive noise; `ShARK()` by default, of strong order 1.5.
-        adjoint: As in `integrate`.
-        max_steps: As in `integrate`.
-        progress_meter: As in `integrate`.
-        throw: As in `integrate`.
         key: Key of the Brownian motion: the same key, the same path, whatever the step.
+        **options: As in `integrate`, but for `stepsize_controller` and `dense`.
 
     Returns:
         A diffrax solution: `.ys` holds the particles at all `ts`.
@@ -199,14 +189,9 @@ def langevin(
         Jordan, Kinderlehrer & Otto, 1998; Foster et al., SIAM J. Numer. Anal. 2024 (ShARK).
     """
     start = as_float(x0)
-    if len(ts) < 2:
-        raise ValueError(
-            f"langevin: `ts` holds {len(ts)} time(s); give at least two, the first being "
-            "the time of `x0`."
-        )
+    at_least_two("langevin", ts)
     chosen = diffrax.ShARK() if solver is None else solver
-    setup = _setup(start, ts, dt0, chosen, diffrax.ConstantStepSize(), max_steps, dense=False)
-    setup |= {"event": None, "throw": throw} | _or_default(adjoint, progress_meter)
+    setup = _setup(start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
     times, step = cast_times(start, ts, dt0)
     path = diffrax.VirtualBrownianTree(
         times[0],
@@ -219,54 +204,6 @@ def langevin(
     drift = diffrax.ODETerm(jax.tree_util.Partial(_per_particle, as_partial(score)))
     terms = diffrax.MultiTerm(drift, diffrax.ControlTerm(_diffusion, path))
     return _solve(terms, start, times, step, as_arrays(args), setup)
-
-
-def curve_length(
-    field: Field,
-    y0: Real[ArrayLike, "n *event"],
-    ts: Times,
-    args: Any = None,
-    **options: Any,
-) -> Scalar:
-    r"""Length $\int \sqrt{E|v|^2}\,dt$ of the path that a cloud takes through Wasserstein space.
-
-    At least `wasserstein2` between its ends, and equal on a geodesic.
-
-    Args:
-        field: `field(t, xs, args)`, the velocity of the cloud [units of x per unit of time].
-        y0: Cloud at `ts[0]` [units of x].
-        ts: Times, increasing; the length is from the first to the last [units of time].
-        args: Passed to `field`; its numbers become arrays.
-        **options: Those of `integrate`.
-
-    Returns:
-        The length [units of x]; inf if a solve with `throw=False` failed.
-
-    Raises:
-        ValueError: As `integrate`.
-        EquinoxRuntimeError: As `integrate`.
-
-    References:
-        Ambrosio, Gigli & Savare, Gradient Flows, 2008, theorem 8.3.1.
-    """
-    start = as_float(y0)
-    longer = jax.tree_util.Partial(_with_length, as_partial(field))
-    solution = integrate(longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
-    return solution.ys[1][-1]
-
-
-def _with_length(
-    field: Field,
-    t: ScalarLike,
-    state: tuple[Float[Array, "n *event"], Scalar],
-    args: Any,
-) -> tuple[Float[Array, "n *event"], Scalar]:
-    """Adds the speed, whose gradient is zero where the cloud rests."""
-    xs, _ = state
-    rate = field(t, xs, args)
-    square = jnp.sum(rate**2) / rate.shape[0]
-    moves = square > 0
-    return rate, jnp.where(moves, jnp.sqrt(jnp.where(moves, square, 1.0)), 0.0)
 
 
 def _per_particle(
@@ -306,19 +243,31 @@ def _setup(
     y0: State,
     ts: Times,
     dt0: ScalarLike | None,
-    solver: diffrax.AbstractSolver | None,
-    controller: diffrax.AbstractStepSizeController | None,
-    max_steps: int | None,
-    dense: bool,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    event: diffrax.Event | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    max_steps: int | None = None,
+    dense: bool = False,
+    progress_meter: AbstractProgressMeter | None = None,
+    throw: bool = True,
 ) -> dict[str, Any]:
-    """Chooses a solver, a controller fit for it, and a number of steps fit for both."""
+    """Fills in what was not given, each choice fit for the ones before it."""
     solver = diffrax.Tsit5() if solver is None else solver
-    if controller is None:
-        controller = _controller(solver, dt0, bits(y0))
+    if stepsize_controller is None:
+        stepsize_controller = _controller(solver, dt0, bits(y0))
     if max_steps is None:
-        fixed = isinstance(controller, diffrax.ConstantStepSize)
+        fixed = isinstance(stepsize_controller, diffrax.ConstantStepSize)
         max_steps = (fixed_steps(ts, dt0) if fixed else None) or (4096 if dense else 65536)
-    return {"solver": solver, "stepsize_controller": controller, "max_steps": max_steps}
+    return {
+        "solver": solver,
+        "stepsize_controller": stepsize_controller,
+        "event": event,
+        "adjoint": diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
+        "max_steps": max_steps,
+        "progress_meter": NoProgressMeter() if progress_meter is None else progress_meter,
+        "throw": throw,
+    }
 
 
 def _controller(
@@ -335,16 +284,6 @@ def _controller(
             "give their size, for instance dt0=0.01."
         )
     return diffrax.ConstantStepSize()
-
-
-def _or_default(
-    adjoint: diffrax.AbstractAdjoint | None, progress_meter: AbstractProgressMeter | None
-) -> dict[str, Any]:
-    """Fills in the adjoint and the progress meter."""
-    return {
-        "adjoint": diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        "progress_meter": NoProgressMeter() if progress_meter is None else progress_meter,
-    }
 
 
 @functools.cache

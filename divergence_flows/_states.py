@@ -62,3 +62,12 @@ def fixed_steps(ts: Times, dt0: ScalarLike | None) -> int | None:
     times = np.asarray(ts, np.float64)
     steps = (times[-1] - times[0]) / np.float64(dt0)
     return 1 << int(steps + 2).bit_length() if 0 < steps < 2**40 else None
+
+
+def at_least_two(caller: str, ts: Times) -> None:
+    """Refuses times that leave nothing to solve."""
+    if len(ts) < 2:
+        raise ValueError(
+            f"{caller}: `ts` holds {len(ts)} time(s); give at least two, the first being the time "
+            "of the initial state."
+        )

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._types import as_partial, Field, LogRatioFn, Scalar, ScalarFn, ScalarLike
+from ._types import Field, LogRatioFn, Scalar, ScalarFn, ScalarLike, as_partial
 
 
 def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
@@ -88,7 +88,7 @@ def _gradient_flow(
 def with_log_prob(
     field: Field, *, noise: Real[ArrayLike, "probes n *event"] | None = None
 ) -> Field:
-    r"""Carries the log density of each particle along: $\tfrac{d}{dt}\log q_t(x_t) = -\nabla\cdot v$.
+    r"""Carries log densities along: $\tfrac{d}{dt}\log q_t(x_t) = -\nabla\cdot v(t, x_t)$.
 
     The new field acts on the state `(xs, log_q)`. Its divergence is exact, from one directional
     derivative per coordinate; with `noise` it is Hutchinson's estimate
