@@ -10,10 +10,11 @@ import statistics
 import time
 
 import diffrax
-import divergence_flows as df
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+
+import divergence_flows as df
 
 REPEATS = 15
 GOAL = 1.05
@@ -28,7 +29,7 @@ def rotation(t, y, args):
     return jnp.roll(y, 1) - y
 
 
-FIELDS = {"velocity": df.velocity(jnp.sinh, log_r), "linear": rotation}
+FIELDS = {"velocity": df.velocity(jnp.arcsinh, log_r), "linear": rotation}
 
 
 @functools.partial(jax.jit, static_argnames=("name", "steps"))

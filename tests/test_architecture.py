@@ -10,11 +10,11 @@ import subprocess
 import sys
 import types
 
-import divergence_flows as df
 import jax.numpy as jnp
-import jax.random as jr
 import pytest
 from jaxtyping import TypeCheckError
+
+import divergence_flows as df
 
 PACKAGE = pathlib.Path(df.__file__).parent
 FILES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
@@ -27,7 +27,7 @@ ROWS = (
     {"_types"},
     {"_monotone", "_curves", "_states"},
     {"_calculus", "_velocity", "_flow", "_optimal_transport", "_ratios", "_gaussian", "networks"},
-    {"_rows", "_losses", "_gaussian_flow", "bures"},
+    {"_rows", "_links", "_path_length", "_losses", "_gaussian_flow", "bures"},
     {"divergences"},
     {"gans"},
     {"_train"},
@@ -80,7 +80,9 @@ def test_diffrax_and_optax_have_their_one_door(name):
 @on_every_file
 def test_imports_stand_at_the_top_and_none_is_for_type_checkers_alone(name):
     for function in functions(TREES[name]):
-        assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function))
+        assert not any(
+            isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function)
+        )
     assert "TYPE_CHECKING" not in FILES[name].read_text()
 
 
@@ -197,6 +199,12 @@ WRONG = {
     "_calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),
     "_velocity": lambda: df.dissipation(jnp.sin, CLOUD, CLOUD),
     "_flow": lambda: df.integrate(jnp.sin, POINT, CLOUD),
+    "_states": lambda: of("_states").cast_times(FLAT, CLOUD, None),
+    "_path_length": lambda: df.curve_length(jnp.sin, POINT, CLOUD),
+    "_rows": lambda: of("_rows").kl_qp_f(jnp.arange(3)),
+    "_links": lambda: of("_links").logit(jnp.arange(3)),
+    "divergences": lambda: df.divergences.alpha(POINT),
+    "gans": lambda: df.gans.vanilla(POINT),
     "_optimal_transport": lambda: df.wasserstein2(CLOUD, jnp.ones((4, 2))),
 }
 WITH_FUNCTIONS = {name for name, tree in TREES.items() if functions(tree)}
