@@ -11,6 +11,7 @@ import sys
 import types
 
 import jax.numpy as jnp
+import jax.random as jr
 import pytest
 from jaxtyping import TypeCheckError
 
@@ -24,13 +25,14 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Lowest first. A module imports only from rows below its own.
 ROWS = (
-    {"_types"},
+    {"_types", "_checkpoint"},
     {"_monotone", "_curves", "_states"},
     {"_calculus", "_velocity", "_flow", "_optimal_transport", "_ratios", "_gaussian", "networks"},
     {"_rows", "_links", "_path_length", "_losses", "_gaussian_flow", "bures"},
     {"divergences"},
     {"gans"},
     {"_train"},
+    {"_transport"},
     {"__init__"},
 )
 ROW = {name: height for height, names in enumerate(ROWS) for name in names}
@@ -190,6 +192,10 @@ def of(module):
     return importlib.import_module(f"{df.__name__}.{module}")
 
 
+def critic():
+    return of("networks").Discriminator(2, key=jr.key(0))
+
+
 # For each module that has functions, one call with a wrong rank or dtype. All must be refused.
 CLOUD, POINT, FLAT = jnp.ones((3, 2)), jnp.ones(2), jnp.ones(())
 WRONG = {
@@ -205,6 +211,13 @@ WRONG = {
     "_links": lambda: of("_links").logit(jnp.arange(3)),
     "divergences": lambda: df.divergences.alpha(POINT),
     "gans": lambda: df.gans.vanilla(POINT),
+    "networks": lambda: critic()(CLOUD),
+    "_losses": lambda: of("_losses").distillation_loss(CLOUD, jnp.ones((4, 2)), 0.1),
+    "_train": lambda: of("_train").particle_step(df.gans.logit(), critic(), CLOUD, POINT),
+    "_checkpoint": lambda: of("_checkpoint").load("a string.npz", {}),
+    "_transport": lambda: of("_transport").transport(
+        df.gans.logit(), critic(), FLAT, CLOUD, key=jr.key(0)
+    ),
     "_optimal_transport": lambda: df.wasserstein2(CLOUD, jnp.ones((4, 2))),
 }
 WITH_FUNCTIONS = {name for name, tree in TREES.items() if functions(tree)}
