@@ -39,4 +39,20 @@ with install_import_hook("divergence_flows", "beartype.beartype"):
         wasserstein2 as wasserstein2,
     )
     # networks, losses, training
+    from . import networks as networks
+    from ._losses import (
+        discriminator_loss as discriminator_loss,
+        distillation_loss as distillation_loss,
+        generator_loss as generator_loss,
+    )
+    from ._train import (
+        learned_log_ratio as learned_log_ratio,
+        particle_step as particle_step,
+        ratio_check as ratio_check,
+        ratio_step as ratio_step,
+        RatioCheck as RatioCheck,
+        RatioState as RatioState,
+    )
+    from ._chunk import TransportState as TransportState
+    from ._transport import transport as transport, TransportInfo as TransportInfo
     pass

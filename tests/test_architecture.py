@@ -32,6 +32,7 @@ ROWS = (
     {"divergences"},
     {"gans"},
     {"_train"},
+    {"_chunk"},
     {"_transport"},
     {"__init__"},
 )
@@ -215,6 +216,7 @@ WRONG = {
     "_losses": lambda: of("_losses").distillation_loss(CLOUD, jnp.ones((4, 2)), 0.1),
     "_train": lambda: of("_train").particle_step(df.gans.logit(), critic(), CLOUD, POINT),
     "_checkpoint": lambda: of("_checkpoint").load("a string.npz", {}),
+    "_chunk": lambda: of("_chunk").run_chunk(1, 1, 1, 1),
     "_transport": lambda: of("_transport").transport(
         df.gans.logit(), critic(), FLAT, CLOUD, key=jr.key(0)
     ),

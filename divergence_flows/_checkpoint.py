@@ -1,0 +1,93 @@
+"""Checkpoints: arrays and a header of settings in one npz file, written whole or not at all.
+
+No pickle is written or read. The header is the run's fingerprint: a file of another run is
+refused, so that what resumes is bit for bit what was interrupted.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree, Shaped
+
+FORMAT = "divergence_flows checkpoint 1"
+Stored = Shaped[np.ndarray, "..."]
+_FOREIGN = "transport: checkpoint {path} {what}; pass another `checkpoint`, or move that file away."
+
+
+def digest(tree: PyTree) -> str:
+    """Fingerprint of every array of a tree.
+
+    Args:
+        tree: Any pytree of arrays.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        array = np.asarray(leaf)
+        total.update(f"{array.shape}{array.dtype}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()[:16]
+
+
+def save(path: pathlib.Path, header: dict[str, Any], arrays: dict[str, Stored]) -> None:
+    """Writes a checkpoint so that a kill at any moment leaves the old file or the new one.
+
+    Args:
+        path: The file.
+        header: Settings of the run, as JSON knows them.
+        arrays: What to keep, by name.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, format=FORMAT, header=json.dumps(header), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: pathlib.Path) -> dict[str, Stored]:
+    """Reads every array of an npz file, or says that it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(_FOREIGN.format(path=path, what="cannot be read")) from error
+
+
+def load(path: pathlib.Path, header: dict[str, Any]) -> dict[str, Stored]:
+    """Reads a checkpoint of this very run.
+
+    Args:
+        path: The file.
+        header: The settings that it must have been written with.
+
+    Returns:
+        The arrays, by name.
+
+    Raises:
+        ValueError: If the file is no checkpoint of ours, or one of another run.
+    """
+    arrays = _read(path)
+    if str(arrays.pop("format", "")) != FORMAT:
+        raise ValueError(_FOREIGN.format(path=path, what="is not one of this version's"))
+    theirs = json.loads(str(arrays.pop("header")))
+    for name, ours in json.loads(json.dumps(header)).items():
+        if json.dumps(theirs.get(name)) != json.dumps(ours):
+            what = f"was written with {name} = {theirs.get(name)}, and this run has {ours}"
+            raise ValueError(_FOREIGN.format(path=path, what=what))
+    return arrays

@@ -1,0 +1,255 @@
+r"""Learned ratios and particles, one step at a time: pure `(state, batch) -> (state, info)`.
+
+Every state is a pytree whose only leaves are arrays, so plain `jit`, `vmap` (over seeds) and
+`scan` take it. `transport` loops over these steps.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from ._losses import discriminator_loss, need
+from ._types import LogRatioFn, Scalar, ScalarLike, as_float
+
+Optimizer = optax.GradientTransformation
+Cloud = Float[ArrayLike, "_ *event"]
+# Samples of q first, then of p.
+Batch = tuple[Cloud, Cloud]
+
+
+class RatioState(eqx.Module):
+    """A discriminator in training: itself, and what its optimiser remembers."""
+
+    discriminator: PyTree
+    opt_state: PyTree
+
+    @classmethod
+    def start(cls, discriminator: PyTree, optimizer: Optimizer) -> "RatioState":
+        """State before the first step.
+
+        Args:
+            discriminator: A module d(x) of one sample.
+            optimizer: The same as `ratio_step` will get.
+
+        Returns:
+            The state.
+        """
+        return cls(discriminator, optimizer.init(eqx.filter(discriminator, eqx.is_inexact_array)))
+
+
+class RatioInfo(eqx.Module):
+    """What one `ratio_step` reports: the loss before the step [nats for the logistic pairs]."""
+
+    loss: Scalar
+
+
+class ParticleInfo(eqx.Module):
+    """What one `particle_step` reports, before the step.
+
+    `loss` is the generator loss -E_q[h_T(d)]; `speed` the root mean square of the velocity
+    [units of x per unit of flow time].
+    """
+
+    loss: Scalar
+    speed: Scalar
+
+
+class RatioCheck(eqx.Module):
+    """How far a ratio is from one: see `ratio_check`."""
+
+    mean_r: Scalar
+    mean_inverse_r: Scalar
+    effective_sample_size: Scalar
+
+
+@functools.lru_cache(maxsize=32)
+def default_optimizer(updates: int) -> Optimizer:
+    """Adam from 2e-3 down a cosine to zero; the same object each time, so nothing retraces.
+
+    Args:
+        updates: How many steps the optimiser will take.
+
+    Returns:
+        The optimiser.
+    """
+    return optax.adam(optax.cosine_decay_schedule(2e-3, updates))
+
+
+@functools.lru_cache(maxsize=32)
+def default_step_size(steps: int) -> Callable[..., Any]:
+    """Euler steps from 1e-2 down a cosine to 1e-3, made for data of unit scale.
+
+    Args:
+        steps: How many Euler steps there will be.
+
+    Returns:
+        A schedule, step -> eps.
+    """
+    return optax.cosine_decay_schedule(1e-2, steps, alpha=0.1)
+
+
+def _loss(trained: PyTree, rest: PyTree, gan: Any, xs_q: Cloud, xs_p: Cloud) -> Scalar:
+    discriminator = jax.vmap(eqx.combine(trained, rest))
+    return discriminator_loss(gan, discriminator(xs_p), discriminator(xs_q))
+
+
+def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
+    """Draws a minibatch with replacement, or takes all samples if there are no more than `size`.
+
+    Args:
+        key: Randomness of the draw.
+        xs: The samples.
+        size: How many to draw; None means all.
+
+    Returns:
+        The minibatch.
+    """
+    count = xs.shape[0]
+    if size is None or size >= count:
+        return xs
+    return xs[jax.random.randint(key, (size,), 0, count)]
+
+
+def ratio_step(
+    gan: Any,
+    optimizer: Optimizer,
+    state: RatioState,
+    batch: Batch,
+    *,
+    batch_size: int | None = None,
+    key: PRNGKeyArray | None = None,
+) -> tuple[RatioState, RatioInfo]:
+    r"""One step of a discriminator up $E_p[\phi(d)] + E_q[\psi(d)]$.
+
+    Args:
+        gan: The GAN whose phi and psi are used.
+        optimizer: Any optax optimiser.
+        state: Discriminator and optimiser state, from `RatioState.start`.
+        batch: `(xs_q, xs_p)`: samples of q, then of p [units of x].
+        batch_size: Samples of each to draw, with replacement, for this step; all by default.
+        key: Randomness of the draw; needed only with `batch_size`.
+
+    Returns:
+        The new state, and the loss before the step.
+
+    Raises:
+        ValueError: If `batch_size` comes without `key`, or `gan` has no phi and psi.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
+    """
+    xs_q, xs_p = (as_float(each) for each in batch)
+    if batch_size is not None:
+        if key is None:
+            raise ValueError("ratio_step: `batch_size` draws samples; pass `key` too.")
+        key_q, key_p = jax.random.split(key)
+        xs_q, xs_p = draw(key_q, xs_q, batch_size), draw(key_p, xs_p, batch_size)
+    trained, rest = eqx.partition(state.discriminator, eqx.is_inexact_array)
+    loss, slope = jax.value_and_grad(_loss)(trained, rest, gan, xs_q, xs_p)
+    updates, opt_state = optimizer.update(slope, state.opt_state, trained)
+    discriminator = eqx.combine(optax.apply_updates(trained, updates), rest)
+    return RatioState(discriminator, opt_state), RatioInfo(loss)
+
+
+def _generator_value(gan: Any, discriminator: PyTree, x: Float[Array, "*event"]) -> Scalar:
+    return gan.h_t(discriminator(x))
+
+
+def particle_step(
+    gan: Any,
+    discriminator: PyTree,
+    xs: Float[ArrayLike, "n *event"],
+    step_size: ScalarLike,
+) -> tuple[Float[Array, "n *event"], ParticleInfo]:
+    r"""One Euler step of every particle: $x + \epsilon\, \nabla_x h_T(d(x))$.
+
+    The gradient is each particle's own: no mean over particles divides the step.
+
+    Args:
+        gan: The GAN whose h_T is used.
+        discriminator: A module d(x) of one sample.
+        xs: The particles [units of x].
+        step_size: eps [units of flow time; units of x squared where h_T is in nats].
+
+    Returns:
+        The moved particles, and what they did.
+
+    Raises:
+        ValueError: If `gan` is no GAN.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
+    """
+    need("particle_step", gan, "phi", "psi", "h_t")
+    xs = as_float(xs)
+    value = functools.partial(_generator_value, gan, discriminator)
+    values, vs = jax.vmap(jax.value_and_grad(value))(xs)
+    speed = jnp.sqrt(jnp.sum(vs**2) / xs.shape[0])
+    xs = xs + jnp.asarray(step_size, xs.dtype) * vs
+    return xs, ParticleInfo(-jnp.mean(values), speed)
+
+
+def _log_r(
+    gan: Any, discriminator: PyTree, t: ScalarLike, x: Float[ArrayLike, "*event"], args: Any
+) -> Scalar:
+    return gan.log_t(discriminator(as_float(x)))
+
+
+def learned_log_ratio(gan: Any, discriminator: PyTree) -> LogRatioFn:
+    """The log ratio that a discriminator has learned, log T(d(x)), at all times.
+
+    Args:
+        gan: The GAN that it was trained with.
+        discriminator: A module d(x) of one sample; its leaves should be arrays only.
+
+    Returns:
+        `log_r(t, x, args)` of one point [nats], for `velocity` and `ratio_check`.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
+    """
+    return Partial(_log_r, gan, discriminator)
+
+
+def ratio_check(
+    log_r: LogRatioFn,
+    xs_q: Float[ArrayLike, "n *event"],
+    xs_p: Float[ArrayLike, "m *event"],
+    *,
+    t: ScalarLike = 0.0,
+    args: Any = None,
+) -> RatioCheck:
+    r"""How far a function is from the log ratio of two samples, in three numbers.
+
+    A true ratio has $E_q[r] = 1$ and $E_p[1/r] = 1$. The effective sample size
+    $(\sum r)^2 / \sum r^2$ over samples of q is how many samples of p they are worth; when it is
+    small neither mean says much. All sums are taken in log space.
+
+    Args:
+        log_r: `log_r(t, x, args)` of one point [nats].
+        xs_q: Samples of q, best held out from what trained `log_r` [units of x].
+        xs_p: Samples of p, likewise [units of x].
+        t: Flow time passed on [units of flow time].
+        args: Passed on.
+
+    Returns:
+        `mean_r` = E_q[r] and `mean_inverse_r` = E_p[1/r], both 1 for a true ratio, and
+        `effective_sample_size` between 1 and the number of samples of q.
+
+    References:
+        Kong, A note on importance sampling using standardized weights, 1992.
+    """
+    along = jax.vmap(log_r, in_axes=(None, 0, None))
+    u_q, u_p = along(t, as_float(xs_q), args), along(t, as_float(xs_p), args)
+    total = jax.nn.logsumexp(u_q)
+    size = jnp.exp(2 * total - jax.nn.logsumexp(2 * u_q))
+    mean_r = jnp.exp(total - jnp.log(u_q.size))
+    mean_inverse = jnp.exp(jax.nn.logsumexp(-u_p) - jnp.log(u_p.size))
+    return RatioCheck(mean_r, mean_inverse, size)
