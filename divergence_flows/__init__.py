@@ -1,25 +1,56 @@
 r"""A divergence gives a velocity; the velocity moves mass.
 
-(front page: written last)
+p is the target, q the model or the particles, r = p/q their ratio, u = log r.
+
+A convex `f` defines a divergence F(q) = E_q[f(r)]; an increasing `h` defines a MonoFlow
+dx = grad h(log r) dt. They are two names for one thing, h'(log r) = r^2 f''(r):
+
+    h = df.f_to_h(f);  f = df.h_to_f(h)              # any f, any h
+    df.divergences.jensen_shannon.h                  # closed forms, by name
+
+A discriminator trained on max E_p[phi(d)] + E_q[psi(d)] yields r = T(d) = -psi'(d)/phi'(d), so
+every divergence GAN is a triple:
+
+    gan = df.GAN(phi, psi, h_t)                      # or df.gans.vanilla(), df.gans.f_gan(div), ...
+    gan.descends(r), gan.measures(r)                 # what it really minimises, what it measures
+
+With a ratio, a field; with a field, a flow:
+
+    field = df.velocity(h, log_r)                    # log_r(t, x, args), one point
+    solution = df.integrate(field, x0, ts)           # diffrax underneath, any solver
+    df.dissipation(h, u, grad_u)                     # how fast KL falls
+
+With samples only, a learned ratio moves them:
+
+    moved, info = df.transport(gan, discriminator, xs_q, xs_p, key=key)
+
+Every function takes and returns arrays, pytrees and callables, and works under jit, vmap, grad
+and scan. Shapes and dtypes are checked at every call; JAXTYPING_DISABLE=1 turns that off.
 """
 
-from jaxtyping import install_import_hook
+import importlib.metadata as _metadata
 
-with install_import_hook("divergence_flows", "beartype.beartype"):
+from jaxtyping import install_import_hook as _install_import_hook
+
+with _install_import_hook("divergence_flows", "beartype.beartype"):
     # scalar calculus and tables
-    from . import divergences as divergences
-    from . import gans as gans
-    from ._calculus import conjugate as conjugate
-    from ._calculus import f_to_h as f_to_h
-    from ._calculus import first_variation as first_variation
-    from ._calculus import h_to_f as h_to_f
-    from ._calculus import inverse_log_ratio as inverse_log_ratio
-    from ._calculus import lift as lift
-    from ._calculus import log_ratio as log_ratio
-    from ._calculus import lower as lower
-    from ._calculus import ratio as ratio
+    from ._calculus import (
+        conjugate as conjugate,
+        f_to_h as f_to_h,
+        first_variation as first_variation,
+        h_to_f as h_to_f,
+    )
+    from ._estimators import (
+        inverse_log_ratio as inverse_log_ratio,
+        lift as lift,
+        log_ratio as log_ratio,
+        lower as lower,
+        ratio as ratio,
+    )
+    from . import divergences as divergences, gans as gans
     from .divergences import Divergence as Divergence
     from .gans import GAN as GAN
+
     # flow, optimal transport
     from ._velocity import (
         dissipation as dissipation,
@@ -38,6 +69,7 @@ with install_import_hook("divergence_flows", "beartype.beartype"):
         displacement as displacement,
         wasserstein2 as wasserstein2,
     )
+
     # networks, losses, training
     from . import networks as networks
     from ._losses import (
@@ -55,4 +87,5 @@ with install_import_hook("divergence_flows", "beartype.beartype"):
     )
     from ._chunk import TransportState as TransportState
     from ._transport import transport as transport, TransportInfo as TransportInfo
-    pass
+
+__version__ = _metadata.version("divergence_flows")

@@ -1,9 +1,9 @@
-r"""Scalar calculus of divergences: f <-> h, (phi, psi) -> T, and back.
+r"""f <-> h, first variation and conjugate of any f-divergence: slow but sure.
 
-Everything here works for any f, h, phi and psi by autodiff and quadrature: slow but sure. The
-tables `divergences` and `gans` carry closed forms and use this module as their oracle. Functions
-are elementwise, differentiable, and return `jax.tree_util.Partial`s over module functions, so
-that a solve that holds one does not retrace.
+Everything here works for any f and h by autodiff and quadrature. The tables `divergences` and
+`gans` carry closed forms and use the calculus as their oracle. Functions are elementwise,
+differentiable, and return `jax.tree_util.Partial`s over module functions, so that a solve that
+holds one does not retrace.
 
 References:
     Yi, Zhu & Liu, MonoFlow, ICML 2023; Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
@@ -16,60 +16,9 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._monotone import domain, inverse, inverse_of_increasing
+from ._monotone import inverse_of_increasing
+from ._quadrature import derivative, standard_f
 from ._types import ScalarFn, as_float, as_partial
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
-_FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(5)
-# Panels double in size away from both ends of an interval: layers of width 1 at either end of an
-# interval of length 1e4 are resolved, and so is everything between.
-_HALF = (2.0 ** np.arange(15) - 1) / (2.0**14 - 1) / 2
-_EDGES = np.concatenate([_HALF, (1 - _HALF)[-2::-1]])
-_POINTS = (_EDGES[:-1, None] + np.diff(_EDGES)[:, None] * (_NODES + 1) / 2).ravel()
-_MASSES = (np.diff(_EDGES)[:, None] * _WEIGHTS / 2).ravel()
-
-
-def derivative(function: ScalarFn, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Derivative of an elementwise function, elementwise.
-
-    Args:
-        function: Scalar to scalar, applied elementwise.
-        x: Where.
-
-    Returns:
-        The derivative at each element.
-    """
-    return jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
-
-
-def integral_of_slope(
-    slope: ScalarFn, kernel: ScalarFn, u: Float[Array, "*shape"]
-) -> Float[Array, "*shape"]:
-    r"""Integrates $\int_0^u s(v)\,k(u, v)\,dv$ by Gauss-Legendre on panels graded to both ends.
-
-    Gradients in u are exact to any order that a few nodes reach: the nodes are frozen, and a
-    second rule on the empty interval from the frozen u to u carries the moving endpoint.
-
-    Args:
-        slope: s, here always an h'.
-        kernel: k(u, v), smooth.
-        u: The upper end, of either sign [nats].
-
-    Returns:
-        The integral at each element.
-    """
-    fixed = jax.lax.stop_gradient(u)
-    nodes = fixed[..., None] * jnp.asarray(_POINTS, u.dtype)
-    terms = slope(nodes) * kernel(u[..., None], nodes)
-    total = fixed * jnp.sum(terms * jnp.asarray(_MASSES, u.dtype), axis=-1)
-    step = (u - fixed)[..., None]
-    late = fixed[..., None] + step * jnp.asarray((_FEW_NODES + 1) / 2, u.dtype)
-    rest = slope(late) * kernel(u[..., None], late) * step
-    return total + jnp.sum(rest * jnp.asarray(_FEW_WEIGHTS / 2, u.dtype), axis=-1)
-
-
-def _growth(u: Float[Array, "*shape"], v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    return jnp.expm1(u - v)
 
 
 def _rising_slope(h: ScalarFn, v: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -80,24 +29,6 @@ def _rising_slope(h: ScalarFn, v: Float[Array, "*shape"]) -> Float[Array, "*shap
         "divergence_flows: `h` decreases somewhere between log r = 0 and the point asked for, so it"
         " drives no MonoFlow and belongs to no convex f. Give an increasing h.",
     )
-
-
-def standard_f(slope: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    r"""Standardised f at $r = e^u$ from h': $\int_0^u h'(v)\,(e^{u-v} - 1)\,dv$.
-
-    One-signed integrand, so no cancellation near u = 0.
-
-    Args:
-        slope: h', elementwise.
-        u: Log ratio [nats].
-
-    Returns:
-        f with f(1) = f'(1) = 0; infinite where e^u is.
-    """
-    top = float(np.log(float(jnp.finfo(u.dtype).max)))
-    value = integral_of_slope(slope, _growth, jnp.where(u < top, u, 0.0))
-    # f grows at least like r, so past the largest float it is inf with an infinite slope.
-    return jnp.where(u < top, value, jnp.exp(u))
 
 
 def _log_space(f: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -254,135 +185,3 @@ def conjugate(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
     """
     log_f = in_log_space(f, log_space)
     return Partial(conjugate_at, log_f, Partial(slope_in_r, log_f))
-
-
-def _log_t(phi: ScalarFn, psi: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    d = as_float(d)
-    on_p, bend_p = jax.jvp(Partial(derivative, phi), (d,), (jnp.ones_like(d),))
-    on_q, bend_q = jax.jvp(Partial(derivative, psi), (d,), (jnp.ones_like(d),))
-    log_t = jnp.log(jnp.abs(on_q)) - jnp.log(jnp.abs(on_p))
-    log_t = jnp.where(on_p * jnp.sign(on_q) <= 0, log_t, jnp.nan)
-    usable = jnp.isfinite(on_p) & jnp.isfinite(on_q) & (on_p != 0) & (on_q != 0)
-    flat = usable & (bend_q / on_q == bend_p / on_p)
-    return eqx.error_if(
-        log_t,
-        jnp.any(flat),
-        "log_ratio: T = -psi'/phi' is flat in d, so (phi, psi) is no ratio estimator (hinge keeps"
-        " only the sign of p - q, Wasserstein has T = 1). Give a pair with T strictly monotone.",
-    )
-
-
-def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
-    r"""log r as a function of an optimal discriminator's value: $\log(-\psi'(d)/\phi'(d))$.
-
-    By autodiff, so in float32 the logistic pair is right to about |d| = 87; tables have closed
-    forms. NaN where T <= 0: there d is outside the domain.
-
-    Args:
-        phi: What the discriminator maximises on samples of p; elementwise.
-        psi: What it maximises on samples of q; elementwise.
-
-    Returns:
-        log T, a function of d [nats].
-
-    Raises:
-        EquinoxRuntimeError: When evaluated where phi' and psi' are finite and nonzero and T is
-            flat, as for the hinge and Wasserstein pairs.
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4; slides, Table 1.
-    """
-    return Partial(_log_t, as_partial(phi), as_partial(psi))
-
-
-def _exp_of(log_t: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    return jnp.exp(log_t(d))
-
-
-def ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
-    r"""The density ratio of an optimal discriminator, $T(d) = -\psi'(d)/\phi'(d)$.
-
-    Args:
-        phi: What the discriminator maximises on samples of p; elementwise.
-        psi: What it maximises on samples of q; elementwise.
-
-    Returns:
-        T, a function of d; NaN where it would not be positive.
-
-    Raises:
-        EquinoxRuntimeError: As `log_ratio`.
-
-    References:
-        Slides, "Two Sample Density Ratio Estimation".
-    """
-    return Partial(_exp_of, log_ratio(phi, psi))
-
-
-def _invert(log_t: ScalarFn, place: ScalarFn, u: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    return inverse(log_t, place, as_float(u))
-
-
-def inverse_log_ratio(
-    log_t: ScalarFn, *, lower: float = -np.inf, upper: float = np.inf
-) -> ScalarFn:
-    """The optimal discriminator as a function of u = log r: the inverse of log T, numerically.
-
-    Args:
-        log_t: Strictly monotone, rising or falling; NaN outside its domain; elementwise.
-        lower: Lower end of the domain of d.
-        upper: Upper end; with finite ends the result keeps relative precision there.
-
-    Returns:
-        A function of u [nats]; NaN where no d in the domain has that log ratio.
-
-    Raises:
-        ValueError: If `lower` is not below `upper`.
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
-    """
-    if not lower < upper:
-        raise ValueError(
-            f"inverse_log_ratio: `lower`={lower} must be below `upper`={upper}; they bound d."
-        )
-    return Partial(_invert, as_partial(log_t), domain(lower, upper))
-
-
-def _compose(outer: ScalarFn, inner: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    return outer(inner(as_float(x)))
-
-
-def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
-    r"""The generator's map of a divergence: $h_T(d) = h(\log T(d))$.
-
-    Args:
-        h: Increasing function of u = log r; elementwise.
-        log_t: log ratio as a function of the discriminator's value.
-
-    Returns:
-        h_T, a function of d.
-
-    References:
-        Slides, "Two Sample Density Ratio Estimation".
-    """
-    return Partial(_compose, as_partial(h), as_partial(log_t))
-
-
-def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) -> ScalarFn:
-    r"""The MonoFlow of a generator's loss: $h(u) = h_T(T^{-1}(e^u))$.
-
-    With `h_to_f` it tells which divergence a GAN's generator descends.
-
-    Args:
-        h_t: What the generator maximises, as a function of d; elementwise.
-        log_t: log ratio as a function of d.
-        inverse: u -> d if known; `inverse_log_ratio(log_t)` otherwise.
-
-    Returns:
-        h, a function of u [nats].
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
-    """
-    inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
-    return Partial(_compose, as_partial(h_t), inverse)

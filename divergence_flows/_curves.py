@@ -5,6 +5,7 @@ would meet inf * 0 far out, so `curve` pairs a value with its closed slope.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ Curve = Float[Array, "*shape"]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def curve(value: ScalarFn, slope: ScalarFn, u: Curve, *params: Curve) -> Curve:
+def curve(value: ScalarFn, slope: ScalarFn, u: Curve, *params: Float[Array, "..."]) -> Curve:
     """A function of u with a closed derivative in u.
 
     Args:
@@ -33,7 +34,7 @@ def curve(value: ScalarFn, slope: ScalarFn, u: Curve, *params: Curve) -> Curve:
     return value(u, *params)
 
 
-def _curve_jvp(value, slope, primals, tangents):  # noqa: ANN001, ANN202
+def _curve_jvp(value: ScalarFn, slope: ScalarFn, primals: Any, tangents: Any) -> Any:
     u, *params = primals
     out = value(u, *params)
     tangent = jnp.zeros_like(out)
@@ -83,3 +84,30 @@ def soft(u: Curve) -> Curve:
         log 2 - softplus(-u).
     """
     return curve(_soft, _soft_slope, u)
+
+
+def below(s: Curve, top: float | Float[Array, ""], value: Curve) -> Curve:
+    """A conjugate's value below the end of its domain, inf from there on.
+
+    Args:
+        s: Slope.
+        top: End of the domain.
+        value: The value inside.
+
+    Returns:
+        value where s < top, else inf.
+    """
+    return jnp.where(s < top, value, jnp.inf)
+
+
+def kept_below(s: Curve, top: float | Float[Array, ""]) -> Curve:
+    """s inside its domain and something harmless elsewhere, for clean gradients of both branches.
+
+    Args:
+        s: Slope.
+        top: End of the domain.
+
+    Returns:
+        s where s < top, else top - 1.
+    """
+    return jnp.where(s < top, s, top - 1.0)

@@ -27,14 +27,13 @@ from ._states import (
     State,
     Times,
     as_arrays,
-    as_float,
     at_least_two,
     bits,
     cast_times,
     fixed_steps,
     root_mean_square,
 )
-from ._types import Field, Scalar, ScalarLike, as_partial
+from ._types import Field, Scalar, ScalarLike, as_float, as_partial
 
 # By bits of the state's dtype: (rtol, atol) of explicit and of implicit solvers, and of rest.
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._calculus import derivative, integral_of_slope
+from ._quadrature import derivative, integral_of_slope
 from ._types import ScalarFn
 
 Value = Float[Array, "*shape"]

@@ -123,9 +123,7 @@ def root(
     return jnp.where(jnp.isnan(function(d)), bracketed, d), inside
 
 
-def _inverse_at(
-    function: ScalarFn, place: ScalarFn, target: Float[Array, ""]
-) -> Float[Array, ""]:
+def _inverse_at(function: ScalarFn, place: ScalarFn, target: Float[Array, ""]) -> Float[Array, ""]:
     reach = jnp.asarray(0.98 * np.log(float(jnp.finfo(target.dtype).max)), target.dtype)
     d, inside = root(function, place, target, reach)
     return jnp.where(inside, d, jnp.nan)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._flow import integrate
-from ._states import Times, as_float
-from ._types import Field, Scalar, ScalarLike, as_partial
+from ._states import Times
+from ._types import Field, Scalar, ScalarLike, as_float, as_partial
 
 
 def curve_length(

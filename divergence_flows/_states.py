@@ -25,12 +25,6 @@ def root_mean_square(tree: PyTree[Float[Array, "..."]]) -> Scalar:
     return jnp.sqrt(jnp.mean(flat**2))
 
 
-def as_float(leaf: Real[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """Makes a leaf an array, and integers floating-point."""
-    array = jnp.asarray(leaf)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
-
-
 def as_arrays(args: Any) -> Any:
     """Makes arrays of the numbers among leaves, and leaves functions and flags alone."""
     kinds = (int, float, complex, np.ndarray, np.generic)

@@ -14,17 +14,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from . import _rows as row
-from ._calculus import (
-    conjugate_at,
-    derivative,
-    f_to_h,
-    in_log_space,
-    slope_in_r,
-    standard_f,
-)
-from ._calculus import h_to_f as _h_to_f
-from ._curves import curve
+from . import _rows_logistic as logistic, _rows_power as power
+from ._calculus import conjugate_at, f_to_h, h_to_f as _h_to_f, in_log_space, slope_in_r
+from ._quadrature import derivative, standard_f
 from ._types import ScalarFn, ScalarLike, as_float, as_partial, door
 
 
@@ -80,7 +72,7 @@ class Divergence(eqx.Module):
         Raises:
             ValueError: If none of f, log_f and h is given, or both f and log_f.
         """
-        if f is None and log_f is None and h is None or f is not None and log_f is not None:
+        if (f is None and log_f is None and h is None) or (f is not None and log_f is not None):
             raise ValueError(
                 "Divergence: give exactly one of f (a function of r) and log_f (of u = log r), or h"
                 f" alone; got f={f}, log_f={log_f}, h={h}."
@@ -155,22 +147,50 @@ def _row(
 
 
 kl_qp = _row(
-    row.kl_qp_f, row.kl_qp_h, row.kl_qp_dh, row.kl_qp_act, row.kl_qp_conj, row.kl_qp_standard
+    power.kl_qp_f,
+    power.kl_qp_h,
+    power.kl_qp_dh,
+    power.kl_qp_act,
+    power.kl_qp_conj,
+    power.kl_qp_standard,
 )
 kl_pq = _row(
-    row.kl_pq_f, row.kl_pq_h, row.kl_pq_dh, row.kl_pq_act, row.kl_pq_conj, row.kl_pq_standard
+    power.kl_pq_f,
+    power.kl_pq_h,
+    power.kl_pq_dh,
+    power.kl_pq_act,
+    power.kl_pq_conj,
+    power.kl_pq_standard,
 )
-jensen_shannon = _row(row.js_f, row.js_h, row.js_dh, row.js_act, row.js_conj)
-softened_reverse_kl = _row(row.ns_f, row.ns_h, row.ns_dh, row.ns_act, far=row.ns_standard)
+jensen_shannon = _row(
+    logistic.js_f, logistic.js_h, logistic.js_dh, logistic.js_act, logistic.js_conj
+)
+softened_reverse_kl = _row(
+    logistic.ns_f, logistic.ns_h, logistic.ns_dh, logistic.ns_act, far=logistic.ns_standard
+)
 squared_hellinger = _row(
-    row.hellinger_f, row.hellinger_h, row.hellinger_dh, row.hellinger_act, row.hellinger_conj
+    power.hellinger_f,
+    power.hellinger_h,
+    power.hellinger_dh,
+    power.hellinger_act,
+    power.hellinger_conj,
 )
-pearson = _row(row.pearson_f, row.pearson_h, row.pearson_dh, row.pearson_act, row.pearson_conj)
-neyman = _row(row.neyman_f, row.neyman_h, row.neyman_dh, row.neyman_act, row.neyman_conj)
-le_cam = _row(row.le_cam_f, row.le_cam_h, row.le_cam_dh, row.le_cam_act, row.le_cam_conj)
-jeffreys = _row(row.jeffreys_f, row.jeffreys_h, row.jeffreys_dh, row.jeffreys_act)
-least_squares = _row(row.ls_f, row.ls_h, row.ls_dh, row.ls_act, far=row.ls_standard)
-arcsinh = _row(row.arcsinh_f, row.arcsinh_h, row.arcsinh_dh, row.arcsinh_act)
+pearson = _row(
+    power.pearson_f, power.pearson_h, power.pearson_dh, power.pearson_act, power.pearson_conj
+)
+neyman = _row(power.neyman_f, power.neyman_h, power.neyman_dh, power.neyman_act, power.neyman_conj)
+le_cam = _row(
+    logistic.le_cam_f,
+    logistic.le_cam_h,
+    logistic.le_cam_dh,
+    logistic.le_cam_act,
+    logistic.le_cam_conj,
+)
+jeffreys = _row(power.jeffreys_f, power.jeffreys_h, power.jeffreys_dh, power.jeffreys_act)
+least_squares = _row(
+    logistic.ls_f, logistic.ls_h, logistic.ls_dh, logistic.ls_act, far=logistic.ls_standard
+)
+arcsinh = _row(logistic.arcsinh_f, logistic.arcsinh_h, logistic.arcsinh_dh, logistic.arcsinh_act)
 
 
 def alpha(a: ScalarLike) -> Divergence:
@@ -190,12 +210,12 @@ def alpha(a: ScalarLike) -> Divergence:
     """
     a = as_float(a)
     return Divergence(
-        log_f=Partial(row.alpha_f, a),
-        h=Partial(row.alpha_h, a),
-        h_prime=Partial(row.alpha_dh, a),
-        activation=Partial(row.alpha_act, a),
-        conjugate=Partial(row.alpha_conj, a),
-        standard=Partial(row.alpha_f, a),
+        log_f=Partial(power.alpha_f, a),
+        h=Partial(power.alpha_h, a),
+        h_prime=Partial(power.alpha_dh, a),
+        activation=Partial(power.alpha_act, a),
+        conjugate=Partial(power.alpha_conj, a),
+        standard=Partial(power.alpha_f, a),
     )
 
 
@@ -215,9 +235,9 @@ def shifted_vanilla(c: ScalarLike) -> Divergence:
     """
     c = as_float(c)
     return _row(
-        Partial(row.shifted_f, c),
-        Partial(row.shifted_h, c),
-        Partial(row.shifted_dh, c),
-        Partial(row.shifted_act, c),
-        Partial(row.shifted_conj, c),
+        Partial(logistic.shifted_f, c),
+        Partial(logistic.shifted_h, c),
+        Partial(logistic.shifted_dh, c),
+        Partial(logistic.shifted_act, c),
+        Partial(logistic.shifted_conj, c),
     )

@@ -1,0 +1,90 @@
+"""What a divergence GAN is: two functions for the discriminator and one for the generator."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from ._calculus import h_to_f
+from ._estimators import inverse_log_ratio, log_ratio, lower
+from ._types import ScalarFn, as_float, as_partial, door
+
+
+def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r = as_float(r)
+    one = jnp.ones_like(r)
+    d, d_one = gan.inverse(jnp.log(r)), gan.inverse(jnp.zeros_like(r))
+    return (r * gan.phi(d) - one * gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
+
+
+class GAN(eqx.Module):
+    r"""A divergence GAN: what the discriminator maximises, and what the generator does.
+
+    All fields are elementwise functions; the only leaves are arrays. `log_t` gives log r from the
+    value d of an optimal discriminator, `inverse` goes back.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4 and Table 1.
+    """
+
+    phi: ScalarFn
+    psi: ScalarFn
+    h_t: ScalarFn
+    log_t: ScalarFn
+    inverse: ScalarFn
+
+    def __init__(
+        self,
+        phi: ScalarFn,
+        psi: ScalarFn,
+        h_t: ScalarFn,
+        *,
+        log_t: ScalarFn | None = None,
+        inverse: ScalarFn | None = None,
+    ):
+        """Wraps plain callables; what is missing is derived by the calculus.
+
+        Args:
+            phi: Maximised by the discriminator on samples of p, a function of its value d.
+            psi: Maximised by the discriminator on samples of q.
+            h_t: Maximised by the generator; increasing in log r.
+            log_t: d -> log r; from phi and psi by autodiff if not given.
+            inverse: log r -> d; by `inverse_log_ratio` if not given.
+
+        Raises:
+            EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
+        """
+        self.phi = Partial(door, as_partial(phi))
+        self.psi = Partial(door, as_partial(psi))
+        self.h_t = Partial(door, as_partial(h_t))
+        log_t = log_ratio(phi, psi) if log_t is None else as_partial(log_t)
+        self.log_t = Partial(door, log_t)
+        inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
+        self.inverse = Partial(door, inverse)
+
+    @property
+    def h(self) -> ScalarFn:
+        """The MonoFlow that the generator follows, a function of u = log r.
+
+        Returns:
+            h(u) = h_T(T^{-1}(e^u)).
+        """
+        return lower(self.h_t, self.log_t, inverse=self.inverse)
+
+    @property
+    def descends(self) -> ScalarFn:
+        """Standardised f of the divergence that the generator descends, by quadrature.
+
+        Returns:
+            f, a function of r > 0.
+        """
+        return h_to_f(self.h)
+
+    @property
+    def measures(self) -> ScalarFn:
+        r"""f of the divergence that the discriminator attains, $\sup_d r\phi(d) + \psi(d)$.
+
+        Returns:
+            f, a function of r > 0, shifted to f(1) = 0.
+        """
+        return Partial(_attained, self)

@@ -1,0 +1,73 @@
+"""The catalogue in mpmath, from theory.md's formulas: an oracle made without the library."""
+
+import mpmath as mp
+
+import divergence_flows as df
+
+D = df.divergences
+ROWS = {
+    "kl_qp": D.kl_qp,
+    "kl_pq": D.kl_pq,
+    "jensen_shannon": D.jensen_shannon,
+    "softened_reverse_kl": D.softened_reverse_kl,
+    "squared_hellinger": D.squared_hellinger,
+    "pearson": D.pearson,
+    "neyman": D.neyman,
+    "le_cam": D.le_cam,
+    "jeffreys": D.jeffreys,
+    "least_squares": D.least_squares,
+    "arcsinh": D.arcsinh,
+    "alpha_-2": D.alpha(-2.0),
+    "alpha_0": D.alpha(0.0),
+    "alpha_half": D.alpha(0.5),
+    "alpha_1": D.alpha(1.0),
+    "alpha_3": D.alpha(3.0),
+    "shifted_0": D.shifted_vanilla(0.0),
+    "shifted_3": D.shifted_vanilla(3.0),
+}
+
+
+def _alpha(a):
+    return lambda r: (r**a - a * r + a - 1) / (a * (a - 1))
+
+
+def _shifted(shift):
+    c = mp.e**shift
+    return lambda r: c * r * mp.log(r) - (1 + c * r) * mp.log((1 + c * r) / (1 + c))
+
+
+F = {
+    "kl_qp": lambda r: -mp.log(r),
+    "kl_pq": lambda r: r * mp.log(r),
+    "jensen_shannon": lambda r: (r * mp.log(r) - (1 + r) * mp.log((1 + r) / 2)) / 2,
+    "softened_reverse_kl": lambda r: (1 + r) * mp.log((1 + r) / (2 * r)),
+    "squared_hellinger": lambda r: (mp.sqrt(r) - 1) ** 2,
+    "pearson": lambda r: (r - 1) ** 2,
+    "neyman": lambda r: (r - 1) ** 2 / r,
+    "le_cam": lambda r: (r - 1) ** 2 / (r + 1),
+    "jeffreys": lambda r: (r - 1) * mp.log(r),
+    "least_squares": lambda r: 2 * r * mp.log(2 * r / (1 + r)) - 1 / (1 + r) + mp.mpf(1) / 2,
+    "alpha_-2": _alpha(mp.mpf(-2)),
+    "alpha_0": lambda r: r - 1 - mp.log(r),
+    "alpha_half": _alpha(mp.mpf(1) / 2),
+    "alpha_1": lambda r: r * mp.log(r) - r + 1,
+    "alpha_3": _alpha(mp.mpf(3)),
+    "shifted_0": _shifted(0),
+    "shifted_3": _shifted(3),
+}
+# Names of ../shared/oracles against ours: (row, factor on the oracle's number).
+ORACLE_NAMES = {
+    "kl": ("kl_qp", 1.0),
+    "fkl": ("kl_pq", 1.0),
+    "gan": ("jensen_shannon", 0.5),
+    "js": ("jensen_shannon", 1.0),
+    "hellinger2": ("squared_hellinger", 2.0),
+    "pearson": ("pearson", 1.0),
+    "neyman": ("neyman", 1.0),
+    "lecam": ("le_cam", 1.0),
+    "jeffreys": ("jeffreys", 1.0),
+    "ns": ("softened_reverse_kl", 1.0),
+    "lsgan": ("least_squares", 1.0),
+    "arcsinh": ("arcsinh", 1.0),
+    "shifted_3": ("shifted_3", 1.0),
+}
