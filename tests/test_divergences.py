@@ -311,3 +311,39 @@ def test_a_divergence_needs_one_definition():
         df.Divergence()
     with pytest.raises(ValueError, match="exactly one of f"):
         df.Divergence(jnp.log, log_f=jnp.log)
+
+
+# Rows that only the reference lists, given as a user's own h.
+OWN = {
+    "kl_q_m": lambda u: jax.nn.softplus(u) - jnp.tanh(u / 2) / 2,
+    "kl_p_m": lambda u: jnp.tanh(u / 2) / 2,
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c["section"] == "B" and c["inputs"].get("divergence") in OWN],
+    ids=lambda c: c["id"],
+)
+def test_a_divergence_from_ones_own_h_meets_the_oracles(case):
+    with jax.enable_x64(case["dtype"] == "float64"):
+        div = df.Divergence(h=OWN[case["inputs"]["divergence"]])
+        u = jnp.asarray(case["inputs"].get("u", 0.0), case["dtype"])
+        if "h'" in case["name"]:
+            assert_near(div.h_prime(u), case)
+        elif "h(u)" in case["name"] or "h at" in case["name"]:
+            assert_near(div.h(u) - div.h(jnp.zeros_like(u)), case)
+            assert jnp.isfinite(jax.grad(div.h)(u))
+        elif "f(e^u)" in case["name"] or "f(0+)" in case["name"]:
+            assert_near(div.standard(u), case)
+        elif "recession" in case["name"]:
+            assert_near(div.activation(jnp.asarray(30.0)), case)
+        elif "conjugate" in case["name"]:
+            assert_near(div.conjugate(case["inputs"]["d"]), case)
+        else:
+            (m, v), (n, w) = case["inputs"]["p"], case["inputs"]["q"]
+            x = jnp.linspace(-14.0, 16.0, 601)
+            log_p = -0.5 * (x - m) ** 2 / v - 0.5 * jnp.log(2 * jnp.pi * v)
+            log_q = -0.5 * (x - n) ** 2 / w - 0.5 * jnp.log(2 * jnp.pi * w)
+            total = jnp.sum(jnp.exp(log_q) * div.standard(log_p - log_q)) * (x[1] - x[0])
+            assert_near(total, case)
