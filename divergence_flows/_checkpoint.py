@@ -63,8 +63,8 @@ def save(path: pathlib.Path, header: dict[str, Any], arrays: dict[str, Stored]) 
 def _read(path: pathlib.Path) -> dict[str, Stored]:
     """Reads every array of an npz file, or says that it is none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
     except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(_FOREIGN.format(path=path, what="cannot be read")) from error
 

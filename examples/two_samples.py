@@ -1,0 +1,211 @@
+"""Moves the samples of one data set onto another, and says how close they came.
+
+    python examples/two_samples.py                       # three demonstrations
+    python examples/two_samples.py --only curve          # 8 Gaussians to an S-curve
+    python examples/two_samples.py --source a.npy --target b.npy --out moved.npy
+
+W2, the Wasserstein-2 distance, is taken between moved particles and target samples that were held
+out. The floor is W2 between two independent target samples of that size, mean of ten pairs.
+Particles can come in below it: two samples are both random, particles spread more evenly.
+"""
+
+import argparse
+import functools
+import importlib.util
+import pathlib
+import sys
+import time
+
+import _data
+import _pictures
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+
+import divergence_flows as df
+
+HERE = pathlib.Path(__file__).parent
+# Particles, Euler steps, critic width and depth, and the first Euler step of each problem.
+SETTINGS = {
+    "curve": (1024, 4000, 64, 3, 1e-2),
+    "digits": (500, 2000, 256, 2, 2e-2),
+    "bananas": (1024, 3000, 64, 3, 1e-2),
+    "own": (1000, 4000, 64, 3, 1e-2),
+}
+FAST = (64, 40, 16, 2, 1e-2)
+
+
+def meter():
+    """A bar on a terminal, a few lines elsewhere."""
+    if sys.stdout.isatty() and importlib.util.find_spec("tqdm"):
+        return diffrax.TqdmProgressMeter(refresh_steps=20)
+    return diffrax.TextProgressMeter(minimum_increase=0.25)
+
+
+def w2(xs, ys):
+    """W2 between as many of each as the smaller has."""
+    count = min(len(xs), len(ys))
+    return float(df.wasserstein2(np.float32(xs[:count]), np.float32(ys[:count])))
+
+
+def floor(pool, count, rng, pairs=10):
+    """W2 between two independent target samples, mean of some pairs."""
+    count = min(count, len(pool) // 2)
+    orders = [rng.permutation(len(pool)) for _ in range(pairs)]
+    return np.mean([w2(pool[o[:count]], pool[o[count : 2 * count]]) for o in orders])
+
+
+def flow(problem, settings, key):
+    """Moves the source; returns the path in the user's coordinates, and the seconds it took."""
+    _, steps, width, depth, eps = settings
+    key_net, key_run = jr.split(key)
+    source, target = problem.encode(problem.source), problem.encode(problem.train)
+    critic = df.networks.Discriminator(source.shape[1], width, depth, key=key_net)
+    start = time.perf_counter()
+    moved, info = df.transport(
+        df.gans.logit(),
+        critic,
+        source,
+        target,
+        steps=steps,
+        step_size=optax.cosine_decay_schedule(eps, steps, alpha=0.1),
+        batch_size=256,
+        chunk=max(1, steps // 40),
+        progress_meter=meter(),
+        key=key_run,
+    )
+    jax.block_until_ready(moved)
+    return [problem.decode(xs) for xs in info.path], time.perf_counter() - start
+
+
+def ratio_update(gan, optimizer, rest, batch, arrays, key):
+    """One scanned step of a discriminator between two sets that stay where they are."""
+    state = eqx.combine(arrays, rest)
+    state, info = df.ratio_step(gan, optimizer, state, batch, batch_size=256, key=key)
+    return eqx.filter(state, eqx.is_array), info.loss
+
+
+def learn_ratio(problem, steps, key):
+    """Log ratio of target to source, and how far it is from one on samples it has not seen."""
+    gan, optimizer = df.gans.logit(), optax.adam(optax.cosine_decay_schedule(3e-3, steps))
+    critic = df.networks.Discriminator(2, 32, 2, key=key)
+    half = len(problem.source) // 2
+    batch = (jnp.float32(problem.source[:half]), jnp.float32(problem.train))
+    state = df.RatioState.start(critic, optimizer)
+    arrays, rest = eqx.partition(state, eqx.is_array)
+    update = functools.partial(ratio_update, gan, optimizer, rest, batch)
+    arrays, _ = jax.jit(functools.partial(jax.lax.scan, update))(arrays, jr.split(key, steps))
+    log_r = df.learned_log_ratio(gan, eqx.combine(arrays, rest).discriminator)
+    unseen = np.float32(problem.source[half:]), np.float32(problem.held)
+    return log_r, df.ratio_check(log_r, *unseen)
+
+
+def on_grid(log_r, points):
+    """Evaluates a log ratio at many points."""
+    return np.asarray(jax.vmap(log_r, in_axes=(None, 0, None))(0.0, jnp.float32(points), None))
+
+
+def report(problem, path, seconds, rng):
+    """Prints what the move reached; returns a line for the picture."""
+    count = min(len(path[-1]), len(problem.held))
+    some = rng.permutation(len(path[-1]))[:count]
+    before, after = (w2(xs[some], problem.held) for xs in (path[0], path[-1]))
+    least = floor(problem.pool, count, rng)
+    print(
+        f"{problem.name}: W2 {before:.3f} -> {after:.3f}, floor {least:.3f} "
+        f"({count} particles against {count} held-out samples; moved in {seconds:.1f} s)"
+    )
+    return f"W2 {after:.3f}, floor {least:.3f}"
+
+
+def show(problem, path, told, args, log_r=None):
+    """Writes the picture, and the animation if it is wanted."""
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    picture = args.out_dir / f"{problem.name}.png"
+    if problem.name == "digits":
+        _pictures.draw_digits(picture, problem, path, told)
+    else:
+        _pictures.draw_clouds(picture, problem, path, told, log_r)
+    print(f"{problem.name}: wrote {picture}")
+    if args.animate:
+        film = picture.with_suffix(".gif")
+        _pictures.animate(film, problem, path, problem.name == "digits")
+        print(f"{problem.name}: wrote {film}")
+
+
+def ratio_of(problem, args, key):
+    """Learns and checks the ratio of the two classes; returns it as a function of many points."""
+    log_r, check = learn_ratio(problem, 40 if args.fast else 3000, key)
+    print(
+        f"{problem.name}: learned ratio on held-out samples: E_q[r] = {check.mean_r:.3f}, "
+        f"E_p[1/r] = {check.mean_inverse_r:.3f} (both 1 if true), effective sample size "
+        f"{check.effective_sample_size:.0f} of {len(problem.source) - len(problem.source) // 2}"
+    )
+    return functools.partial(on_grid, log_r)
+
+
+def solve(make, name, args):
+    """One problem from data to picture."""
+    rng, key = np.random.default_rng(args.seed), jr.key(args.seed)
+    settings = FAST if args.fast else SETTINGS[name]
+    problem = make(rng, settings[0])
+    key_flow, key_ratio = jr.split(key)
+    log_r = ratio_of(problem, args, key_ratio) if name == "bananas" else None
+    path, seconds = flow(problem, settings, key_flow)
+    show(problem, path, report(problem, path, seconds, rng), args, log_r)
+    return path[-1]
+
+
+def arguments(argv):
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=("curve", "digits", "bananas"), help="one demonstration")
+    parser.add_argument("--source", metavar="FILE", help="your samples to move, .npy or .csv")
+    parser.add_argument("--target", metavar="FILE", help="samples to move them onto")
+    parser.add_argument("--out", metavar="FILE", help="where the moved samples go")
+    parser.add_argument("--out-dir", type=pathlib.Path, default=HERE / "out", help="for pictures")
+    parser.add_argument("--pixels", action="store_true", help="digits: pixels, no components")
+    parser.add_argument("--animate", action="store_true", help="write a GIF too")
+    parser.add_argument("--fast", "--small", action="store_true", help="a few steps only")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(argv)
+
+
+def run(args):
+    """Does what the command line asks for."""
+    files = (args.source, args.target, args.out)
+    if any(files):
+        if not all(files):
+            raise _data.BadInput("--source, --target and --out go together; pass all three")
+        _data.check_output(args.out)
+        own = functools.partial(_data.own, source_path=args.source, target_path=args.target)
+        _data.write(args.out, solve(own, "own", args))
+        print(f"own: wrote {args.out}")
+        return
+    makers = {
+        "curve": _data.curve,
+        "digits": functools.partial(_data.digits, pixels=args.pixels),
+        "bananas": _data.bananas,
+    }
+    for name in [args.only] if args.only else makers:
+        solve(makers[name], name, args)
+
+
+def main(argv=None):
+    """Runs, and turns bad input into one line and exit status 2."""
+    try:
+        run(arguments(argv))
+    except _data.BadInput as error:
+        print(f"two_samples: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

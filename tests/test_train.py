@@ -1,0 +1,137 @@
+"""Pure training steps: what a discriminator learns, and how particles follow it."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from scipy.stats import norm
+
+import divergence_flows as df
+
+# Midpoint quantiles of N(0, 1): deterministic samples.
+Z = jnp.asarray(norm.ppf((np.arange(4000) + 0.5) / 4000)[:, None], jnp.float32)
+GAN = df.gans.logit()
+
+
+def train(critic, xs_q, xs_p, steps, rate, *, gan=GAN, batch_size=None):
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    state = df.RatioState.start(critic, optimizer)
+    step = functools.partial(df.ratio_step, gan, optimizer, batch_size=batch_size)
+    body = lambda state, key: step(state, (xs_q, xs_p), key=key)
+    keys = jr.split(jr.key(7), steps)
+    return jax.jit(lambda state: jax.lax.scan(body, state, keys))(state)
+
+
+def test_a_linear_critic_finds_the_log_ratio_of_two_gaussians():
+    critic = df.networks.Discriminator(1, depth=0, key=jr.key(0))
+    state, info = train(critic, Z + 1, Z, 600, 0.1)
+    layer = state.discriminator.layers[0]
+    # Adam's last digits and the quantiles' tails allow 2e-3.
+    chex.assert_trees_all_close(layer.weight[0], jnp.array([-1.0]), atol=2e-3)
+    chex.assert_trees_all_close(layer.bias[0], 0.5, atol=2e-3)
+    chex.assert_trees_all_close(info.loss[-1], 1.163451, atol=1e-4)
+
+
+def test_the_learned_velocity_is_near_the_exact_one(capsys):
+    centre, spread = jnp.array([1.0, -0.5]), 0.8
+    xs_q = centre + jr.normal(jr.key(1), (20_000, 2))
+    xs_p = spread * jr.normal(jr.key(2), (20_000, 2))
+    critic = df.networks.Discriminator(2, 32, 2, activation=jnp.tanh, key=jr.key(0))
+    state, _ = train(critic, xs_q, xs_p, 1500, 5e-3, batch_size=512)
+    fresh = centre + jr.normal(jr.key(3), (2000, 2))
+    exact = (fresh - centre) - fresh / spread**2
+    field = df.velocity(GAN.h_t, df.learned_log_ratio(GAN, state.discriminator))
+    error = jnp.linalg.norm(field(0.0, fresh, None) - exact) / jnp.linalg.norm(exact)
+    with capsys.disabled():
+        print(f"\nlearned velocity, relative L2 error: {error:.3f}")
+    assert error < 0.2
+
+
+def test_a_particle_step_is_euler_along_the_velocity():
+    critic = df.networks.Discriminator(2, 16, 2, key=jr.key(0))
+    xs = jr.normal(jr.key(1), (9, 2))
+    for gan in (df.gans.vanilla(), df.gans.arcsinh()):
+        moved, info = df.particle_step(gan, critic, xs, 0.1)
+        vs = df.velocity(gan.h, df.learned_log_ratio(gan, critic))(0.0, xs, None)
+        chex.assert_trees_all_close(moved, xs + 0.1 * vs, rtol=1e-5, atol=1e-6)
+        speed = np.sqrt(np.mean([v @ v for v in np.asarray(vs)]))
+        chex.assert_trees_all_close(info.speed, speed, rtol=1e-4)
+
+
+def test_a_particle_does_not_feel_how_many_others_there_are():
+    critic = df.networks.Discriminator(2, 16, 2, key=jr.key(0))
+    xs = jr.normal(jr.key(1), (9, 2))
+    all_moved, _ = df.particle_step(GAN, critic, xs, 0.1)
+    one_moved, _ = df.particle_step(GAN, critic, xs[:1], 0.1)
+    chex.assert_trees_all_close(all_moved[:1], one_moved, rtol=1e-6)
+
+
+def test_a_training_state_holds_arrays_only():
+    critic = df.networks.Discriminator(2, key=jr.key(0))
+    state = df.RatioState.start(critic, optax.adam(1e-3))
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
+
+
+def test_a_minibatch_gradient_is_unbiased():
+    critic = df.networks.Discriminator(1, depth=0, key=jr.key(0))
+    xs_q, xs_p = Z[::400] + 1, Z[::400]
+    optimizer = optax.sgd(1.0)
+    state = df.RatioState.start(critic, optimizer)
+    step = functools.partial(df.ratio_step, GAN, optimizer, state, (xs_q, xs_p))
+    small = lambda key: step(batch_size=2, key=key)[0].discriminator
+    many = jax.vmap(small)(jr.split(jr.key(1), 20_000))
+    mean = jax.tree.map(lambda leaf: jnp.mean(leaf, 0), many)
+    # 20,000 draws leave a standard error of a few thousandths.
+    chex.assert_trees_all_close(mean, step()[0].discriminator, atol=2e-2)
+
+
+def test_a_minibatch_without_a_key_is_refused():
+    critic = df.networks.Discriminator(1, key=jr.key(0))
+    optimizer = optax.sgd(1.0)
+    state = df.RatioState.start(critic, optimizer)
+    with pytest.raises(ValueError, match="ratio_step: `batch_size`.*pass `key`"):
+        df.ratio_step(GAN, optimizer, state, (Z, Z), batch_size=2)
+
+
+def exact(t, x, args):
+    return 0.5 - x[0]
+
+
+def constant(t, x, args):
+    return jnp.asarray(args, x.dtype)
+
+
+def test_the_true_ratio_passes_its_check():
+    check = df.ratio_check(exact, Z + 1, Z)
+    chex.assert_trees_all_close(check.mean_r, 1.0, atol=2e-3)
+    chex.assert_trees_all_close(check.mean_inverse_r, 1.0, atol=2e-3)
+    # 1 / E_q[r^2] = 1/e; the quantiles' tails cost two per cent.
+    chex.assert_trees_all_close(check.effective_sample_size / len(Z), np.exp(-1), rtol=0.03)
+
+
+def test_a_wrong_ratio_fails_its_check_by_its_factor():
+    check = df.ratio_check(constant, Z + 1, Z, args=np.log(3.0))
+    chex.assert_trees_all_close(check.mean_r, 3.0, rtol=1e-5)
+    chex.assert_trees_all_close(check.mean_inverse_r, 1 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("u", [-80.0, 500.0])
+def test_the_effective_sample_size_does_not_overflow(u):
+    check = df.ratio_check(constant, Z, Z, args=u)
+    chex.assert_trees_all_close(check.effective_sample_size, float(len(Z)), rtol=1e-3)
+
+
+def test_a_learned_ratio_passes_on_samples_it_has_not_seen():
+    critic = df.networks.Discriminator(1, depth=0, key=jr.key(0))
+    state, _ = train(critic, Z + 1, Z, 600, 0.1)
+    fresh = jr.normal(jr.key(5), (2, 20_000, 1))
+    log_r = df.learned_log_ratio(GAN, state.discriminator)
+    check = df.ratio_check(log_r, fresh[0] + 1, fresh[1])
+    # Var_q[r] = e - 1: three standard errors are .028.
+    chex.assert_trees_all_close(check.mean_r, 1.0, atol=0.03)
+    chex.assert_trees_all_close(check.mean_inverse_r, 1.0, atol=0.03)
