@@ -174,7 +174,7 @@ def langevin(
         args: Passed to `score`; its numbers become arrays.
         dt0: Step [units of time].
         solver: A diffrax solver for additive noise; `ShARK()` by default, of strong order 1.5.
-        key: Key of the Brownian motion: the same key, the same path, whatever the step.
+        key: Key of the Brownian motion; the path is the same at any step, down to `dt0` / 2.
         **options: As in `integrate`, but for `stepsize_controller` and `dense`.
 
     Returns:
