@@ -58,8 +58,8 @@ def types(session: nox.Session) -> None:
 def examples(session: nox.Session) -> None:
     """Runs every example in its small form."""
     session.install("-e", ".[examples]")
-    for script in sorted((ROOT / "examples").glob("*.py")):
-        session.run("python", str(script), "--small", *session.posargs, env=HEADLESS)
+    for script in sorted((ROOT / "examples").glob("[!_]*.py")):
+        session.run("python", str(script), "--fast", *session.posargs, env=HEADLESS)
 
 
 @nox.session
