@@ -18,8 +18,8 @@ class BadInput(ValueError):
 class Problem(NamedTuple):
     """Move `source` onto `train`, in coordinates of unit scale; measure on `held`, in the user's.
 
-    `pool` holds target samples from which independent pairs are drawn for the floor. `basis`
-    is None or a matrix with rows in the user's coordinates: user = coordinates @ basis + shift.
+    `pool` holds target samples that are independent of `held`, for the floor. `basis` is a matrix
+    with rows in the user's coordinates: user = coordinates @ basis + shift.
     """
 
     name: str
@@ -47,12 +47,12 @@ def split(target, rng, count):
     return target[order[held:]], target[order[:held]]
 
 
-def scaled(name, source, train, held, pool):
+def scaled(name, source, train, held):
     """A problem in coordinates of unit scale: each divided by its pooled standard deviation."""
     both = np.concatenate([source, train])
     spread = both.std(axis=0)
     basis = np.diag(np.where(spread > 0, spread, 1.0))
-    return Problem(name, source, train, held, pool, both.mean(axis=0), basis)
+    return Problem(name, source, train, held, train, both.mean(axis=0), basis)
 
 
 def curve(rng, count):
@@ -60,9 +60,9 @@ def curve(rng, count):
     angle = rng.integers(8, size=count) * np.pi / 4
     ring = 2 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     source = ring + 0.1 * rng.normal(size=(count, 2))
-    samples, _ = make_s_curve(24 * count, random_state=int(rng.integers(2**31)))
+    samples, _ = make_s_curve(36 * count, random_state=int(rng.integers(2**31)))
     flat = samples[:, [0, 2]] / 1.3
-    train, held, pool = flat[: 4 * count], flat[4 * count : 5 * count], flat[5 * count :]
+    held, pool, train = np.split(flat, [10 * count, 20 * count])
     return Problem("curve", source, train, held, pool, np.zeros(2), np.eye(2))
 
 
@@ -73,7 +73,7 @@ def digits(rng, count, pixels=False):
     """
     images, _ = mnist_data()
     images = images[rng.permutation(len(images))] / 255.0
-    held, train = images[:count], images[count:]
+    held, train = images[: 2 * count], images[2 * count :]
     mean = train.mean(axis=0)
     if pixels:
         basis = np.eye(mean.size) * 0.5
@@ -82,7 +82,7 @@ def digits(rng, count, pixels=False):
         root = np.sqrt(np.mean(spread[:COMPONENTS] ** 2) / len(train))
         basis = root * rows[:COMPONENTS]
     noise = rng.normal(size=(count, len(basis))) * (0.5 if pixels else 1.0)
-    return Problem("digits", noise @ basis + mean, train, held, images, mean, basis)
+    return Problem("digits", noise @ basis + mean, train, held, train, mean, basis)
 
 
 def bananas(rng, count):
@@ -92,7 +92,7 @@ def bananas(rng, count):
     second = np.array([y for _, y in rows])
     source, target = (rng.permutation(points[mask]) for mask in (~second, second))
     train, held = target[count:], target[:count]
-    return Problem("bananas", source, train, held, target, np.zeros(2), np.eye(2))
+    return Problem("bananas", source, train, held, train, np.zeros(2), np.eye(2))
 
 
 def _rows(path):
@@ -141,7 +141,7 @@ def own(rng, count, source_path, target_path):
             f"{source.shape[1]}; pass files with the same coordinates"
         )
     train, held = split(target, rng, count)
-    return scaled("own", source, train, held, target)
+    return scaled("own", source, train, held)
 
 
 def write(path, rows):

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 
-BLUE, GREY, RED = "#1f5fa8", "#c8c8c8", "#b3392f"
+BLUE, GREY = "#1f5fa8", "#c8c8c8"
 IMAGE = 28
 
 
@@ -38,7 +38,7 @@ def flat(view, xs):
 def _limits(*clouds):
     both = np.concatenate(clouds)
     low, high = np.quantile(both, 0.002, axis=0), np.quantile(both, 0.998, axis=0)
-    middle, half = (low + high) / 2, 0.56 * (high - low)
+    middle, half = (low + high) / 2, 0.56 * np.maximum(high - low, 1e-6)
     return middle - half, middle + half
 
 
@@ -46,6 +46,8 @@ def _frame(axis, low, high, title, labels):
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), title=title)
     axis.set_xlabel(labels[0])
     axis.set_ylabel(labels[1])
+    if labels[0] == "x" and labels[1]:
+        axis.set_aspect("equal")
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -56,7 +58,7 @@ def _dots(axis, xs, color, label):
 def draw_clouds(file, problem, path, told, log_r=None):
     """Writes before, path and after in one row; the learned log ratio too, if there is one."""
     view = plane(problem)
-    target, clouds = flat(view, problem.held), [flat(view, xs) for xs in path]
+    target, clouds = flat(view, problem.held[:1024]), [flat(view, xs) for xs in path]
     low, high = _limits(target, clouds[0], clouds[-1])
     count = 3 if log_r is None else 4
     figure, axes = plt.subplots(1, count, figsize=(4.3 * count, 4.3), layout="constrained")
@@ -101,7 +103,8 @@ def _show(axis, picture, title):
 
 def draw_digits(file, problem, path, told):
     """Writes mosaics of digits: before, a few paths, after, and real ones that were held out."""
-    figure, axes = plt.subplots(1, 4, figsize=(17.2, 4.6), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(17.6, 4.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06, w_pad=0.1)
     when = np.unique(np.linspace(0, len(path) - 1, 8).astype(int))
     rows = np.stack([path[i][: len(when)] for i in when], axis=1)
     rows = rows.reshape(*rows.shape[:2], IMAGE, IMAGE).transpose(0, 2, 1, 3)
@@ -131,7 +134,7 @@ def animate(file, problem, path, is_images):
         update, args = _mosaic_at, (axis.images[0], path)
     else:
         view = plane(problem)
-        target, clouds = flat(view, problem.held), [flat(view, xs) for xs in path]
+        target, clouds = flat(view, problem.held[:1024]), [flat(view, xs) for xs in path]
         _dots(axis, target, GREY, "target")
         _dots(axis, clouds[0], BLUE, "particles")
         _frame(axis, *_limits(target, clouds[0], clouds[-1]), "", view[2])

@@ -38,18 +38,19 @@ def test_a_linear_critic_finds_the_log_ratio_of_two_gaussians():
 
 
 def test_the_learned_velocity_is_near_the_exact_one(capsys):
-    centre, spread = jnp.array([1.0, -0.5]), 0.8
-    xs_q = centre + jr.normal(jr.key(1), (20_000, 2))
-    xs_p = spread * jr.normal(jr.key(2), (20_000, 2))
-    critic = df.networks.Discriminator(2, 32, 2, activation=jnp.tanh, key=jr.key(0))
-    state, _ = train(critic, xs_q, xs_p, 1500, 5e-3, batch_size=512)
+    centre, spread = jnp.array([1.0, -0.5]), jnp.array([1.2, 0.8])
+    xs_q = centre + jr.normal(jr.key(1), (50_000, 2))
+    xs_p = spread * jr.normal(jr.key(2), (50_000, 2))
+    critic = df.networks.Discriminator(2, 32, 2, key=jr.key(0))
+    state, _ = train(critic, xs_q, xs_p, 1000, 5e-3, batch_size=1024)
     fresh = centre + jr.normal(jr.key(3), (2000, 2))
     exact = (fresh - centre) - fresh / spread**2
     field = df.velocity(GAN.h_t, df.learned_log_ratio(GAN, state.discriminator))
     error = jnp.linalg.norm(field(0.0, fresh, None) - exact) / jnp.linalg.norm(exact)
     with capsys.disabled():
         print(f"\nlearned velocity, relative L2 error: {error:.3f}")
-    assert error < 0.2
+    # Measured .106: a small network, a thousand steps, errors where samples are few.
+    assert error < 0.15
 
 
 def test_a_particle_step_is_euler_along_the_velocity():
@@ -94,7 +95,7 @@ def test_a_minibatch_without_a_key_is_refused():
     critic = df.networks.Discriminator(1, key=jr.key(0))
     optimizer = optax.sgd(1.0)
     state = df.RatioState.start(critic, optimizer)
-    with pytest.raises(ValueError, match="ratio_step: `batch_size`.*pass `key`"):
+    with pytest.raises(ValueError, match=r"ratio_step: `batch_size`.*pass `key`"):
         df.ratio_step(GAN, optimizer, state, (Z, Z), batch_size=2)
 
 

@@ -48,7 +48,7 @@ def test_problems_hold_out_what_they_measure_on():
 
 
 def test_coordinates_of_the_flow_lead_back_to_the_users():
-    problem = data.scaled("own", GOOD * 50 + 7, GOOD * 20, GOOD, GOOD)
+    problem = data.scaled("own", GOOD * 50 + 7, GOOD * 20, GOOD)
     again = problem.decode(problem.encode(problem.source))
     np.testing.assert_allclose(again, problem.source, rtol=1e-5, atol=1e-4)
 
@@ -56,11 +56,11 @@ def test_coordinates_of_the_flow_lead_back_to_the_users():
 def test_the_floor_is_the_distance_of_independent_samples():
     # In one dimension W2 pairs sorted samples: an independent computation.
     rng = np.random.default_rng(0)
-    pool = rng.normal(size=(4000, 1))
+    pool, held = rng.normal(size=(2, 4000, 1))
     pairs = [np.sort(rng.normal(size=(2, 100)), axis=1) for _ in range(400)]
     expected = np.mean([np.sqrt(np.mean((a - b) ** 2)) for a, b in pairs])
-    found = two_samples.floor(pool, 100, rng, pairs=100)
-    # Standard error of a hundred pairs: about .008.
+    found = two_samples.floor(two_samples.batches(held, 100), pool, rng, pairs=100)
+    # Ten held-out sets, ten times each: a standard error of about .01.
     assert abs(found - expected) < 0.03
 
 
