@@ -49,10 +49,11 @@ def save(path: pathlib.Path, header: dict[str, Any], arrays: dict[str, Stored]) 
         OSError: If the disk refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Any] = {"format": FORMAT, "header": json.dumps(header), **arrays}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, format=FORMAT, header=json.dumps(header), **arrays)
+            np.savez(file, **kept)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

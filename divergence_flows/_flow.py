@@ -191,7 +191,8 @@ def langevin(
     at_least_two("langevin", ts)
     chosen = diffrax.ShARK() if solver is None else solver
     setup = _setup(start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
-    times, step = cast_times(start, ts, dt0)
+    times, _ = cast_times(start, ts, None)
+    step = jnp.asarray(dt0, times.dtype)
     path = diffrax.VirtualBrownianTree(
         times[0],
         times[-1],

@@ -42,7 +42,7 @@ def curve_length(
     start = as_float(y0)
     longer = jax.tree_util.Partial(_with_length, as_partial(field))
     solution = integrate(longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
-    return solution.ys[1][-1]
+    return jax.tree.leaves(solution.ys)[-1][-1]
 
 
 def _with_length(

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._curves import LOG_2, Curve, below, curve, kept_below, soft, times_r
-from ._quadrature import integral_of_slope, standard_f
+from ._quadrature import expm1, integral_of_slope, standard_f
 
 Param = Float[Array, ""]
-sp, sigmoid, exp, expm1 = jax.nn.softplus, jax.nn.sigmoid, jnp.exp, jnp.expm1
+sp, sigmoid, exp = jax.nn.softplus, jax.nn.sigmoid, jnp.exp
 
 
 # Jensen-Shannon: half of r log r - (1+r) log((1+r)/2)

@@ -9,10 +9,10 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from ._curves import Curve, below, curve, kept_below, times_r
-from ._quadrature import standard_f
+from ._quadrature import expm1, standard_f
 
 Param = Float[Array, ""]
-exp, expm1 = jnp.exp, jnp.expm1
+exp = jnp.exp
 
 
 # KL(q || p): f = -log r

@@ -10,13 +10,14 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._types import Scalar, ScalarLike
 
 # Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
 State = PyTree[Real[ArrayLike, "..."]]
-Times = Real[ArrayLike, " time"] | Sequence[ScalarLike]
+Times = Real[Array | np.ndarray, " time"] | Sequence[ScalarLike]
 
 
 def root_mean_square(tree: PyTree[Float[Array, "..."]]) -> Scalar:
@@ -50,11 +51,11 @@ def bits(y0: State) -> int:
 
 def fixed_steps(ts: Times, dt0: ScalarLike | None) -> int | None:
     """Counts fixed steps, rounded up to a power of two so that few numbers are ever compiled."""
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((ts, dt0)))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((ts, dt0)))
     if dt0 is None or traced:
         return None
     times = np.asarray(ts, np.float64)
-    steps = (times[-1] - times[0]) / np.float64(dt0)
+    steps = (times[-1] - times[0]) / np.asarray(dt0, np.float64)
     return 1 << int(steps + 2).bit_length() if 0 < steps < 2**40 else None
 
 

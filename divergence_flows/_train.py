@@ -19,9 +19,9 @@ from ._losses import discriminator_loss, need
 from ._types import LogRatioFn, Scalar, ScalarLike, as_float
 
 Optimizer = optax.GradientTransformation
-Cloud = Float[ArrayLike, "_ *event"]
-# Samples of q first, then of p.
-Batch = tuple[Cloud, Cloud]
+Cloud = Float[Array, "_ *event"]
+# Samples of q first, then of p; a public door takes numpy arrays too.
+Batch = tuple[Float[ArrayLike, "_ *event"], Float[ArrayLike, "_ *event"]]
 
 
 class RatioState(eqx.Module):
@@ -188,12 +188,12 @@ def particle_step(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
     need("particle_step", gan, "phi", "psi", "h_t")
-    xs = as_float(xs)
+    start = as_float(xs)
     value = functools.partial(_generator_value, gan, discriminator)
-    values, vs = jax.vmap(jax.value_and_grad(value))(xs)
-    speed = jnp.sqrt(jnp.sum(vs**2) / xs.shape[0])
-    xs = xs + jnp.asarray(step_size, xs.dtype) * vs
-    return xs, ParticleInfo(-jnp.mean(values), speed)
+    values, vs = jax.vmap(jax.value_and_grad(value))(start)
+    speed = jnp.sqrt(jnp.sum(vs**2) / start.shape[0])
+    moved = start + jnp.asarray(step_size, start.dtype) * vs
+    return moved, ParticleInfo(-jnp.mean(values), speed)
 
 
 def _log_r(

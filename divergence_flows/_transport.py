@@ -14,6 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped
 
@@ -86,8 +87,9 @@ def _save(
 ) -> None:
     """Writes the state's arrays and the history."""
     leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
-    arrays = {f"state{i:04d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-    save(path, header, {**arrays, **{name: _join(history, name) for name in _HISTORY}})
+    arrays: dict[str, Any] = {f"state{i:04d}": np.asarray(x) for i, x in enumerate(leaves)}
+    arrays |= {name: _join(history, name) for name in _HISTORY}
+    save(path, header, arrays)
 
 
 def _resume(
@@ -105,7 +107,7 @@ def _resume(
 def _join(history: _History, name: str) -> Shaped[Array | np.ndarray, "..."]:
     """All of one kind of history, along time; on the host unless traced."""
     parts = history[name]
-    if any(isinstance(part, jax.core.Tracer) for part in parts):
+    if any(isinstance(part, Tracer) for part in parts):
         return jnp.concatenate(parts)
     return np.concatenate([np.asarray(part) for part in parts])
 
@@ -171,7 +173,7 @@ def _check(
 
 
 def _is_traced(tree: PyTree) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def transport(
@@ -232,22 +234,22 @@ def transport(
     need("transport", gan, "phi", "psi", "h_t")
     counts = {"steps": steps, "critic_steps": critic_steps, "batch_size": batch_size}
     traced = checkpoint is not None and _is_traced((gan, discriminator, xs_q, xs_p, key))
-    xs_q, xs_p = _check(as_float(xs_q), as_float(xs_p), traced, {**counts, "chunk": chunk})
+    start, goal = _check(as_float(xs_q), as_float(xs_p), traced, {**counts, "chunk": chunk})
     optimizer = default_optimizer(steps * critic_steps) if optimizer is None else optimizer
     schedule = _schedule(step_size, steps)
-    plan = Plan(gan, optimizer, schedule, xs_p, key, progress_meter, **counts)
+    plan = Plan(gan, optimizer, schedule, goal, key, progress_meter, **counts)
     ratio = RatioState.start(discriminator, optimizer)
-    state = TransportState(xs_q, ratio, jnp.asarray(0))
+    state = TransportState(start, ratio, jnp.asarray(0))
     path = None if checkpoint is None else pathlib.Path(checkpoint)
     header = {} if path is None else _header(plan, state, chunk)
     if path is not None and path.exists():
         state, history = _resume(path, header, state)
     else:
-        history = dict(zip(_HISTORY, ([], [], [xs_q[None]], [np.array([0])]), strict=True))
+        history = {"losses": [], "speeds": [], "path": [start[None]], "path_steps": [np.array([0])]}
     after = functools.partial(_after_chunk, path, header, on_chunk)
     state = _follow(plan, state, history, chunk, after)
-    told = [jnp.asarray(_join(history, name)) for name in _HISTORY]
-    return state.xs, TransportInfo(*told, state.ratio.discriminator)
+    told = {name: jnp.asarray(_join(history, name)) for name in _HISTORY}
+    return state.xs, TransportInfo(**told, discriminator=state.ratio.discriminator)
 
 
 def _schedule(step_size: ScalarLike | Callable[..., Any] | None, steps: int) -> Callable[..., Any]:

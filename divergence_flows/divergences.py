@@ -72,15 +72,17 @@ class Divergence(eqx.Module):
         Raises:
             ValueError: If none of f, log_f and h is given, or both f and log_f.
         """
-        if (f is None and log_f is None and h is None) or (f is not None and log_f is not None):
+        if f is not None and log_f is None:
+            log_f = in_log_space(f, False)
+        elif log_f is not None and f is None:
+            log_f = as_partial(log_f)
+        elif h is not None and f is None:
+            log_f = in_log_space(_h_to_f(h), False)
+        else:
             raise ValueError(
                 "Divergence: give exactly one of f (a function of r) and log_f (of u = log r), or h"
                 f" alone; got f={f}, log_f={log_f}, h={h}."
             )
-        if f is not None or log_f is not None:
-            log_f = in_log_space(f, False) if log_f is None else as_partial(log_f)
-        else:
-            log_f = in_log_space(_h_to_f(h), False)
         self.log_f = Partial(door, log_f)
         self.h = f_to_h(log_f, log_space=True) if h is None else Partial(door, as_partial(h))
         slope = Partial(derivative, self.h) if h_prime is None else as_partial(h_prime)
