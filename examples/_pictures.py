@@ -38,7 +38,7 @@ def flat(view, xs):
 def _limits(*clouds):
     both = np.concatenate(clouds)
     low, high = np.quantile(both, 0.002, axis=0), np.quantile(both, 0.998, axis=0)
-    middle, half = (low + high) / 2, 0.56 * np.maximum(high - low, 1e-6)
+    middle, half = (low + high) / 2, 0.56 * np.max(high - low) + 1e-6
     return middle - half, middle + half
 
 
@@ -46,8 +46,7 @@ def _frame(axis, low, high, title, labels):
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), title=title)
     axis.set_xlabel(labels[0])
     axis.set_ylabel(labels[1])
-    if labels[0] == "x" and labels[1]:
-        axis.set_aspect("equal")
+    axis.set_box_aspect(1)
     axis.spines[["top", "right"]].set_visible(False)
 
 
@@ -74,7 +73,7 @@ def draw_clouds(file, problem, path, told, log_r=None):
     axes[0].legend(loc="upper right", markerscale=3, framealpha=0.9, fontsize=8)
     if log_r is not None:
         _ratio_map(figure, axes[3], low, high, log_r, view[2])
-    figure.savefig(file, dpi=130)
+    figure.savefig(file, dpi=130, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -112,7 +111,7 @@ def draw_digits(file, problem, path, told):
     _show(axes[1], rows.reshape(rows.shape[0] * IMAGE, -1), "path, left to right")
     _show(axes[2], _mosaic(path[-1], 8), f"after: {told}")
     _show(axes[3], _mosaic(problem.held, 8), "target, held out")
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(figure)
 
 
