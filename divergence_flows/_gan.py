@@ -12,9 +12,8 @@ from ._types import ScalarFn, as_float, as_partial, door
 
 def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     r = as_float(r)
-    one = jnp.ones_like(r)
     d, d_one = gan.inverse(jnp.log(r)), gan.inverse(jnp.zeros_like(r))
-    return (r * gan.phi(d) - one * gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
+    return (r * gan.phi(d) - gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
 
 
 class GAN(eqx.Module):

@@ -36,7 +36,7 @@ def as_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     """
     leaves = jax.tree.leaves(function)
     if len(leaves) == 1 and leaves[0] is function:
-        return jax.tree_util.Partial(function)
+        return Partial(function)
     return function
 
 

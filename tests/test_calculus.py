@@ -1,18 +1,15 @@
 """Laws of the scalar calculus for functions that no table holds."""
 
-import json
-import pathlib
-
 import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import CASES
 
 import divergence_flows as df
 
-CASES = json.loads((pathlib.Path(__file__).parent / "data/oracles.json").read_text())["cases"]
 pytestmark = pytest.mark.usefixtures("x64")
 
 

@@ -1,8 +1,5 @@
 """Laws of the catalogue: closed forms against mpmath, oracles, the calculus and each other."""
 
-import json
-import pathlib
-
 import chex
 import equinox as eqx
 import jax
@@ -11,10 +8,10 @@ import mpmath as mp
 import numpy as np
 import pytest
 from catalogue import ORACLE_NAMES, ROWS, F
+from oracles import CASES
 
 import divergence_flows as df
 
-CASES = json.loads((pathlib.Path(__file__).parent / "data/oracles.json").read_text())["cases"]
 U = np.array([-8.0, -3.0, -0.7, -1e-3, 1e-3, 0.4, 2.0, 8.0])
 FAR = np.array([-1e4, -800.0, -80.0, -30.0, -1.5, 1.5, 30.0, 80.0, 800.0, 1e4])
 mp.mp.dps = 40

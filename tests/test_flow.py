@@ -1,8 +1,5 @@
 """Solves: against the Ornstein-Uhlenbeck closed form, other schemes, and diffrax's own results."""
 
-import json
-import pathlib
-
 import chex
 import diffrax
 import jax
@@ -11,10 +8,11 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.linalg
+from oracles import CASES
 
 import divergence_flows as df
 
-CASES = json.loads((pathlib.Path(__file__).parent / "data" / "oracles.json").read_text())["cases"]
+pytestmark = pytest.mark.usefixtures("x64")
 ORACLE = {case["id"]: case for case in CASES}
 # theory.md section 8, and the oracles' case whose covariances do not commute.
 OU = {
@@ -25,12 +23,6 @@ OU = {
 }
 SKEW = {name: np.array(ORACLE["E001"]["inputs"][name]) for name in ("P", "m", "Sigma0", "mu0")}
 TRACES = []
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def identity(u):

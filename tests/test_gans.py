@@ -1,19 +1,16 @@
 """Laws of Table 1: closed forms against the calculus, and what each row measures and descends."""
 
-import json
-import pathlib
-
 import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import CASES
 
 import divergence_flows as df
 
 D, G = df.divergences, df.gans
-CASES = json.loads((pathlib.Path(__file__).parent / "data/oracles.json").read_text())["cases"]
 U = np.array([-4.0, -1.0, -0.1, 0.3, 1.0, 4.0])
 FAR = np.array([-1e4, -300.0, -80.0, 80.0, 300.0, 1e4])
 # name: (GAN, the divergence that the generator descends, up to a factor, measured by zero-sum).

@@ -4,18 +4,15 @@ One-dimensional particles carry fixed quantiles z, so their own spacing gives lo
 test is the table's h and `integrate`. Second differences on 161 quantiles leave errors of 1e-3.
 """
 
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.tree_util import Partial
+from oracles import CASES
 
 import divergence_flows as df
 
 D = df.divergences
-CASES = json.loads((pathlib.Path(__file__).parent / "data/oracles.json").read_text())["cases"]
 FLOWS = {
     "kl": (D.kl_qp, 1.0),
     "js": (D.jensen_shannon, 1.0),

@@ -1,26 +1,18 @@
 """Fields: what a velocity is, and what it does to divergence and density."""
 
-import json
-import pathlib
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from oracles import CASES
 
 import divergence_flows as df
 
-CASES = json.loads((pathlib.Path(__file__).parent / "data" / "oracles.json").read_text())["cases"]
+pytestmark = pytest.mark.usefixtures("x64")
 ORACLE = {case["id"]: case["expected"] for case in CASES}
 Z = np.arange(-20.0, 20.0, 0.02)
 WEIGHTS = 0.02 * np.exp(-0.5 * Z**2) / np.sqrt(2 * np.pi)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
 
 
 def identity(u):
