@@ -19,7 +19,8 @@ class Problem(NamedTuple):
     """Move `source` onto `train`, in coordinates of unit scale; measure on `held`, in the user's.
 
     `pool` holds target samples that are independent of `held`, for the floor. `basis` is a matrix
-    with rows in the user's coordinates: user = coordinates @ basis + shift.
+    with rows in the user's coordinates: user = coordinates @ basis + shift. `start` is what the
+    source was before an affine map brought it nearer, if one did.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Problem(NamedTuple):
     pool: Any
     shift: Any
     basis: Any
+    start: Any = None
 
     def encode(self, xs):
         """User's coordinates to those of the flow."""
@@ -47,12 +49,21 @@ def split(target, rng, count):
     return target[order[held:]], target[order[:held]]
 
 
-def scaled(name, source, train, held):
-    """A problem in coordinates of unit scale: each divided by its pooled standard deviation."""
-    both = np.concatenate([source, train])
-    spread = both.std(axis=0)
-    basis = np.diag(np.where(spread > 0, spread, 1.0))
-    return Problem(name, source, train, held, train, both.mean(axis=0), basis)
+def spread(xs):
+    """Standard deviation of each coordinate; one where it does not vary."""
+    found = xs.std(axis=0)
+    return np.where(found > 0, found, 1.0)
+
+
+def matched(name, source, train, held):
+    """A problem whose source first takes the target's mean and spread, coordinate by coordinate.
+
+    A flow is slow across many standard deviations and stiff where they differ; an affine map does
+    that part at once. The flow then runs in units of the target's spread.
+    """
+    mean, scale = train.mean(axis=0), spread(train)
+    nearer = (source - source.mean(axis=0)) / spread(source) * scale + mean
+    return Problem(name, nearer, train, held, train, mean, np.diag(scale), source)
 
 
 def curve(rng, count):
@@ -141,7 +152,7 @@ def own(rng, count, source_path, target_path):
             f"{source.shape[1]}; pass files with the same coordinates"
         )
     train, held = split(target, rng, count)
-    return scaled("own", source, train, held)
+    return matched("own", source, train, held)
 
 
 def write(path, rows):

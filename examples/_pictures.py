@@ -37,7 +37,7 @@ def flat(view, xs):
 
 def _limits(*clouds):
     both = np.concatenate(clouds)
-    low, high = np.quantile(both, 0.002, axis=0), np.quantile(both, 0.998, axis=0)
+    low, high = np.quantile(both, 0.001, axis=0), np.quantile(both, 0.999, axis=0)
     middle, half = (low + high) / 2, 0.56 * np.max(high - low) + 1e-6
     return middle - half, middle + half
 
