@@ -1,0 +1,242 @@
+r"""Flows of one Gaussian: how a target's ratio moves its mean and its factor.
+
+With $g(x) = \nabla_x h(\log p/q)$ all of them need two expectations under q, $E[g]$ and
+$G = E[g z^T] = E[\nabla^2 h(\log p/q)]\,S$. Stein reads G off the first derivatives, Price off the
+second: an *estimator*. What is done with the two is a *geometry*; the choices are independent.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+
+from ._gaussian import Gaussian
+from ._gaussian_moments import Moments, moments
+from ._nodes import Nodes
+from ._types import Field, Scalar, ScalarFn, ScalarLike
+
+
+def gaussian_field(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    *,
+    h: ScalarFn | None = None,
+    estimator: str = "stein",
+    triangular: bool = False,
+) -> Field:
+    r"""Bures-Wasserstein flow of `h` on (mu, S): $\dot\mu = E[g]$, $\dot S = E[g z^T]$.
+
+    It is the gradient flow, among Gaussians, of the divergence whose h it is. The square factor
+    moves horizontally, and an Euler step is Bures-Wasserstein gradient descent exactly,
+    $\Sigma_+ = M \Sigma M$ with $M = I + \eta E[\nabla^2 h(\log p/q)]$, whatever the nodes if
+    they are Price's, and for exact nodes if they are Stein's.
+
+    Args:
+        log_p: Log density of the target at one point, `log_p(x)`, or `log_p(x, batch)` for nodes
+            with mini-batches [nats]. Its constant matters for every h but the identity (and only
+            changes the speed for powers of r).
+        nodes: Rule for the standard normal. On cubature nodes the flow is exact for quadratics.
+        h: Increasing function of the log ratio; the identity, KL(q||p), by default.
+        estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
+        triangular: Whether a lower triangular factor stays so, under the same metric:
+            $\dot S = S\,\mathrm{Low}(S^{-1} \dot\Sigma S^{-T})$, for the same flow of Sigma.
+
+    Returns:
+        `field(t, q, args)` of a `Gaussian`: the rates of its mean and scale, as a `Gaussian`. For
+        a diagonal scale it is the mean-field flow.
+
+    Raises:
+        ValueError: If `estimator` is unknown.
+
+    References:
+        Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022; Yi &
+        Liu, Bridging the gap between VI and WGF, 2023; theory.md, section 6.
+    """
+    motion = _triangular_bures if triangular else _bures
+    return Partial(_rates, moments("gaussian_field", log_p, nodes, h, estimator), Partial(motion))
+
+
+def fisher_rao_field(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    *,
+    h: ScalarFn | None = None,
+    estimator: str = "stein",
+    triangular: bool = False,
+) -> Field:
+    r"""Natural-gradient flow of `h` on (mu, S): $\dot\mu = \Sigma E[g]$.
+
+    $\dot\Sigma = \Sigma E[\nabla^2 h(\log p/q)] \Sigma$, carried by
+    $\dot S = \tfrac12 S\,\mathrm{sym}(S^T G)$. For KL the precision obeys
+    $\dot\Lambda = -\Lambda - E[\nabla^2 \log p]$: on a Gaussian target every direction converges
+    at rate 1, whatever its scale, and the flow commutes with affine maps.
+
+    Args:
+        log_p: As in `gaussian_field`.
+        nodes: As in `gaussian_field`.
+        h: As in `gaussian_field`.
+        estimator: As in `gaussian_field`.
+        triangular: Whether a lower triangular factor stays so; the flow of Sigma is the same.
+
+    Returns:
+        `field(t, q, args)` of a `Gaussian`, as in `gaussian_field`.
+
+    Raises:
+        ValueError: If `estimator` is unknown.
+
+    References:
+        Amari, Natural gradient works efficiently in learning, 1998; Khan & Rue, The Bayesian
+        learning rule, JMLR 2023.
+    """
+    motion = _triangular_fisher_rao if triangular else _fisher_rao
+    estimate = moments("fisher_rao_field", log_p, nodes, h, estimator)
+    return Partial(_rates, estimate, Partial(motion))
+
+
+def bures_field(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    *,
+    h: ScalarFn | None = None,
+    estimator: str = "stein",
+) -> Field:
+    r"""Bures-Wasserstein flow of `h` on (mu, Sigma).
+
+    $\dot\Sigma = E[g (x - \mu)^T] + E[(x - \mu) g^T]$, the image of `gaussian_field` under
+    $S \mapsto S S^T$. A covariance that leaves the cone has no factor: its rate is NaN, which an
+    adaptive solver rejects and any other reports.
+
+    Args:
+        log_p: As in `gaussian_field`.
+        nodes: As in `gaussian_field`.
+        h: As in `gaussian_field`.
+        estimator: As in `gaussian_field`.
+
+    Returns:
+        `field(t, (mean, covariance), args)`: the two rates.
+
+    Raises:
+        ValueError: If `estimator` is unknown.
+
+    References:
+        Sarkka, Unscented Kalman-Bucy filter, 2007; Lambert et al., NeurIPS 2022.
+    """
+    return Partial(_covariance_rates, moments("bures_field", log_p, nodes, h, estimator))
+
+
+def forward_backward_step(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    q: Gaussian,
+    *,
+    step: ScalarLike,
+    estimator: str = "price",
+) -> Gaussian:
+    r"""One step of forward-backward Gaussian VI: the potential explicitly, the entropy exactly.
+
+    $M = I + \eta E[\nabla^2 \log p]$, $\Sigma' = M \Sigma M$,
+    $\Sigma_+ = \tfrac12 (\Sigma' + 2 \eta I + (\Sigma' (\Sigma' + 4 \eta I))^{1/2})$. The entropy
+    is not smooth, so an explicit step of it is bounded by the smallest variance; this is not.
+
+    Args:
+        log_p: As in `gaussian_field`.
+        nodes: As in `gaussian_field`.
+        q: The Gaussian before the step.
+        step: Step eta [units of flow time]; at most 1 / lambda_max(E[-hess log p]).
+        estimator: As in `gaussian_field`.
+
+    Returns:
+        The Gaussian after the step, with a lower triangular scale (diagonal if q's is).
+
+    Raises:
+        ValueError: If `estimator` is unknown.
+        EquinoxRuntimeError: If `step` exceeds its bound: M is then not positive and the fixed
+            point is biased; or if it is not positive.
+
+    References:
+        Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
+    """
+    rate, product = moments("forward_backward_step", log_p, nodes, None, estimator)(q)
+    # hess log p = hess u - Sigma^{-1}, and G = E[hess u] S.
+    inverse = jnp.linalg.inv(q.matrix)
+    full = jnp.diag(product) if q.diagonal else product
+    curvature = full @ inverse - inverse.T @ inverse
+    step = jnp.asarray(step, q.mean.dtype)
+    map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * (curvature + curvature.T) / 2
+    smallest = jnp.linalg.eigvalsh(map_)[0]
+    message = (
+        "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p])"
+        ", or the fixed point is biased; make it smaller."
+    )
+    # At the bound M is singular up to round-off, which is not beyond the bound.
+    slack = -10 * map_.shape[0] * jnp.finfo(step.dtype).eps
+    map_ = eqx.error_if(map_, ~((smallest >= slack) & (step > 0)), message)
+    half = map_ @ q.matrix
+    vectors, roots, _ = jnp.linalg.svd(half)
+    variances = 0.5 * (roots**2 + 2 * step + roots * jnp.sqrt(roots**2 + 4 * step))
+    covariance = (vectors * variances) @ vectors.T
+    scale = jnp.linalg.cholesky(covariance)
+    return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
+
+
+def _rates(
+    estimate: Callable[[Gaussian], Moments],
+    motion: Callable[..., Array],
+    t: ScalarLike,
+    q: Gaussian,
+    args: PyTree,
+) -> Gaussian:
+    """Turns the two expectations into rates."""
+    rate, product = estimate(q)
+    return Gaussian(*motion(q, rate, product))
+
+
+def _covariance_rates(
+    estimate: Callable[[Gaussian], Moments],
+    t: ScalarLike,
+    state: tuple[Float[Array, " dim"], Float[Array, "dim dim"]],
+    args: PyTree,
+) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+    """Factors the covariance and maps the rates of its factor."""
+    mean, covariance = state
+    scale = jnp.linalg.cholesky(covariance)
+    rate, product = estimate(Gaussian(mean, scale))
+    half = product @ scale.T
+    return rate, half + half.T
+
+
+def _bures(q: Gaussian, rate: Array, product: Array) -> Moments:
+    """Moves the factor by G."""
+    return rate, product
+
+
+def _triangular_bures(q: Gaussian, rate: Array, product: Array) -> Moments:
+    """Moves a triangular factor so that Sigma moves as under G."""
+    if q.diagonal:
+        return rate, product
+    half = jax.scipy.linalg.solve_triangular(q.scale, product, lower=True)
+    return rate, q.scale @ _low(half + half.T)
+
+
+def _fisher_rao(q: Gaussian, rate: Array, product: Array) -> Moments:
+    """Multiplies by the inverse of Fisher's metric."""
+    if q.diagonal:
+        return q.scale**2 * rate, 0.5 * q.scale**2 * product
+    half = q.scale.T @ product
+    return q.scale @ (q.scale.T @ rate), 0.25 * q.scale @ (half + half.T)
+
+
+def _triangular_fisher_rao(q: Gaussian, rate: Array, product: Array) -> Moments:
+    """Does the same for a triangular factor."""
+    if q.diagonal:
+        return _fisher_rao(q, rate, product)
+    half = q.scale.T @ product
+    return q.scale @ (q.scale.T @ rate), 0.5 * q.scale @ _low(half + half.T)
+
+
+def _low(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+    """Keeps the lower triangle with half the diagonal: A + A^T for symmetric results."""
+    return jnp.tril(matrix, -1) + 0.5 * jnp.diag(jnp.diag(matrix))

@@ -1,0 +1,118 @@
+r"""Expectations under a Gaussian that move it: $E[g]$ and $G = E[g z^T]$, $g = \nabla h(\log p/q)$.
+
+By Stein's identity G is also $E[\nabla^2 h(\log p/q)]\,S$: two estimators of one matrix, from
+first or from second derivatives of the target.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree
+
+from ._gaussian import Gaussian
+from ._nodes import Nodes
+from ._types import Scalar, ScalarFn, as_partial
+
+Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
+
+
+def moments(
+    caller: str,
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    h: ScalarFn | None,
+    estimator: str,
+) -> Callable[[Gaussian], Moments]:
+    r"""Chooses how $E[g]$ and $G = E[g z^T]$ are estimated.
+
+    Args:
+        caller: Who asks, for the message.
+        log_p: Log density of the target.
+        nodes: Rule for the standard normal.
+        h: Increasing function of the log ratio; None is the identity.
+        estimator: "stein" or "price".
+
+    Returns:
+        `moments(q)`: the two expectations; for a diagonal scale, G's diagonal.
+
+    Raises:
+        ValueError: If `estimator` is unknown.
+    """
+    estimators = {"stein": _stein, "price": _price}
+    if estimator not in estimators:
+        raise ValueError(
+            f'{caller}: `estimator` is {estimator!r}; give "stein" (first derivatives of log_p) '
+            'or "price" (second ones).'
+        )
+    h = None if h is None else as_partial(h)
+    return Partial(estimators[estimator], as_partial(log_p), nodes, h)
+
+
+def velocities(
+    log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian
+) -> Float[Array, "n dim"]:
+    r"""Evaluates $g = \nabla_x h(\log p/q)$ at the nodes' images $\mu + S z$.
+
+    q is differentiated in x only, in closed form ($-\nabla\log q = S^{-T} z$), and not stopped: a
+    solver's Jacobian needs its dependence on S.
+
+    Args:
+        log_p: As in `gaussian_field`.
+        nodes: As in `gaussian_field`.
+        h: Increasing function of the log ratio; None is the identity.
+        q: The Gaussian.
+
+    Returns:
+        The velocities [units of x per unit of flow time].
+    """
+    zs = nodes.points.astype(q.mean.dtype)
+    xs = jax.vmap(q.push)(zs)
+    values, scores = jax.vmap(Partial(_value_and_grad, log_p))(xs, nodes.batches)
+    grad_u = scores + (zs / q.scale if q.diagonal else jnp.linalg.solve(q.scale.T, zs.T).T)
+    if h is None:
+        return grad_u
+    slopes = jax.vmap(jax.grad(h))(values - jax.vmap(q.log_prob_of_push)(zs))[:, None]
+    # An h' that overflows moves nothing where grad u is zero.
+    return jnp.where(jnp.isinf(slopes) & (grad_u == 0), 0.0, slopes * grad_u)
+
+
+def _value_and_grad(
+    log_p: Callable[..., Scalar], x: Float[Array, " dim"], batch: PyTree
+) -> tuple[Scalar, Float[Array, " dim"]]:
+    """Differentiates a target that takes a mini-batch or takes none."""
+    rest = () if batch is None else (batch,)
+    return jax.value_and_grad(log_p)(x, *rest)
+
+
+def _stein(
+    log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian
+) -> Moments:
+    """Reads G = E[g z^T] off first derivatives."""
+    gs = velocities(log_p, nodes, h, q)
+    weighted = nodes.weights.astype(gs.dtype)[:, None] * gs
+    zs = nodes.points.astype(gs.dtype)
+    return weighted.sum(0), jnp.sum(weighted * zs, 0) if q.diagonal else weighted.T @ zs
+
+
+def _price(
+    log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian
+) -> Moments:
+    """Reads G = E[hess h(u)] S off second ones: it is the Jacobian of E[g] in a shift of all z."""
+    mean = Partial(_mean_velocity, log_p, nodes, h, q)
+    none = jnp.zeros_like(q.mean)
+    product = jax.jacfwd(mean)(none)
+    return mean(none), jnp.diag(product) if q.diagonal else product
+
+
+def _mean_velocity(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    h: ScalarFn | None,
+    q: Gaussian,
+    shift: Float[Array, " dim"],
+) -> Float[Array, " dim"]:
+    """Averages the velocities over shifted nodes."""
+    moved = Nodes(nodes.points + shift, nodes.weights, nodes.batches)
+    return nodes.weights.astype(q.mean.dtype) @ velocities(log_p, moved, h, q)

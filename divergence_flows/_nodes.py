@@ -1,0 +1,211 @@
+r"""Points z and weights w for expectations under the standard normal: $E[f(z)] = \sum_i w_i f(z_i)$.
+
+Fixed nodes make the right side of an ODE deterministic, which step-size control needs. Random
+ones overfit when an optimum is sought on them: judge it on others.
+"""
+
+import functools
+import itertools
+import math
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
+from numpy.polynomial.hermite_e import hermegauss
+from scipy.stats import qmc
+
+from ._types import as_float
+
+_MOST_NODES = 2**20
+
+
+class Nodes(eqx.Module):
+    """Points and weights of a rule for the standard normal; the weights sum to one.
+
+    `batches`, if given, is a pytree with one entry for each node in front of every leaf: a
+    mini-batch, its indices, or the key that draws it. A target is then called as
+    `log_p(x, batch)`, and one rule averages over z and over the data at once.
+    """
+
+    points: Float[Array, "n dim"]
+    weights: Float[Array, " n"]
+    batches: PyTree
+
+    def __init__(
+        self,
+        points: Real[ArrayLike, "n dim"],
+        weights: Real[ArrayLike, " n"],
+        batches: PyTree = None,
+    ) -> None:
+        """Keeps points [dimensionless], weights that sum to one, and mini-batches.
+
+        Args:
+            points: Points z.
+            weights: Their weights.
+            batches: A pytree with one entry for each node, or None.
+
+        Raises:
+            ValueError: If a leaf of `batches` has not one entry for each node.
+        """
+        self.points = as_float(points)
+        self.weights = as_float(weights).astype(self.points.dtype)
+        self.batches = batches
+        for leaf in jax.tree.leaves(batches):
+            if jnp.shape(leaf)[:1] != self.weights.shape:
+                raise ValueError(
+                    f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
+                    f"be the nodes', of length {self.weights.size}: one mini-batch for each node."
+                )
+
+
+def cubature(dim: int) -> Nodes:
+    r"""The 2 dim points $\pm\sqrt{dim}\, e_i$, of equal weight: exact to degree 3.
+
+    Exact for quadratic targets, biased for others, whose curvature off the axes it cannot see.
+
+    Args:
+        dim: Dimension.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If `dim` is not positive.
+
+    References:
+        Arasaratnam & Haykin, Cubature Kalman filters, IEEE TAC 2009; Lambert et al., 2022.
+    """
+    _positive("cubature", dim=dim)
+    axes = math.sqrt(dim) * np.eye(dim)
+    return Nodes(np.concatenate([axes, -axes]), np.full(2 * dim, 0.5 / dim))
+
+
+def gauss_hermite(dim: int, order: int) -> Nodes:
+    """The tensor product of Gauss-Hermite rules: order^dim points, exact to degree 2 order - 1.
+
+    Args:
+        dim: Dimension.
+        order: Points along each axis.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If a number is not positive, `order` exceeds 180, beyond which numpy's rule
+            loses its weights, or there would be more than 2^20 nodes.
+
+    References:
+        numpy.polynomial.hermite_e; for h other than u it converges slowly, see `trapezoid`.
+    """
+    _positive("gauss_hermite", dim=dim, order=order)
+    if order > 180:
+        raise ValueError(
+            f"gauss_hermite: `order` is {order}; numpy's rule underflows beyond 180. In one or two "
+            "dimensions use `trapezoid`, which is more accurate there."
+        )
+    points, weights = hermegauss(order)
+    return _tensor("gauss_hermite", dim, points, weights / weights.sum())
+
+
+def trapezoid(dim: int) -> Nodes:
+    """A trapezoid rule of step .05 up to |z| = 9.5: round-off in one dimension and two.
+
+    Args:
+        dim: Dimension, 1 or 2 (381 or 145,161 nodes).
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If `dim` is neither 1 nor 2.
+
+    References:
+        Trefethen & Weideman, The exponentially convergent trapezoidal rule, SIAM Review 2014.
+    """
+    if dim not in (1, 2):
+        raise ValueError(
+            f"trapezoid: `dim` is {dim}, and the grid has 381^dim points; beyond two dimensions "
+            "use `sobol_nodes` or, for polynomials, `gauss_hermite`."
+        )
+    points = 0.05 * np.arange(-190, 191)
+    weights = np.exp(-(points**2) / 2)
+    return _tensor("trapezoid", dim, points, weights / weights.sum())
+
+
+def normal_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
+    """Independent draws of the standard normal, of equal weight: error like n^(-1/2).
+
+    Args:
+        n: Number of nodes.
+        dim: Dimension.
+        key: Key of the draws.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+    _positive("normal_nodes", n=n, dim=dim)
+    return Nodes(jr.normal(key, (n, dim)), jnp.full(n, 1 / n))
+
+
+def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
+    """Sobol's points, shifted at random and sent to the normal: error near 1/n if f is smooth.
+
+    The shift is digital, so that the points stay a net, and each is uniform over the keys.
+
+    Args:
+        n: Number of nodes; a power of two keeps the balance of the sequence.
+        dim: Dimension, at most 21201.
+        key: Key of the shift.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If a number is not positive or `dim` exceeds 21201.
+
+    References:
+        Sobol, 1967; Owen, Monte Carlo theory, methods and examples, chapter 15; scipy.stats.qmc.
+    """
+    _positive("sobol_nodes", n=n, dim=dim)
+    if dim > qmc.Sobol.MAXDIM:
+        raise ValueError(f"sobol_nodes: `dim` is {dim}; at most {qmc.Sobol.MAXDIM}.")
+    dtype = jnp.result_type(float)
+    # As many bits as the dtype resolves with a half added: no point is ever 0 or 1.
+    keep = 23 if jnp.finfo(dtype).bits == 32 else 32
+    shifted = jnp.asarray(_sobol_bits(n, dim)) ^ jr.bits(key, (dim,), jnp.uint32)
+    uniform = ((shifted >> (32 - keep)).astype(dtype) + 0.5) / 2**keep
+    return Nodes(jax.scipy.special.ndtri(uniform), jnp.full(n, 1 / n))
+
+
+@functools.lru_cache(maxsize=8)
+def _sobol_bits(n: int, dim: int) -> np.ndarray:
+    """Draws the sequence itself, as integers of 32 bits."""
+    with warnings.catch_warnings():  # scipy warns of n that are no power of two; the docstring does
+        warnings.simplefilter("ignore", UserWarning)
+        points = qmc.Sobol(dim, scramble=False, bits=32).random(n)
+    return (points * 2.0**32).astype(np.uint32)
+
+
+def _tensor(caller: str, dim: int, points: np.ndarray, weights: np.ndarray) -> Nodes:
+    """Makes a grid of a rule on the line."""
+    if len(points) ** dim > _MOST_NODES:
+        raise ValueError(
+            f"{caller}: {len(points)}^{dim} nodes are too many (2^20 at most); use `sobol_nodes`."
+        )
+    grid = np.array(list(itertools.product(points, repeat=dim)))
+    mass = np.array(list(itertools.product(weights, repeat=dim)))
+    return Nodes(grid, mass.prod(axis=1))
+
+
+def _positive(caller: str, **numbers: int) -> None:
+    """Refuses sizes below one."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{caller}: `{name}` is {value}; it must be at least 1.")
