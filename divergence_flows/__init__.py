@@ -60,15 +60,35 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     )
     from ._flow import (
         integrate as integrate,
-        langevin as langevin,
         settle as settle,
     )
+    from ._langevin import langevin as langevin
     from ._path_length import curve_length as curve_length
     from ._optimal_transport import (
         coupling as coupling,
         displacement as displacement,
         wasserstein2 as wasserstein2,
     )
+
+    # Gaussians
+    from . import bures as bures
+    from ._gaussian import Gaussian as Gaussian, gaussian_kl as gaussian_kl
+    from ._nodes import (
+        cubature as cubature,
+        gauss_hermite as gauss_hermite,
+        Nodes as Nodes,
+        normal_nodes as normal_nodes,
+        sobol_nodes as sobol_nodes,
+        trapezoid as trapezoid,
+    )
+    from ._gaussian_flow import (
+        bures_field as bures_field,
+        fisher_rao_field as fisher_rao_field,
+        forward_backward_step as forward_backward_step,
+        gaussian_field as gaussian_field,
+    )
+    from ._gaussian_fit import fit_gaussian as fit_gaussian, FitInfo as FitInfo
+    from ._mixture import Mixture as Mixture, mixture_field as mixture_field
 
     # networks, losses, training
     from . import networks as networks
@@ -77,6 +97,7 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
         distillation_loss as distillation_loss,
         generator_loss as generator_loss,
     )
+    from ._path_gradient import stl_loss as stl_loss
     from ._train import (
         learned_log_ratio as learned_log_ratio,
         particle_step as particle_step,

@@ -1,9 +1,10 @@
-r"""Following a field through time: ODEs, rest points, and Langevin's SDE.
+r"""Following a field through time, to given times or until it rests.
 
-The only importer of diffrax. One jitted solve serves all: a field that is a module-level function
-or a `jax.tree_util.Partial` over one is traced once, a fresh lambda every time.
+With `_langevin` the only importer of diffrax. One jitted solve serves all: a field that is a
+module-level function or a `jax.tree_util.Partial` over one is traced once, a fresh lambda always.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -13,15 +14,21 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 from diffrax import (
+    RESULTS as RESULTS,
     AbstractProgressMeter as AbstractProgressMeter,
+    AbstractSolver as AbstractSolver,
+    AbstractStepSizeController as AbstractStepSizeController,
+    Bosh3 as Bosh3,
+    Kvaerno3 as Kvaerno3,
     NoProgressMeter as NoProgressMeter,
+    PIDController as PIDController,
     TextProgressMeter as TextProgressMeter,
     TqdmProgressMeter as TqdmProgressMeter,
+    Tsit5 as Tsit5,
 )
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float
 
 from ._states import (
     State,
@@ -93,7 +100,7 @@ def integrate(
     """
     start = jax.tree.map(as_float, y0)
     at_least_two("integrate", ts)
-    setup = _setup(
+    settings = setup(
         start,
         ts,
         dt0,
@@ -107,7 +114,7 @@ def integrate(
         throw,
     )
     terms = diffrax.ODETerm(as_partial(field))
-    return _solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), setup, dense)
+    return solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, dense)
 
 
 def settle(
@@ -117,6 +124,7 @@ def settle(
     *,
     rtol: float | None = None,
     atol: float | None = None,
+    rest: Callable[..., Any] | None = None,
     dt0: ScalarLike | None = None,
     **options: Any,
 ) -> diffrax.Solution:
@@ -128,6 +136,8 @@ def settle(
         args: Passed to `field`; its numbers become arrays.
         rtol: Relative tolerance of rest [per unit of time]; 1e-6 in float64, 1e-3 in float32.
         atol: Absolute tolerance of rest [units of y per unit of time]; the same numbers.
+        rest: Another rule: `rest(t, y, args)` says whether the state rests. `rtol` and `atol` are
+            then not used.
         dt0: As in `integrate`.
         **options: As in `integrate`, but for `event` and `dense`; `max_steps`, 65536 by default,
             decides when to give up, and with `throw=False` the state reached then is returned.
@@ -144,88 +154,27 @@ def settle(
         diffrax, "Steady state".
     """
     start = jax.tree.map(as_float, y0)
-    rest = _REST[bits(start)]
-    event = _rest_event(rest if rtol is None else rtol, rest if atol is None else atol)
+    if rest is None:
+        slow = _REST[bits(start)]
+        event = _rest_event(slow if rtol is None else rtol, slow if atol is None else atol)
+    else:
+        event = diffrax.Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
     ts = np.array([0.0, math.inf])
-    setup = _setup(start, ts, dt0, event=event, **options)
+    settings = setup(start, ts, dt0, event=event, **options)
     terms = diffrax.ODETerm(as_partial(field))
-    return _solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), setup, only_end=True)
-
-
-def langevin(
-    score: Callable[..., Any],
-    x0: Real[ArrayLike, "n *event"],
-    ts: Times,
-    args: Any = None,
-    *,
-    dt0: ScalarLike = 0.01,
-    solver: diffrax.AbstractSolver | None = None,
-    key: PRNGKeyArray,
-    **options: Any,
-) -> diffrax.Solution:
-    r"""Langevin's diffusion $dx = \nabla\log p\,dt + \sqrt2\,dw$, in fixed steps.
-
-    Its marginals are those of the h = u flow, whose particles move without noise.
-
-    Args:
-        score: `score(t, x, args)`, the gradient of log p at one particle [nats per unit of x].
-        x0: Particles at `ts[0]` [units of x].
-        ts: Times, increasing, at least two; cast to the particles' dtype [units of time].
-        args: Passed to `score`; its numbers become arrays.
-        dt0: Step [units of time].
-        solver: A diffrax solver for additive noise; `ShARK()` by default, of strong order 1.5.
-        key: Key of the Brownian motion; the path is the same at any step, down to `dt0` / 2.
-        **options: As in `integrate`, but for `stepsize_controller` and `dense`.
-
-    Returns:
-        A diffrax solution: `.ys` holds the particles at all `ts`.
-
-    Raises:
-        ValueError: If `ts` holds fewer than two times.
-        EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, or the solve fails.
-
-    References:
-        Jordan, Kinderlehrer & Otto, 1998; Foster et al., SIAM J. Numer. Anal. 2024 (ShARK).
-    """
-    start = as_float(x0)
-    at_least_two("langevin", ts)
-    chosen = diffrax.ShARK() if solver is None else solver
-    setup = _setup(start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
-    times, _ = cast_times(start, ts, None)
-    step = jnp.asarray(dt0, times.dtype)
-    path = diffrax.VirtualBrownianTree(
-        times[0],
-        times[-1],
-        tol=step / 2,
-        shape=jax.ShapeDtypeStruct(start.shape, start.dtype),
-        key=key,
-        levy_area=diffrax.SpaceTimeLevyArea,
+    return solve(
+        terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, only_end=True
     )
-    drift = diffrax.ODETerm(jax.tree_util.Partial(_per_particle, as_partial(score)))
-    terms = diffrax.MultiTerm(drift, diffrax.ControlTerm(_diffusion, path))
-    return _solve(terms, start, times, step, as_arrays(args), setup)
-
-
-def _per_particle(
-    score: Callable[..., Any], t: ScalarLike, xs: Float[Array, "n *event"], args: Any
-) -> Float[Array, "n *event"]:
-    """Evaluates a score of one particle on a cloud."""
-    return jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
-
-
-def _diffusion(t: ScalarLike, xs: Float[Array, "n *event"], args: Any) -> lx.AbstractLinearOperator:
-    """Scales the noise by sqrt 2, whatever the state."""
-    return math.sqrt(2.0) * lx.IdentityLinearOperator(jax.ShapeDtypeStruct(xs.shape, xs.dtype))
 
 
 @eqx.filter_jit
-def _solve(
+def solve(
     terms: diffrax.AbstractTerm,
     y0: State,
     ts: Float[Array, " time"],
     dt0: Scalar | None,
     args: Any,
-    setup: dict[str, Any],
+    settings: dict[str, Any],
     dense: bool = False,
     only_end: bool = False,
 ) -> diffrax.Solution:
@@ -234,12 +183,19 @@ def _solve(
     if dt0 is not None:
         dt0 = eqx.error_if(dt0, ~(dt0 > 0), "integrate: `dt0` must be positive.")
     saveat = diffrax.SaveAt(t1=True) if only_end else diffrax.SaveAt(ts=ts, dense=dense)
-    return diffrax.diffeqsolve(
-        terms, t0=ts[0], t1=ts[-1], dt0=dt0, y0=y0, args=args, saveat=saveat, **setup
+    solution = diffrax.diffeqsolve(
+        terms, t0=ts[0], t1=ts[-1], dt0=dt0, y0=y0, args=args, saveat=saveat, **settings
     )
+    if not settings["throw"]:
+        return solution
+    # Fixed steps have no error estimate that would reject a state which is no number.
+    broken = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(solution.ys)) > 0
+    reached = solution.result == diffrax.RESULTS.successful
+    message = "integrate: the state is not finite; the steps are too large, or `field` is not."
+    return dataclasses.replace(solution, ys=eqx.error_if(solution.ys, broken & reached, message))
 
 
-def _setup(
+def setup(
     y0: State,
     ts: Times,
     dt0: ScalarLike | None,
@@ -290,3 +246,8 @@ def _controller(
 def _rest_event(rtol: float, atol: float) -> diffrax.Event:
     """Makes one event for each pair of tolerances, so that none is traced twice."""
     return diffrax.Event(diffrax.steady_state_event(rtol, atol, root_mean_square))
+
+
+def _without_options(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
+    """Spares a rule of rest what diffrax tells an event besides."""
+    return rest(t, y, args)

@@ -11,10 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+from jaxtyping import Array, Float, PyTree
 
 from ._gaussian import Gaussian
 from ._gaussian_moments import Moments, moments
+from ._matrix import product, root, symmetric
 from ._nodes import Nodes
 from ._types import Field, Scalar, ScalarFn, ScalarLike
 
@@ -42,7 +43,8 @@ def gaussian_field(
         h: Increasing function of the log ratio; the identity, KL(q||p), by default.
         estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
         triangular: Whether a lower triangular factor stays so, under the same metric:
-            $\dot S = S\,\mathrm{Low}(S^{-1} \dot\Sigma S^{-T})$, for the same flow of Sigma.
+            $\dot S = S\,\mathrm{Low}(S^{-1} \dot\Sigma S^{-T})$, for the same flow of Sigma. Any
+            other square factor moves so that Sigma does the same.
 
     Returns:
         `field(t, q, args)` of a `Gaussian`: the rates of its mean and scale, as a `Gaussian`. For
@@ -149,7 +151,8 @@ def forward_backward_step(
         estimator: As in `gaussian_field`.
 
     Returns:
-        The Gaussian after the step, with a lower triangular scale (diagonal if q's is).
+        The Gaussian after the step, with a lower triangular scale (diagonal if q's is). It is
+        differentiable to any order below the bound on `step`.
 
     Raises:
         ValueError: If `estimator` is unknown.
@@ -159,39 +162,62 @@ def forward_backward_step(
     References:
         Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
     """
-    rate, product = moments("forward_backward_step", log_p, nodes, None, estimator)(q)
+    rate, moment = moments("forward_backward_step", log_p, nodes, None, estimator)(q)
     # hess log p = hess u - Sigma^{-1}, and G = E[hess u] S.
     inverse = jnp.linalg.inv(q.matrix)
-    full = jnp.diag(product) if q.diagonal else product
-    curvature = full @ inverse - inverse.T @ inverse
+    full = jnp.diag(moment) if q.diagonal else moment
+    curvature = symmetric(product(full, inverse) - product(inverse.T, inverse))
     step = jnp.asarray(step, q.mean.dtype)
-    map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * (curvature + curvature.T) / 2
+    map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * curvature
     smallest = jnp.linalg.eigvalsh(map_)[0]
     message = (
         "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p])"
         ", or the fixed point is biased; make it smaller."
     )
-    # At the bound M is singular up to round-off, which is not beyond the bound.
-    slack = -10 * map_.shape[0] * jnp.finfo(step.dtype).eps
-    map_ = eqx.error_if(map_, ~((smallest >= slack) & (step > 0)), message)
-    half = map_ @ q.matrix
-    vectors, roots, _ = jnp.linalg.svd(half)
-    variances = 0.5 * (roots**2 + 2 * step + roots * jnp.sqrt(roots**2 + 4 * step))
-    covariance = (vectors * variances) @ vectors.T
-    scale = jnp.linalg.cholesky(covariance)
+    # At the bound M is singular up to the round-off of what was subtracted, not beyond the bound.
+    slack = 10 * map_.shape[0] * jnp.finfo(step.dtype).eps * (1 + step * jnp.sum(inverse**2))
+    map_ = eqx.error_if(map_, ~((smallest >= -slack) & (step > 0)), message)
+    scale = jnp.linalg.cholesky(_backward(product(map_, q.matrix), step))
     return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
+
+
+@jax.custom_jvp
+def _backward(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
+    r"""Evaluates $\Sigma_+$ from a factor of $\Sigma'$, whose singular values r are not squared.
+
+    Its eigenvalues are $((r + (r^2 + 4 \eta)^{1/2}) / 2)^2$.
+    """
+    vectors, roots, _ = jnp.linalg.svd(half)
+    factor = vectors * (0.5 * (roots + jnp.sqrt(roots**2 + 4 * step)))
+    return product(factor, factor.T)
+
+
+@_backward.defjvp
+def _backward_jvp(
+    primals: tuple[Float[Array, "dim dim"], Scalar],
+    tangents: tuple[Float[Array, "dim dim"], Scalar],
+) -> tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]]:
+    """Differentiates the same formula by matrix roots, which need no singular vectors."""
+    return _backward(*primals), jax.jvp(_backward_by_roots, primals, tangents)[1]
+
+
+def _backward_by_roots(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
+    """Evaluates the formula by matrix roots."""
+    before = product(half, half.T)
+    eye = jnp.eye(half.shape[0], dtype=half.dtype)
+    factor = 0.5 * (root(before) + root(before + 4 * step * eye))
+    return product(factor, factor.T)
 
 
 def _rates(
     estimate: Callable[[Gaussian], Moments],
-    motion: Callable[..., Array],
+    motion: Callable[..., Moments],
     t: ScalarLike,
     q: Gaussian,
     args: PyTree,
 ) -> Gaussian:
     """Turns the two expectations into rates."""
-    rate, product = estimate(q)
-    return Gaussian(*motion(q, rate, product))
+    return Gaussian(*motion(q, *estimate(q)))
 
 
 def _covariance_rates(
@@ -203,38 +229,46 @@ def _covariance_rates(
     """Factors the covariance and maps the rates of its factor."""
     mean, covariance = state
     scale = jnp.linalg.cholesky(covariance)
-    rate, product = estimate(Gaussian(mean, scale))
-    half = product @ scale.T
+    rate, moment = estimate(Gaussian(mean, scale))
+    half = product(moment, scale.T)
     return rate, half + half.T
 
 
-def _bures(q: Gaussian, rate: Array, product: Array) -> Moments:
+def _bures(q: Gaussian, rate: Array, moment: Array) -> Moments:
     """Moves the factor by G."""
-    return rate, product
+    return rate, moment
 
 
-def _triangular_bures(q: Gaussian, rate: Array, product: Array) -> Moments:
+def _triangular_bures(q: Gaussian, rate: Array, moment: Array) -> Moments:
     """Moves a triangular factor so that Sigma moves as under G."""
     if q.diagonal:
-        return rate, product
-    half = jax.scipy.linalg.solve_triangular(q.scale, product, lower=True)
-    return rate, q.scale @ _low(half + half.T)
+        return rate, moment
+    # Not solve_triangular: it would read half of a factor that is not triangular.
+    half = jnp.linalg.solve(q.scale, moment)
+    return rate, product(q.scale, _low(half + half.T))
 
 
-def _fisher_rao(q: Gaussian, rate: Array, product: Array) -> Moments:
+def _fisher_rao(q: Gaussian, rate: Array, moment: Array) -> Moments:
     """Multiplies by the inverse of Fisher's metric."""
     if q.diagonal:
-        return q.scale**2 * rate, 0.5 * q.scale**2 * product
-    half = q.scale.T @ product
-    return q.scale @ (q.scale.T @ rate), 0.25 * q.scale @ (half + half.T)
+        return q.scale**2 * rate, 0.5 * q.scale**2 * moment
+    half = product(q.scale.T, moment)
+    return _precondition(q.scale, rate), 0.5 * product(q.scale, symmetric(half))
 
 
-def _triangular_fisher_rao(q: Gaussian, rate: Array, product: Array) -> Moments:
+def _triangular_fisher_rao(q: Gaussian, rate: Array, moment: Array) -> Moments:
     """Does the same for a triangular factor."""
     if q.diagonal:
-        return _fisher_rao(q, rate, product)
-    half = q.scale.T @ product
-    return q.scale @ (q.scale.T @ rate), 0.5 * q.scale @ _low(half + half.T)
+        return _fisher_rao(q, rate, moment)
+    half = product(q.scale.T, moment)
+    return _precondition(q.scale, rate), product(q.scale, _low(symmetric(half)))
+
+
+def _precondition(
+    scale: Float[Array, "dim dim"], rate: Float[Array, " dim"]
+) -> Float[Array, " dim"]:
+    """Multiplies by the covariance."""
+    return product(scale, scale.T, rate[:, None])[:, 0]
 
 
 def _low(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:

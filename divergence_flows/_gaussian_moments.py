@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from ._gaussian import Gaussian
+from ._matrix import product
 from ._nodes import Nodes
 from ._types import Scalar, ScalarFn, as_partial
 
@@ -70,7 +71,7 @@ def velocities(
     zs = nodes.points.astype(q.mean.dtype)
     xs = jax.vmap(q.push)(zs)
     values, scores = jax.vmap(Partial(_value_and_grad, log_p))(xs, nodes.batches)
-    grad_u = scores + (zs / q.scale if q.diagonal else jnp.linalg.solve(q.scale.T, zs.T).T)
+    grad_u = scores + (zs / q.scale if q.diagonal else zs @ jnp.linalg.inv(q.scale))
     if h is None:
         return grad_u
     slopes = jax.vmap(jax.grad(h))(values - jax.vmap(q.log_prob_of_push)(zs))[:, None]
@@ -86,24 +87,20 @@ def _value_and_grad(
     return jax.value_and_grad(log_p)(x, *rest)
 
 
-def _stein(
-    log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian
-) -> Moments:
+def _stein(log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian) -> Moments:
     """Reads G = E[g z^T] off first derivatives."""
     gs = velocities(log_p, nodes, h, q)
     weighted = nodes.weights.astype(gs.dtype)[:, None] * gs
     zs = nodes.points.astype(gs.dtype)
-    return weighted.sum(0), jnp.sum(weighted * zs, 0) if q.diagonal else weighted.T @ zs
+    return weighted.sum(0), jnp.sum(weighted * zs, 0) if q.diagonal else product(weighted.T, zs)
 
 
-def _price(
-    log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian
-) -> Moments:
+def _price(log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian) -> Moments:
     """Reads G = E[hess h(u)] S off second ones: it is the Jacobian of E[g] in a shift of all z."""
     mean = Partial(_mean_velocity, log_p, nodes, h, q)
     none = jnp.zeros_like(q.mean)
-    product = jax.jacfwd(mean)(none)
-    return mean(none), jnp.diag(product) if q.diagonal else product
+    hessian = jax.jacfwd(mean)(none)
+    return mean(none), jnp.diag(hessian) if q.diagonal else hessian
 
 
 def _mean_velocity(
@@ -115,4 +112,4 @@ def _mean_velocity(
 ) -> Float[Array, " dim"]:
     """Averages the velocities over shifted nodes."""
     moved = Nodes(nodes.points + shift, nodes.weights, nodes.batches)
-    return nodes.weights.astype(q.mean.dtype) @ velocities(log_p, moved, h, q)
+    return jnp.sum(nodes.weights.astype(q.mean.dtype)[:, None] * velocities(log_p, moved, h, q), 0)

@@ -1,4 +1,4 @@
-r"""Points z and weights w for expectations under the standard normal: $E[f(z)] = \sum_i w_i f(z_i)$.
+r"""Points z and weights w for expectations under N(0, I): $E[f(z)] = \sum_i w_i f(z_i)$.
 
 Fixed nodes make the right side of an ODE deterministic, which step-size control needs. Random
 ones overfit when an optimum is sought on them: judge it on others.

@@ -26,7 +26,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Lowest first. A module imports only from rows below its own.
 ROWS = (
     {"_types", "_checkpoint"},
-    {"_monotone", "_curves", "_states", "_quadrature"},
+    {"_monotone", "_curves", "_states", "_quadrature", "_matrix", "_nodes"},
     {
         "_calculus",
         "_estimators",
@@ -35,8 +35,10 @@ ROWS = (
         "_optimal_transport",
         "_ratios",
         "_gaussian",
+        "_bures",
         "networks",
     },
+    {"_gaussian_moments", "_langevin", "_psis"},
     {
         "_rows_power",
         "_rows_logistic",
@@ -45,17 +47,19 @@ ROWS = (
         "_path_length",
         "_losses",
         "_gaussian_flow",
+        "_mixture",
+        "_path_gradient",
         "bures",
     },
-    {"divergences"},
-    {"gans"},
+    {"divergences", "_gaussian_rest"},
+    {"gans", "_gaussian_fit"},
     {"_train"},
     {"_chunk"},
     {"_transport"},
     {"__init__"},
 )
 ROW = {name: height for height, names in enumerate(ROWS) for name in names}
-ONLY_IMPORTERS = {"diffrax": {"_flow"}, "optax": {"_train", "_optimal_transport"}}
+ONLY_IMPORTERS = {"diffrax": {"_flow", "_langevin"}, "optax": {"_train", "_optimal_transport"}}
 
 on_every_file = pytest.mark.parametrize("name", FILES)
 
@@ -224,6 +228,7 @@ WRONG = {
     "_calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),
     "_velocity": lambda: df.dissipation(jnp.sin, CLOUD, CLOUD),
     "_flow": lambda: df.integrate(jnp.sin, POINT, CLOUD),
+    "_langevin": lambda: df.langevin(jnp.sin, POINT, CLOUD, key=jr.key(0)),
     "_states": lambda: of("_states").cast_times(FLAT, CLOUD, None),
     "_path_length": lambda: df.curve_length(jnp.sin, POINT, CLOUD),
     "_rows_power": lambda: of("_rows_power").kl_qp_f(jnp.arange(3)),
@@ -232,6 +237,12 @@ WRONG = {
     "_estimators": lambda: df.lift(jnp.log, jnp.log)(jnp.ones(2, complex)),
     "_gan": lambda: df.gans.logit().measures(jnp.ones(2, complex)),
     "_links": lambda: of("_links").logit(jnp.arange(3)),
+    "_nodes": lambda: df.Nodes(CLOUD, CLOUD),
+    "_gaussian": lambda: df.Gaussian(POINT, CLOUD),
+    "_gaussian_moments": lambda: of("_gaussian_moments").moments(
+        "a test", jnp.sum, CLOUD, None, "stein"
+    ),
+    "_gaussian_flow": lambda: df.gaussian_field(jnp.sum, CLOUD),
     "divergences": lambda: df.divergences.alpha(POINT),
     "gans": lambda: df.gans.vanilla(POINT),
     "networks": lambda: critic()(CLOUD),
@@ -242,6 +253,11 @@ WRONG = {
     "_transport": lambda: of("_transport").transport(
         df.gans.logit(), critic(), FLAT, CLOUD, key=jr.key(0)
     ),
+    "_matrix": lambda: of("_matrix").sqrt(CLOUD),
+    "_bures": lambda: of("_bures").excess(CLOUD, CLOUD),
+    "bures": lambda: df.bures.distance(CLOUD, CLOUD),
+    "_mixture": lambda: df.Mixture(FLAT, CLOUD, CLOUD),
+    "_path_gradient": lambda: df.stl_loss(jnp.sin, df.Gaussian(POINT, POINT), FLAT),
     "_optimal_transport": lambda: df.wasserstein2(CLOUD, jnp.ones((4, 2))),
 }
 WITH_FUNCTIONS = {name for name, tree in TREES.items() if functions(tree)}

@@ -1,0 +1,198 @@
+r"""The best Gaussian for a log density, in one call: a flow followed until it rests."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+from ._flow import RESULTS, AbstractSolver, AbstractStepSizeController
+from ._gaussian import Gaussian
+from ._gaussian_moments import moments
+from ._gaussian_rest import FIELDS, follow, gap
+from ._nodes import Nodes, cubature, sobol_nodes
+from ._psis import pareto_k
+from ._states import bits
+from ._types import Scalar, ScalarLike, as_float, as_partial
+
+_TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
+
+
+class FitInfo(eqx.Module):
+    """What `fit_gaussian` reports; all judged on nodes that the fit has not seen.
+
+    `gap` is the ELBO that one more Newton step would bring, 1/2 |gradient|^2 in Fisher's metric:
+    what is left to gain, or the error of the nodes, whichever is larger [nats].
+    """
+
+    elbo: Scalar
+    gap: Scalar
+    gradient_norm: Scalar
+    k_hat: Scalar
+    steps: Int[Array, " rounds"]
+    rested: Bool[Array, ""]
+    result: Any
+    position: PyTree
+
+
+def fit_gaussian(
+    log_p: Callable[..., Scalar],
+    q0: Gaussian | PyTree,
+    *,
+    geometry: str = "fisher_rao",
+    estimator: str = "stein",
+    nodes: Nodes | None = None,
+    n: int = 1024,
+    tol: ScalarLike | None = None,
+    solver: AbstractSolver | None = None,
+    stepsize_controller: AbstractStepSizeController | None = None,
+    max_steps: int = 4096,
+    throw: bool = True,
+    key: PRNGKeyArray,
+) -> tuple[Gaussian, FitInfo]:
+    r"""Minimises KL(q || p) over Gaussians, following a flow until it rests.
+
+    It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes,
+    or a thousandth of what fresh nodes say: then only the nodes would be fitted better. It starts
+    on few nodes and goes on with `n` from where they lead, if that is better than where it began.
+
+    Args:
+        log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
+            `Gaussian`, else of a pytree like `q0` [nats].
+        q0: Where to start: a `Gaussian` (a result starts the next fit warm; a vector `scale`
+            makes the fit mean-field), or a pytree of parameters, taken as mean, with scale I.
+        geometry: "fisher_rao", whose rate does not depend on the target's conditioning, or
+            "bures".
+        estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
+        nodes: Rule for the standard normal, with or without mini-batches; by default the 2 dim
+            cubature points first, then `n` Sobol nodes.
+        n: Number of the latter: raise it if `info.gap` is larger than you can accept.
+        tol: Gap at which to rest [nats]; 1e-10 in float64, 1e-5 in float32.
+        solver: A diffrax solver. By default Bosh3 for "fisher_rao"; for "bures" Kvaerno3 if the
+            curvatures at `q0` differ by a factor beyond 30, else Tsit5.
+        stepsize_controller: By default, for "fisher_rao", errors in units of q itself, which makes
+            the whole fit commute with affine maps; for "bures" as in `integrate`.
+        max_steps: Steps allowed in each of the two rounds.
+        throw: Whether a fit that has not come to rest raises.
+        key: Key of the Sobol nodes, those that judge included.
+
+    Returns:
+        The Gaussian, over the ravelled parameters, and a `FitInfo`: `elbo` (it goes up), `gap`,
+        `gradient_norm` (Bures-Wasserstein), `k_hat` (above .7 do not believe q), `steps` of each
+        round, `rested`, diffrax's `result`, and `position`, the mean in the shape of `q0`.
+
+    Raises:
+        ValueError: If `geometry` or `estimator` is unknown.
+        EquinoxRuntimeError: If log_p or its gradient is not finite at nodes of q0, or q is not at
+            rest after `max_steps`.
+
+    References:
+        Lambert et al., NeurIPS 2022; Khan & Rue, JMLR 2023; Roeder et al., 2017; Vehtari et al.,
+        2024, for k-hat.
+    """
+    if geometry not in FIELDS:
+        raise ValueError(f'fit_gaussian: `geometry` is {geometry!r}; give "fisher_rao" or "bures".')
+    template = q0.mean if isinstance(q0, Gaussian) else jax.tree.map(as_float, q0)
+    start = q0 if isinstance(q0, Gaussian) else _around(template)
+    target = Partial(_of_flat, as_partial(log_p), template)
+    tol = _TOLERANCE[bits(start)] if tol is None else tol
+    options = {
+        "geometry": geometry,
+        "estimator": estimator,
+        "solver": solver,
+        "stepsize_controller": stepsize_controller,
+        "max_steps": max_steps,
+    }
+    q, info = _fit(target, start, nodes, n, jnp.asarray(tol, start.mean.dtype), options, key)
+    if throw:
+        message = (
+            "fit_gaussian: q is not at rest after `max_steps` steps, or the solve broke down. "
+            "Give more steps or a larger `tol`, start elsewhere, or take throw=False and look at "
+            "`info`; a log_p without a normaliser has no optimum to rest at."
+        )
+        q = eqx.error_if(q, ~info.rested, message)
+    return q, eqx.tree_at(_position, info, _unravel(template, q.mean))
+
+
+def _around(template: PyTree) -> Gaussian:
+    """Makes a Gaussian of unit scale around a position."""
+    flat, _ = ravel_pytree(template)
+    return Gaussian(flat, jnp.eye(flat.size, dtype=flat.dtype))
+
+
+def _unravel(template: PyTree, flat: Float[Array, " dim"]) -> PyTree:
+    """Shapes a vector like the template."""
+    return ravel_pytree(template)[1](flat)
+
+
+def _of_flat(
+    log_p: Callable[..., Scalar], template: PyTree, flat: Float[Array, " dim"], *batch: PyTree
+) -> Scalar:
+    """Evaluates a target of a pytree at a vector."""
+    return log_p(_unravel(template, flat), *batch)
+
+
+def _position(info: FitInfo) -> PyTree:
+    """Names the field that the unravelled mean fills."""
+    return info.position
+
+
+@eqx.filter_jit
+def _fit(
+    log_p: Callable[..., Scalar],
+    q: Gaussian,
+    nodes: Nodes | None,
+    n: int,
+    tol: Scalar,
+    options: dict[str, Any],
+    key: PRNGKeyArray,
+) -> tuple[Gaussian, FitInfo]:
+    """Goes through the rounds and judges the end."""
+    dim = q.mean.size
+    key, fresh_key = jr.split(key)
+    size = n if nodes is None else nodes.weights.size
+    fresh = sobol_nodes(size, dim, key=fresh_key)
+    if nodes is not None:
+        fresh = Nodes(fresh.points, fresh.weights, nodes.batches)
+    rounds = [cubature(dim), sobol_nodes(n, dim, key=key)] if nodes is None else [nodes]
+    message = (
+        "fit_gaussian: `log_p` is not finite, or not smooth, at nodes of `q0`; start elsewhere."
+    )
+    first = gap(q, moments("fit_gaussian", log_p, rounds[0], None, options["estimator"])(q))
+    q = eqx.error_if(q, ~jnp.isfinite(first), message)
+    steps, result = [], None
+    for each in rounds:
+        end, result, count = follow(log_p, q, each, fresh, tol, **options)
+        steps.append(count)
+        # A round on few nodes may lead astray; fresh ones say so before the next begins.
+        better = _elbo(log_p, fresh, end) > _elbo(log_p, fresh, q)
+        q = jax.tree.map(Partial(jnp.where, better | (each is rounds[-1])), end, q)
+    judged = moments("fit_gaussian", log_p, fresh, None, options["estimator"])(q)
+    info = FitInfo(
+        elbo=_elbo(log_p, fresh, q),
+        gap=gap(q, judged),
+        gradient_norm=jnp.sqrt(sum(jnp.sum(part**2) for part in judged)),
+        k_hat=pareto_k(_log_weights(log_p, fresh, q)),
+        steps=jnp.stack(steps),
+        rested=result == RESULTS.event_occurred,
+        result=result,
+        position=q.mean,
+    )
+    return q, info
+
+
+def _log_weights(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Float[Array, " n"]:
+    """Evaluates log p - log q at the nodes' images."""
+    zs = nodes.points.astype(q.mean.dtype)
+    rest = () if nodes.batches is None else (nodes.batches,)
+    return jax.vmap(log_p)(jax.vmap(q.push)(zs), *rest) - jax.vmap(q.log_prob_of_push)(zs)
+
+
+def _elbo(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Scalar:
+    """Averages log p - log q."""
+    return nodes.weights.astype(q.mean.dtype) @ _log_weights(log_p, nodes, q)
