@@ -21,6 +21,8 @@ from ._states import bits
 from ._types import Scalar, ScalarLike, as_float, as_partial
 
 _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
+# Random nodes have nothing more to say when their own gap is this part of what fresh ones see.
+_SHARE = 1e-3
 
 
 class FitInfo(eqx.Module):
@@ -58,20 +60,23 @@ def fit_gaussian(
     r"""Minimises KL(q || p) over Gaussians, following a flow until it rests.
 
     It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes,
-    or a thousandth of what fresh nodes say: then only the nodes would be fitted better. It starts
-    on few nodes and goes on with `n` from where they lead, if that is better than where it began.
+    or, unless the nodes were given, below a thousandth of what fresh nodes say: then only the
+    nodes would be fitted better. It starts on few nodes and goes on with `n` from where they lead,
+    if that is better than where it began.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
             `Gaussian`, else of a pytree like `q0` [nats].
         q0: Where to start: a `Gaussian` (a result starts the next fit warm; a vector `scale`
-            makes the fit mean-field), or a pytree of parameters, taken as mean, with scale I.
+            makes the fit mean-field, which strong correlations slow down), or a pytree of
+            parameters, taken as mean, with scale I.
         geometry: "fisher_rao", whose rate does not depend on the target's conditioning, or
             "bures".
         estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
         nodes: Rule for the standard normal, with or without mini-batches; by default the 2 dim
             cubature points first, then `n` Sobol nodes.
-        n: Number of the latter: raise it if `info.gap` is larger than you can accept.
+        n: Number of the latter, and of the fresh nodes that judge; at least 25. Raise it if
+            `info.gap` is larger than you can accept. Mini-batches are judged on their own number.
         tol: Gap at which to rest [nats]; 1e-10 in float64, 1e-5 in float32.
         solver: A diffrax solver. By default Bosh3 for "fisher_rao"; for "bures" Kvaerno3 if the
             curvatures at `q0` differ by a factor beyond 30, else Tsit5.
@@ -107,6 +112,7 @@ def fit_gaussian(
         "solver": solver,
         "stepsize_controller": stepsize_controller,
         "max_steps": max_steps,
+        "share": _SHARE if nodes is None else 0.0,
     }
     q, info = _fit(target, start, nodes, n, jnp.asarray(tol, start.mean.dtype), options, key)
     if throw:
@@ -155,10 +161,10 @@ def _fit(
     """Goes through the rounds and judges the end."""
     dim = q.mean.size
     key, fresh_key = jr.split(key)
-    size = n if nodes is None else nodes.weights.size
+    batches = None if nodes is None else nodes.batches
+    size = n if batches is None or nodes is None else nodes.weights.size
     fresh = sobol_nodes(size, dim, key=fresh_key)
-    if nodes is not None:
-        fresh = Nodes(fresh.points, fresh.weights, nodes.batches)
+    fresh = Nodes(fresh.points, fresh.weights, batches)
     rounds = [cubature(dim), sobol_nodes(n, dim, key=key)] if nodes is None else [nodes]
     message = (
         "fit_gaussian: `log_p` is not finite, or not smooth, at nodes of `q0`; start elsewhere."

@@ -31,8 +31,6 @@ _LONGEST = 1.596
 _LOCAL = 0.1
 # Beyond this ratio of curvatures an explicit solver of the Bures-Wasserstein flow is slower.
 _STIFF = 30.0
-# Rest is reached when the nodes' own gap is this part of what fresh nodes say.
-_SHARE = 0.001
 FIELDS = {"fisher_rao": fisher_rao_field, "bures": gaussian_field}
 
 
@@ -70,8 +68,8 @@ class OwnUnits(AbstractStepSizeController):
 
     def adapt_step_size(
         self,
-        t0: ScalarLike,
-        t1: ScalarLike,
+        t0: Any,
+        t1: Any,
         y0: Gaussian,
         y1_candidate: Gaussian,
         args: PyTree,
@@ -143,6 +141,7 @@ def follow(
     solver: AbstractSolver | None,
     stepsize_controller: AbstractStepSizeController | None,
     max_steps: int,
+    share: float,
 ) -> tuple[Gaussian, Any, Int[Array, ""]]:
     """Settles one flow on one set of nodes.
 
@@ -157,6 +156,7 @@ def follow(
         solver: A diffrax solver or None.
         stepsize_controller: A diffrax controller or None.
         max_steps: Steps allowed.
+        share: It also rests when its gap is this part of the fresh nodes'; 0 for never.
 
     Returns:
         The state where it ended, diffrax's result, and the number of steps.
@@ -164,8 +164,11 @@ def follow(
     field = FIELDS[geometry](log_p, nodes, estimator=estimator)
     own = moments("fit_gaussian", log_p, nodes, None, estimator)
     other = moments("fit_gaussian", log_p, fresh, None, estimator)
+    rest = Partial(_rests, own, tol)
+    if share:
+        rest = Partial(_rests_or_fits, own, other, tol, jnp.asarray(share, q.mean.dtype))
     options: dict[str, Any] = {
-        "rest": Partial(_rests, own, other, tol),
+        "rest": rest,
         "stepsize_controller": stepsize_controller,
         "max_steps": max_steps,
         "throw": False,
@@ -214,25 +217,38 @@ def _is_stiff(q: Gaussian, moments_of_q: Moments) -> Bool[Array, ""]:
 
 
 def _rests(
+    own: Callable[[Gaussian], Moments], tol: Scalar, t: ScalarLike, q: Gaussian, args: PyTree
+) -> Bool[Array, ""]:
+    """Tells whether nothing is left to gain on the nodes."""
+    return gap(q, own(q)) < tol
+
+
+def _rests_or_fits(
     own: Callable[[Gaussian], Moments],
     other: Callable[[Gaussian], Moments],
     tol: Scalar,
+    share: ScalarLike,
     t: ScalarLike,
     q: Gaussian,
     args: PyTree,
 ) -> Bool[Array, ""]:
-    """Tells whether nothing is left to gain on the nodes, or only their own error."""
+    """Tells whether nothing is left to gain on the nodes, or little beside their own error."""
     left = gap(q, own(q))
-    return jax.lax.cond(left < 1, Partial(_rests_near, other, tol), _rests_not, left, q)
+    # Far from rest the fresh nodes would say nothing new, so they are not asked.
+    return jax.lax.cond(left < 1, Partial(_little, other, tol, share), _much, left, q)
 
 
-def _rests_near(
-    other: Callable[[Gaussian], Moments], tol: Scalar, left: Scalar, q: Gaussian
+def _little(
+    other: Callable[[Gaussian], Moments],
+    tol: Scalar,
+    share: ScalarLike,
+    left: Scalar,
+    q: Gaussian,
 ) -> Bool[Array, ""]:
-    """Asks the fresh nodes, which far from rest would say nothing new."""
-    return (left < tol) | (left < _SHARE * gap(q, other(q)))
+    """Compares what is left with the tolerance and with the fresh nodes' gap."""
+    return (left < tol) | (left < share * gap(q, other(q)))
 
 
-def _rests_not(left: Scalar, q: Gaussian) -> Bool[Array, ""]:
+def _much(left: Scalar, q: Gaussian) -> Bool[Array, ""]:
     """Answers far from rest."""
     return jnp.zeros((), bool)

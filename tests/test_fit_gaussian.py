@@ -1,0 +1,224 @@
+"""The one-call fit: closed-form optima, rest, starts, mini-batches, transforms, refusals."""
+
+import functools
+
+import chex
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import divergence_flows as df
+
+DIM = 5
+KEY = jr.key(0)
+
+
+def log_gaussian(mean, precision, x):
+    return -0.5 * (x - mean) @ precision @ (x - mean)
+
+
+def log_banana(x):
+    return -((x[0] - 1) ** 2) - (x[1] - x[0] ** 2) ** 2
+
+
+def log_sinh_arcsinh(skew, x):
+    z = jnp.sinh(jnp.arcsinh(x) - skew)
+    return jnp.sum(-0.5 * z**2 + jnp.log(jnp.cosh(jnp.arcsinh(x) - skew)) - 0.5 * jnp.log1p(x**2))
+
+
+def target(dim=DIM, decades=4):
+    """An ill-conditioned Gaussian with nothing aligned to the axes."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))
+    scale = rotation * 10.0 ** np.linspace(-decades / 4, decades / 4, dim)
+    return df.Gaussian(np.arange(dim) - 2.0, scale)
+
+
+def log_target(p):
+    return Partial(log_gaussian, p.mean, jnp.linalg.inv(p.covariance))
+
+
+def standard(dim=DIM):
+    return df.Gaussian(jnp.zeros(dim), jnp.eye(dim))
+
+
+@pytest.mark.parametrize("estimator", ["stein", "price"])
+def test_a_gaussian_target_is_found_and_its_normaliser_too(estimator, x64):
+    p = target()
+    q, info = df.fit_gaussian(log_target(p), standard(), estimator=estimator, key=KEY)
+    log_z = 0.5 * DIM * np.log(2 * np.pi) + np.linalg.slogdet(p.scale)[1]
+    assert df.gaussian_kl(q, p) < 1e-9
+    np.testing.assert_allclose(info.elbo, log_z, atol=1e-6)
+    assert info.rested
+    assert info.gap < 1e-9
+
+
+def test_the_fit_commutes_with_affine_maps(x64):
+    p, start = target(), standard()
+    shift, rng = jnp.arange(DIM) * 3.0, np.random.default_rng(1)
+    matrix = jnp.asarray(rng.normal(size=(DIM, DIM)) * 50.0)
+    moved = [df.Gaussian(matrix @ g.mean + shift, matrix @ g.scale) for g in (p, start)]
+    options = {"n": 64, "tol": 1e-3, "key": KEY}  # stops early, on the way
+    q, info = df.fit_gaussian(log_target(p), start, **options)
+    there, info_there = df.fit_gaussian(log_target(moved[0]), moved[1], **options)
+    chex.assert_trees_all_equal(info.steps, info_there.steps)
+    np.testing.assert_allclose(there.mean, matrix @ q.mean + shift, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(there.scale, matrix @ q.scale, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("geometry", ["fisher_rao", "bures"])
+def test_the_banana_gets_its_known_optimum(geometry, x64):
+    q, _ = df.fit_gaussian(
+        log_banana,
+        df.Gaussian(jnp.array([3.0, -2.0]), jnp.eye(2)),
+        geometry=geometry,
+        nodes=df.gauss_hermite(2, 4),  # exact: the target is of degree 4
+        key=KEY,
+    )
+    np.testing.assert_allclose(q.mean, [1, 1.25], atol=1e-4)
+    np.testing.assert_allclose(q.covariance, [[0.25, 0.5], [0.5, 1.5]], atol=1e-4)
+
+
+@pytest.mark.parametrize("decades", [1, 3])
+def test_the_bures_flow_rests_where_the_target_is_stiff_or_not(decades, x64):
+    p = target(3, decades)  # Tsit5 is chosen for the first, Kvaerno3 for the second
+    q, info = df.fit_gaussian(
+        log_target(p), standard(3), geometry="bures", nodes=df.cubature(3), key=KEY
+    )
+    assert df.gaussian_kl(q, p) < 1e-8
+    assert info.steps.sum() < 500
+
+
+def test_a_vector_scale_gives_the_mean_field_optimum(x64):
+    p = target(decades=2)
+    start = df.Gaussian(jnp.zeros(DIM), jnp.ones(DIM))
+    q, _ = df.fit_gaussian(log_target(p), start, nodes=df.cubature(DIM), key=KEY)
+    best = 1 / np.sqrt(np.diag(np.linalg.inv(p.covariance)))
+    np.testing.assert_allclose(np.abs(q.scale), best, rtol=1e-4)
+    np.testing.assert_allclose(q.mean, p.mean, atol=1e-3)
+
+
+def test_a_result_starts_the_next_fit_at_its_end(x64):
+    log_p = Partial(log_sinh_arcsinh, 0.5)
+    q, info = df.fit_gaussian(log_p, standard(2), key=KEY)
+    again, info_again = df.fit_gaussian(log_p, q, key=KEY)
+    assert info_again.steps[-1] < 0.5 * info.steps[-1]
+    np.testing.assert_allclose(again.mean, q.mean, atol=1e-3)
+
+
+@pytest.mark.parametrize("skew", [0.2, 0.8])
+def test_the_reported_gap_is_of_the_size_of_what_is_lost(skew, x64):
+    log_p = Partial(log_sinh_arcsinh, skew)
+    few, info = df.fit_gaussian(log_p, standard(3), n=128, key=KEY)
+    best, _ = df.fit_gaussian(log_p, standard(3), n=2**14, key=jr.key(1))
+    nodes = df.sobol_nodes(2**16, 3, key=jr.key(2))
+
+    def elbo(q):
+        return jnp.mean(jax.vmap(lambda z: log_p(q.push(z)) - q.log_prob_of_push(z))(nodes.points))
+
+    lost = elbo(best) - elbo(few)
+    assert lost / 3 < info.gap < 10 * lost
+
+
+def test_parameters_may_be_any_pytree(x64):
+    p = target()
+
+    def log_p(parameters):
+        flat = jnp.concatenate([parameters["a"], parameters["b"].ravel()])
+        return log_target(p)(flat)
+
+    start = {"a": np.zeros(1), "b": np.zeros((2, 2))}
+    q, info = df.fit_gaussian(log_p, start, n=64, key=KEY)
+    flat, _ = df.fit_gaussian(log_target(p), standard(), n=64, key=KEY)
+    chex.assert_trees_all_close(q, flat, rtol=1e-6)
+    np.testing.assert_allclose(info.position["b"], np.asarray(flat.mean[1:]).reshape(2, 2))
+
+
+def log_batch(data, size, x, key):
+    """A linear-Gaussian model on a mini-batch that a key draws: N(0, I) prior, unit noise."""
+    batch = jr.choice(key, data, (size,), replace=False)
+    return -0.5 * jnp.sum(x**2) - 0.5 * len(data) * jnp.mean(jnp.sum((batch - x) ** 2, axis=1))
+
+
+def test_mini_batches_with_fixed_keys_find_the_posterior(x64):
+    data = jr.normal(jr.key(3), (40, 2)) * jnp.array([1.0, 3.0]) + 1.0
+    n = 2**12
+    nodes = df.sobol_nodes(n, 2, key=jr.key(4))
+    nodes = df.Nodes(nodes.points, nodes.weights, jr.split(jr.key(5), n))
+    q, info = df.fit_gaussian(Partial(log_batch, data, 4), standard(2), nodes=nodes, key=KEY)
+    # exact posterior: precision 41, mean sum(data) / 41; the batches' noise averages over nodes
+    spread = jnp.std(data, axis=0) / jnp.sqrt(4 * n)
+    assert jnp.all(jnp.abs(q.mean - data.sum(0) / 41) < 4 * spread)
+    np.testing.assert_allclose(q.covariance, np.eye(2) / 41, rtol=0.15, atol=0.15 / 41)
+    assert info.rested
+
+
+def test_vmapped_starts_and_targets_equal_single_ones(x64):
+    means = jnp.array([[0.0, 5.0], [-3.0, 1.0]])
+    precisions = jnp.stack([jnp.diag(jnp.array([1.0, 100.0])), jnp.array([[2.0, 0.9], [0.9, 1.0]])])
+    starts = df.Gaussian(jnp.array([[1.0, 1.0], [9.0, -9.0]]), jnp.stack([jnp.eye(2)] * 2))
+
+    def one(mean, precision, start):
+        return df.fit_gaussian(Partial(log_gaussian, mean, precision), start, n=64, key=KEY)
+
+    qs, infos = jax.vmap(one)(means, precisions, starts)
+    for i in range(2):
+        start = df.Gaussian(starts.mean[i], starts.scale[i])
+        q, info = one(means[i], precisions[i], start)
+        np.testing.assert_allclose(qs.mean[i], q.mean, atol=1e-6)
+        np.testing.assert_allclose(qs.covariance[i], q.covariance, atol=1e-6)
+        chex.assert_trees_all_equal(infos.steps[i], info.steps)
+
+
+def test_float32_ends_at_its_own_tolerance():
+    p = target(4, 2)
+    q, info = df.fit_gaussian(log_target(p), standard(4), key=KEY)
+    assert q.mean.dtype == jnp.float32
+    assert df.gaussian_kl(q, p) < 1e-4
+    assert info.rested
+
+
+def test_the_optimum_can_be_differentiated_in_the_target(x64):
+    precision = jnp.array([[2.0, 0.3], [0.3, 1.0]])
+
+    def optimum(mean):
+        log_p = Partial(log_gaussian, mean, precision)
+        return df.fit_gaussian(log_p, standard(2), nodes=df.cubature(2), key=KEY)[0].mean
+
+    slope = jax.jacrev(optimum)(jnp.array([1.0, -1.0]))
+    np.testing.assert_allclose(slope, np.eye(2), atol=1e-4)
+
+
+def test_a_fit_that_does_not_rest_is_an_error_or_says_so(x64):
+    fit = functools.partial(
+        df.fit_gaussian, log_banana, standard(2), nodes=df.gauss_hermite(2, 4), max_steps=3, key=KEY
+    )
+    with pytest.raises(eqx.EquinoxRuntimeError, match="not at rest"):
+        jax.block_until_ready(fit())
+    _, info = fit(throw=False)
+    assert not info.rested
+    assert info.gap > 1e-3
+
+
+def test_a_target_without_normaliser_never_rests(x64):
+    with pytest.raises(eqx.EquinoxRuntimeError, match="normaliser"):
+        jax.block_until_ready(
+            df.fit_gaussian(lambda x: 0.0 * x.sum(), standard(1), max_steps=64, n=64, key=KEY)
+        )
+
+
+def test_a_start_outside_the_support_is_refused(x64):
+    def log_p(x):
+        return jnp.sum(jnp.log(x) - x)  # positive x only
+
+    with pytest.raises(eqx.EquinoxRuntimeError, match="log_p"):
+        jax.block_until_ready(df.fit_gaussian(log_p, standard(1), n=64, key=KEY))
+
+
+def test_unknown_words_are_refused():
+    for options in ({"geometry": "flat"}, {"estimator": "guess"}):
+        with pytest.raises(ValueError, match="fit_gaussian"):
+            df.fit_gaussian(log_banana, standard(2), key=KEY, **options)
