@@ -113,7 +113,7 @@ def integrate(
         progress_meter,
         throw,
     )
-    terms = diffrax.ODETerm(as_partial(field))
+    terms = diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
     return solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, dense)
 
 
@@ -161,10 +161,24 @@ def settle(
         event = diffrax.Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
     ts = np.array([0.0, math.inf])
     settings = setup(start, ts, dt0, event=event, **options)
-    terms = diffrax.ODETerm(as_partial(field))
+    terms = diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
     return solve(
         terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, only_end=True
     )
+
+
+def _overflow_is_nan(field: Field, t: ScalarLike, y: State, args: Any) -> State:
+    """Makes no number of a rate that overflows.
+
+    A controller rejects a NaN; an inf ends in inf / inf, diffrax's scaled error, and the length
+    of every later step is then NaN.
+    """
+    rate = field(t, y, args)
+    return jax.tree.map(_finite_or_nan, rate)
+
+
+def _finite_or_nan(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)
 
 
 @eqx.filter_jit
