@@ -12,6 +12,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 ROOT = pathlib.Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTS = nox.project.dependency_groups(PYPROJECT, "tests")
+PEERS = nox.project.dependency_groups(PYPROJECT, "peers")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
 # Two workers and no picture windows, on any machine.
 PYTEST = ("python", "-m", "pytest", "-n", "2")
@@ -57,7 +58,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Runs every example in its small form."""
-    session.install("-e", ".[examples]")
+    session.install("-e", ".[examples]", *PEERS)
     for script in sorted((ROOT / "examples").glob("[!_]*.py")):
         session.run("python", str(script), "--fast", *session.posargs, env=HEADLESS)
 
@@ -65,7 +66,8 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Runs the benchmarks that are named after --, or all: one JSON line a case."""
-    session.install("-e", ".[examples]")
+    session.install("-e", ".[examples]", *PEERS)
     names = session.posargs or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
     for name in names:
-        session.run("python", f"benchmarks/{name}.py")
+        # One BLAS thread: two of them fight for the cores with XLA's, and a numpy peer crawls.
+        session.run("python", f"benchmarks/{name}.py", env={"OPENBLAS_NUM_THREADS": "1"})

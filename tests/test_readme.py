@@ -3,13 +3,16 @@
 import pathlib
 import re
 
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_readmes_flow_and_question_run_and_are_right(capsys):
+def test_the_readmes_examples_run_and_are_right(capsys):
     scope = {}
     for block in BLOCKS:
         exec(block, scope)
@@ -21,3 +24,14 @@ def test_the_readmes_flow_and_question_run_and_are_right(capsys):
     r = np.array([0.3, 1.0, 2.5])
     softened = (1 + r) * np.log((1 + r) / (2 * r)) + r - 1
     np.testing.assert_allclose(scope["f"](r), softened, rtol=2e-5, atol=1e-7)
+    # At the best Gaussian, E_q[grad log p] = 0 (draws of our own, errors in units of theirs)...
+    q, info = scope["q"], scope["info"]
+    draws = jax.vmap(q.push)(jr.normal(jr.key(1), (20_000, 30)))
+    scores = jax.vmap(jax.grad(scope["log_p"]))(draws)
+    whitened = scores @ q.scale
+    assert jnp.all(jnp.abs(jnp.mean(whitened, axis=0)) < 0.05)
+    # ... and -E_q[hess log p] is the precision: E[grad log p (x - mu)^T] = -I.
+    residual = whitened.T @ jax.vmap(q.standardise)(draws) / len(draws) + jnp.eye(30)
+    assert jnp.max(jnp.abs(residual)) < 0.15
+    assert info.rested
+    assert info.gap < 0.1

@@ -69,7 +69,8 @@ def test_a_particle_does_not_feel_how_many_others_there_are():
     xs = jr.normal(jr.key(1), (9, 2))
     all_moved, _ = df.particle_step(GAN, critic, xs, 0.1)
     one_moved, _ = df.particle_step(GAN, critic, xs[:1], 0.1)
-    chex.assert_trees_all_close(all_moved[:1], one_moved, rtol=1e-6)
+    # Another batch size is another order of summation on a GPU: 4.4e-6 was seen on an H100.
+    chex.assert_trees_all_close(all_moved[:1], one_moved, rtol=1e-5)
 
 
 def test_a_training_state_holds_arrays_only():

@@ -1,0 +1,89 @@
+"""`fit_gaussian` in the form of the peers, and its four choices of geometry and estimator."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from _peers import Prepared, Trace
+
+import divergence_flows as df
+
+ON_THE_WAY = (30.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # tolerances [nats] that stop a fit early
+NODES = 2**14  # for targets that are not Gaussian; 1024, the default, for others and on the way
+STAGES = 3  # evaluations of the field in a step of Bosh3; its rest rule makes two more
+
+
+def rounds(n, dim):
+    """Nodes of each round, as `fit_gaussian` makes them."""
+    few = n // 16
+    return np.array([2 * dim, *([few] if few >= max(256, 2 * dim) else []), n])
+
+
+def evaluations(info, n, dim):
+    """Gradients of log p at most: every rest rule asks its own nodes and the fresh ones."""
+    steps = np.asarray(info.steps)
+    return int(np.sum((steps + 1) * ((STAGES + 1) * rounds(n, dim) + n)))
+
+
+def fit(target, n, tol):
+    q0 = df.Gaussian(target.mean, target.scale)
+    options = {} if tol is None else {"tol": tol}
+    q, info = df.fit_gaussian(target.log_prob, q0, n=n, key=jr.key(0), **options)
+    return jax.block_until_ready((q, info))
+
+
+def _run(target, n, rate):
+    del rate  # it has none
+    q, info = fit(target, n, None)
+    counts = np.array([evaluations(info, n, target.dim)])
+    return Trace(np.ones(1), counts, q.mean[None], q.covariance[None])
+
+
+def way(target):
+    """Fits that stop early, each timed from its start: (seconds, evaluations, mean, covariance)."""
+    fit(target, 1024, 1.0)  # compiles
+    found = []
+    for tol in (*ON_THE_WAY, None):
+        start = time.perf_counter()
+        q, info = fit(target, 1024, tol)
+        seconds = time.perf_counter() - start
+        found.append((seconds, evaluations(info, 1024, target.dim), q.mean, q.covariance))
+    return found
+
+
+def prepare(target):
+    n = 1024 if target.gaussian else NODES
+    jax.clear_caches()
+    start = time.perf_counter()
+    fit(target, n, None)
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    fit(target, n, None)
+    compiling = first - (time.perf_counter() - start)
+    return Prepared(functools.partial(_run, target, n), (None,), compiling)
+
+
+def choices(target):
+    """{(geometry, estimator): a fit on the same nodes}, compiled."""
+    nodes = df.cubature(target.dim)
+    if not target.gaussian:
+        nodes = df.sobol_nodes(1024, target.dim, key=jr.key(0))
+    q0 = df.Gaussian(target.mean, target.scale)
+
+    def run(geometry, estimator):
+        options = {"geometry": geometry, "estimator": estimator, "nodes": nodes, "tol": 1e-8}
+        found = df.fit_gaussian(target.log_prob, q0, key=jr.key(0), throw=False, **options)
+        return jax.block_until_ready(found)
+
+    pairs = [(g, e) for g in ("fisher_rao", "bures") for e in ("stein", "price")]
+    made = {pair: functools.partial(run, *pair) for pair in pairs}
+    for each in made.values():
+        each()
+    return made
+
+
+def rested(found):
+    return bool(jnp.all(found[1].rested)), int(jnp.sum(found[1].steps))

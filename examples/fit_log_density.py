@@ -1,0 +1,117 @@
+"""One call fits a Gaussian to log densities from three worlds, unchanged.
+
+    python examples/fit_log_density.py [--fast]
+
+1. A function written by hand: a logistic regression on the breast cancer data.
+2. A log density as blackjax's samplers take it, of a dictionary of parameters.
+3. A numpyro model, through `initialize_model`.
+
+Each fit is checked against a long run of the No-U-Turn sampler, and k-hat says how far to trust it.
+Needs numpyro and blackjax: `nox -s examples` brings them.
+"""
+
+import argparse
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+from numpyro.infer.util import initialize_model
+from sklearn.datasets import load_breast_cancer
+
+import divergence_flows as df
+
+EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+
+def log_logistic(features, labels, weights):
+    """Bernoulli labels, prior N(0, 1) on every weight, up to a constant."""
+    logits = features @ weights
+    return jnp.sum(labels * logits - jax.nn.softplus(logits)) - 0.5 * jnp.sum(weights**2)
+
+
+def by_hand():
+    features, labels = load_breast_cancer(return_X_y=True)
+    features = (features - features.mean(0)) / features.std(0)
+    log_p = Partial(log_logistic, jnp.asarray(features), jnp.asarray(labels, float))
+    return log_p, jnp.zeros(features.shape[1])
+
+
+def log_regression(xs, ys, position):
+    """A line with unknown noise, in the form of blackjax's examples: a dictionary in."""
+    noise = jnp.exp(position["log_scale"])
+    line = position["slope"] * xs + position["intercept"]
+    log_likelihood = jnp.sum(-0.5 * ((ys - line) / noise) ** 2 - jnp.log(noise))
+    prior = position["slope"] ** 2 + position["intercept"] ** 2 + position["log_scale"] ** 2
+    return log_likelihood - 0.5 * prior / 100
+
+
+def as_blackjax_does():
+    key_x, key_noise = jr.split(jr.key(1))
+    xs = jr.normal(key_x, (60,))
+    ys = 1.5 * xs - 0.5 + 0.7 * jr.normal(key_noise, (60,))
+    return Partial(log_regression, xs, ys), {"slope": 0.0, "intercept": 0.0, "log_scale": 0.0}
+
+
+def schools(errors, effects):
+    """Eight schools, non-centred."""
+    mean = numpyro.sample("mean", dist.Normal(0, 5))
+    spread = numpyro.sample("spread", dist.HalfCauchy(5))
+    with numpyro.plate("schools", len(errors)):
+        standard = numpyro.sample("standard", dist.Normal(0, 1))
+        numpyro.sample("effect", dist.Normal(mean + spread * standard, errors), obs=effects)
+
+
+def minus_potential(potential, position):
+    return -potential(position)
+
+
+def from_numpyro():
+    model = initialize_model(jr.key(0), schools, model_args=(ERRORS, EFFECTS))
+    return Partial(minus_potential, model.potential_fn), model.param_info.z
+
+
+def sample(log_p, position, steps):
+    """A long run of NUTS, to compare with."""
+    key, warm_key = jr.split(jr.key(2))
+    warmup = blackjax.window_adaptation(blackjax.nuts, log_p)
+    (state, parameters), _ = warmup.run(warm_key, position, 500)
+    kernel = blackjax.nuts(log_p, **parameters).step
+
+    def step(state, key):
+        state, _ = kernel(key, state)
+        return state, ravel_pytree(state.position)[0]
+
+    return jax.jit(lambda s: jax.lax.scan(step, s, jr.split(key, steps))[1])(state)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fast", action="store_true", help="shorter chains, for a check")
+    steps = 2000 if parser.parse_args(argv).fast else 20000
+    jax.config.update("jax_enable_x64", True)
+    for make in (by_hand, as_blackjax_does, from_numpyro):
+        log_p, position = make()
+        position = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), position)
+        q, info = df.fit_gaussian(log_p, position, key=jr.key(0))
+        chain = sample(log_p, position, steps)
+        sd = jnp.std(chain, axis=0)
+        off = jnp.max(jnp.abs(q.mean - jnp.mean(chain, axis=0)) / sd)
+        ratio = jnp.sqrt(jnp.diag(q.covariance)) / sd
+        print(
+            f"{make.__name__}: {q.mean.size} parameters, ELBO {info.elbo:.2f}, gap {info.gap:.0e}, "
+            f"steps {int(info.steps.sum())}, k-hat {info.k_hat:.2f}\n"
+            f"    against NUTS: means within {off:.2f} sd, sd ratios {ratio.min():.2f} to "
+            f"{ratio.max():.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Targets whose flows are known, and nodes that integrate them, for the tests of Gaussians."""
+
+import functools
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+import divergence_flows as df
+
+P = np.array([[0.8, 0.64], [0.64, 0.8]])
+close = functools.partial(chex.assert_trees_all_close, rtol=0)  # or name another
+SQUARE = np.array([[0.9, 0.7], [-0.4, 0.5]])  # neither symmetric nor triangular
+
+
+def normal_log_prob(mean, scale, x):
+    return df.Gaussian(mean, scale).log_prob(x)
+
+
+def normal(mean, covariance):
+    """Log density of a Gaussian target."""
+    return Partial(normal_log_prob, jnp.asarray(mean), jnp.linalg.cholesky(jnp.asarray(covariance)))
+
+
+def wavy(x):
+    """A Gaussian times a bounded wave: no Gaussian, and p/q has all moments if q is near it."""
+    centred = x - jnp.array([0.3, -0.2])
+    wave = 0.6 * jnp.sin(1.5 * x[0] - 0.7 * x[1]) + 0.4 * jnp.cos(1.2 * x[1] + 0.5)
+    return -0.5 * centred @ jnp.linalg.inv(jnp.asarray(P)) @ centred + wave - 1.3
+
+
+def near_wavy():
+    """A Gaussian close enough to `wavy` for every h of the catalogue, with a square factor."""
+    factor = np.linalg.cholesky(1.05 * P + np.array([[0.01, -0.005], [-0.005, 0.0]]))
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    return df.Gaussian(np.array([0.5, 0.1]), factor @ turn)
+
+
+def banana(x):
+    """Normalised; quartic, with a known best Gaussian."""
+    return -((x[0] - 1) ** 2) - (x[1] - x[0] ** 2) ** 2 - np.log(np.pi)
+
+
+def grid(dim=2):
+    """A coarser trapezoid rule than the library's, as good for what is smooth on its scale."""
+    line = 0.125 * np.arange(-68, 69)
+    mass = np.exp(-(line**2) / 2)
+    axes = np.meshgrid(*[line] * dim, indexing="ij")
+    weights = np.prod(np.meshgrid(*[mass / mass.sum()] * dim, indexing="ij"), axis=0)
+    return df.Nodes(np.stack([a.ravel() for a in axes], axis=1), weights.ravel())

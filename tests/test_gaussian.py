@@ -1,0 +1,190 @@
+"""Gaussians against scipy, and their KL against 50-digit arithmetic."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import mpmath as mp
+import numpy as np
+import pytest
+from jaxtyping import TypeCheckError
+from scipy.stats import multivariate_normal, norm
+from targets import close
+
+import divergence_flows as df
+
+pytestmark = pytest.mark.usefixtures("x64")
+MEAN = np.array([0.5, -1.0, 2.0])
+# Not symmetric, not triangular, of negative determinant.
+SCALE = np.array([[0.9, 0.7, 0.1], [-0.4, 0.5, 0.3], [0.2, 1.1, -0.8]])
+OTHER = np.array([[1.1, -0.2, 0.4], [0.3, 0.8, -0.5], [0.6, 0.1, 0.7]])
+SDS = np.array([0.3, -2.0, 1.5])
+X = np.array([1.0, 0.3, -0.7])
+ROTATION, _ = np.linalg.qr(OTHER)
+
+
+def exact_kl(q_mean, q_scale, p_mean, p_scale):
+    """The textbook's formula, in 50 digits, of the numbers as they are in float64."""
+    with mp.workdps(50):
+        s, t = mp.matrix(q_scale), mp.matrix(p_scale)
+        ratio = mp.inverse(t * t.T) * (s * s.T)
+        d = mp.matrix(q_mean) - mp.matrix(p_mean)
+        trace = sum(ratio[i, i] for i in range(ratio.rows))
+        shift = (d.T * mp.inverse(t * t.T) * d)[0]
+        return float((trace - ratio.rows - mp.log(mp.det(ratio)) + shift) / 2)
+
+
+def kl(mean, scale):
+    return df.gaussian_kl(df.Gaussian(mean, scale), df.Gaussian(MEAN, SCALE))
+
+
+@pytest.mark.parametrize("scale", [SCALE, SDS], ids=["square", "diagonal"])
+def test_log_prob_is_scipys(scale):
+    assert np.linalg.det(SCALE) < 0
+    matrix = scale if scale.ndim == 2 else np.diag(scale)
+    expected = multivariate_normal(MEAN, matrix @ matrix.T).logpdf(X)
+    close(df.Gaussian(MEAN, scale).log_prob(X), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [SCALE, SDS], ids=["square", "diagonal"])
+def test_standardise_undoes_push_and_log_prob_of_push_solves_nothing(scale):
+    q = df.Gaussian(MEAN, scale)
+    close(q.standardise(q.push(X)), X, atol=1e-12)
+    close(q.log_prob_of_push(jnp.asarray(X)), q.log_prob(q.push(X)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [SCALE, SDS], ids=["square", "diagonal"])
+def test_push_sends_normal_draws_to_the_covariance(scale):
+    q, nodes = df.Gaussian(MEAN, scale), df.gauss_hermite(3, 2)
+    xs = jax.vmap(q.push)(nodes.points)
+    centred = xs - nodes.weights @ xs
+    close((nodes.weights[:, None] * centred).T @ centred, q.covariance, atol=1e-12)
+
+
+def test_covariance_keeps_a_leading_time_axis():
+    scales = np.stack([SCALE, OTHER])
+    path = df.Gaussian(np.stack([MEAN, X]), scales)
+    expected = np.stack([SCALE @ SCALE.T, OTHER @ OTHER.T])
+    close(path.covariance, expected, rtol=1e-14)
+    sds = np.stack([SDS, X])
+    diagonal = df.Gaussian(np.stack([MEAN, X]), sds)
+    assert diagonal.diagonal
+    assert not path.diagonal
+    close(diagonal.covariance, np.stack([np.diag(SDS**2), np.diag(X**2)]), rtol=1e-14)
+
+
+def test_a_gaussian_is_a_pytree_of_two_arrays():
+    leaves = jax.tree.leaves(df.Gaussian(MEAN, SCALE))
+    assert [leaf.shape for leaf in leaves] == [(3,), (3, 3)]
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+    doubled = jax.tree.map(jnp.add, *[df.Gaussian(MEAN, SCALE)] * 2)
+    close(doubled.covariance, 4 * SCALE @ SCALE.T, rtol=1e-14)
+
+
+def test_integers_become_floats_and_one_dtype_serves_both_fields():
+    q = df.Gaussian(np.zeros(2, int), np.eye(2, dtype=int))
+    close(q.log_prob(np.array([1, 2])), 2 * norm.logpdf(0) - 2.5, rtol=1e-14)
+    mixed = df.Gaussian(np.zeros(2, np.float32), np.eye(2))
+    assert mixed.mean.dtype == mixed.scale.dtype == jnp.float64
+    single = df.Gaussian(np.zeros(2, np.float32), np.ones(2, np.float32))
+    assert single.log_prob(np.ones(2)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("scale", [np.eye(2), np.ones(2), np.ones((3, 2)), np.float64(1)])
+def test_a_scale_of_another_shape_is_refused(scale):
+    with pytest.raises(TypeCheckError):
+        df.Gaussian(MEAN, scale)
+
+
+@pytest.mark.parametrize("scale", [OTHER, SDS, 1e-9 * OTHER, 1e6 * OTHER])
+def test_kl_is_the_textbooks(scale):
+    matrix = scale if scale.ndim == 2 else np.diag(scale)
+    expected = exact_kl(X, matrix, MEAN, SCALE)
+    close(kl(X, scale), expected, rtol=1e-12)
+
+
+def test_kl_of_two_diagonal_gaussians_is_the_textbooks():
+    sds = np.array([1e-9, -2.1, 7.0])
+    expected = exact_kl(X, np.diag(sds), MEAN, np.diag(SDS))
+    ours = df.gaussian_kl(df.Gaussian(X, sds), df.Gaussian(MEAN, SDS))
+    close(ours, expected, rtol=1e-12)
+
+
+def test_kl_of_a_narrow_gaussian_is_finite_in_float32():
+    q = df.Gaussian(np.zeros(2, np.float32), np.diag([1e-5, 1.0]).astype(np.float32))
+    p = df.Gaussian(np.zeros(2, np.float32), np.eye(2, dtype=np.float32))
+    expected = exact_kl(q.mean, q.scale, p.mean, p.scale)
+    close(df.gaussian_kl(q, p), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_kl_keeps_its_digits_when_the_two_nearly_agree(gap, dtype):
+    # KLs of 1e-6, 1e-12 and 1e-18; in float32 the factors themselves differ in few digits.
+    p_scale = SCALE.astype(dtype)
+    q_scale = (p_scale + gap * OTHER).astype(dtype)
+    q, p = df.Gaussian(MEAN.astype(dtype), q_scale), df.Gaussian(MEAN.astype(dtype), p_scale)
+    expected = exact_kl(q.mean, q.scale, p.mean, p.scale)
+    assert (expected > 0) == (gap > 1e-8 or dtype == np.float64)
+    close(df.gaussian_kl(q, p), expected, rtol=200 * np.finfo(dtype).eps, atol=0)
+
+
+def test_kl_keeps_its_digits_for_nearly_equal_diagonals():
+    sds = SDS * (1 + 1e-7)
+    expected = exact_kl(MEAN, np.diag(sds), MEAN, np.diag(SDS))
+    ours = df.gaussian_kl(df.Gaussian(MEAN, sds), df.Gaussian(MEAN, SDS))
+    close(ours, expected, rtol=1e-13, atol=0)
+
+
+def test_kl_does_not_see_a_rotation_of_either_factor():
+    close(kl(MEAN, SCALE @ ROTATION), 0.0, atol=1e-14)
+    close(kl(X, OTHER @ ROTATION), kl(X, OTHER), rtol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [OTHER, np.eye(3), 3 * ROTATION, SCALE + 1e-3 * OTHER])
+def test_gradient_of_kl_is_the_closed_one(scale):
+    # d/dmu = P^-1 (mu - m), d/dS = P^-1 S - S^-T; at S = I and 3 O the eigenvalues repeat.
+    precision = np.linalg.inv(SCALE @ SCALE.T)
+    expected = precision @ (X - MEAN), precision @ scale - np.linalg.inv(scale).T
+    close(jax.grad(kl, (0, 1))(X, scale), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_gradient_of_kl_in_the_target_is_right_too():
+    def in_target(mean, scale):
+        return df.gaussian_kl(df.Gaussian(X, OTHER), df.Gaussian(mean, scale))
+
+    chex.assert_numerical_grads(in_target, (MEAN, SCALE), order=1, atol=1e-5, rtol=1e-5)
+
+
+def test_gradient_of_kl_at_equality_is_zero_where_eigenvalues_repeat():
+    for scale in (np.eye(3), SCALE):
+        same = df.Gaussian(MEAN, scale)
+        chex.assert_trees_all_equal(
+            jax.grad(df.gaussian_kl)(same, same), jax.tree.map(jnp.zeros_like, same)
+        )
+
+
+@pytest.mark.parametrize("scale", [np.eye(3), SCALE], ids=["identity", "generic"])
+def test_hessian_of_kl_at_equality_is_the_fisher_metric(scale):
+    # Fisher on (mu, Sigma): dmu' P^-1 dmu + tr(P^-1 U P^-1 U) / 2, U = dS S' + S dS'.
+    def along(e):
+        q = df.Gaussian(MEAN + e * X, scale + e * OTHER)
+        return df.gaussian_kl(q, df.Gaussian(MEAN, scale))
+
+    precision, change = np.linalg.inv(scale @ scale.T), OTHER @ scale.T + scale @ OTHER.T
+    whitened = precision @ change
+    expected = X @ precision @ X + 0.5 * np.trace(whitened @ whitened)
+    close(jax.grad(jax.grad(along))(0.0), expected, rtol=1e-11)
+
+
+def test_second_derivatives_of_a_diagonal_kl_at_equality():
+    # Var = s^2: the Fisher information of s is 2 / s^2.
+    def in_sds(sds):
+        return df.gaussian_kl(df.Gaussian(MEAN, sds), df.Gaussian(MEAN, SDS))
+
+    close(jax.hessian(in_sds)(SDS), np.diag(2 / SDS**2), atol=1e-11)
+
+
+def test_kl_under_jit_and_vmap_is_kl():
+    scales = np.stack([OTHER, SCALE, np.eye(3)])
+    together = jax.jit(jax.vmap(kl, in_axes=(None, 0)))(X, scales)
+    close(together, np.stack([kl(X, s) for s in scales]), rtol=1e-12)
