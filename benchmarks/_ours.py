@@ -19,7 +19,7 @@ STAGES = 3  # evaluations of the field in a step of Bosh3; its rest rule makes t
 def rounds(n, dim):
     """Nodes of each round, as `fit_gaussian` makes them."""
     few = n // 16
-    return np.array([2 * dim, *([few] if few >= max(256, 2 * dim) else []), n])
+    return np.array([2 * dim, *([few] if few >= max(64, 4 * dim) else []), n])
 
 
 def evaluations(info, n, dim):

@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from ._flow import RESULTS, AbstractSolver, AbstractStepSizeController
 from ._gaussian import Gaussian
-from ._gaussian_moments import moments
-from ._gaussian_rest import FIELDS, follow, gap
+from ._gaussian_moments import elbo, gap, log_weights, moments
+from ._gaussian_rest import FIELDS, climb
 from ._nodes import Nodes, cubature, sobol_nodes
 from ._psis import pareto_k
 from ._states import bits
@@ -24,7 +24,16 @@ _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
 # Random nodes have nothing more to say when their own gap is this part of what fresh ones see.
 _SHARE = 1e-2
 # A round between the cubature points and all nodes has at least so many.
-_FEWEST = 256
+_FEWEST = 64
+_NOT_FINITE = (
+    "fit_gaussian: `log_p` or its gradient is not finite at nodes of `q0`. A Gaussian reaches "
+    "everywhere: transform bounded parameters to the line, or start elsewhere."
+)
+_NO_REST = (
+    "fit_gaussian: q is not at rest after `max_steps` steps, or the solve broke down. Give more "
+    "steps or a larger `tol`, start elsewhere, or take throw=False and look at `info`. A target "
+    "without a normaliser has no optimum to rest at."
+)
 
 
 class FitInfo(eqx.Module):
@@ -63,8 +72,8 @@ def fit_gaussian(
 
     It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes,
     or, unless the nodes were given, below a hundredth of what fresh nodes say: then only the
-    nodes would be fitted better. It starts on few nodes and goes on with `n` from where they lead,
-    if that is better than where it began.
+    nodes would be fitted better. It starts on few nodes, goes on with more from where they lead,
+    if that is better than where it began, and ends when fresh nodes put the gap below `tol`.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
@@ -104,10 +113,6 @@ def fit_gaussian(
     """
     if geometry not in FIELDS:
         raise ValueError(f'fit_gaussian: `geometry` is {geometry!r}; give "fisher_rao" or "bures".')
-    template = q0.mean if isinstance(q0, Gaussian) else jax.tree.map(as_float, q0)
-    start = q0 if isinstance(q0, Gaussian) else _around(template)
-    target = Partial(_of_flat, as_partial(log_p), template)
-    tol = _TOLERANCE[bits(start)] if tol is None else tol
     options = {
         "geometry": geometry,
         "estimator": estimator,
@@ -116,15 +121,77 @@ def fit_gaussian(
         "max_steps": max_steps,
         "share": _SHARE if nodes is None else 0.0,
     }
-    q, info = _fit(target, start, nodes, n, jnp.asarray(tol, start.mean.dtype), options, key)
+    start = jax.tree.map(as_float, q0)
+    tol = jnp.asarray(_TOLERANCE[bits(start)] if tol is None else tol, jnp.result_type(float))
+    return _fit(as_partial(log_p), start, nodes, n, tol, options, throw, key)
+
+
+@eqx.filter_jit
+def _fit(
+    log_p: Callable[..., Scalar],
+    q0: Gaussian | PyTree,
+    nodes: Nodes | None,
+    n: int,
+    tol: Scalar,
+    options: dict[str, Any],
+    throw: bool,
+    key: PRNGKeyArray,
+) -> tuple[Gaussian, FitInfo]:
+    """Goes through the rounds and judges the end, all in one program."""
+    template = q0.mean if isinstance(q0, Gaussian) else q0
+    q = q0 if isinstance(q0, Gaussian) else _around(template)
+    target = Partial(_of_flat, log_p, template)
+    tol = tol.astype(q.mean.dtype)
+    dim, (key, fresh_key) = q.mean.size, jr.split(key)
+    batches = None if nodes is None else nodes.batches
+    size = n if batches is None or nodes is None else nodes.weights.size
+    fresh = sobol_nodes(size, dim, key=fresh_key)
+    fresh = Nodes(fresh.points, fresh.weights, batches)
+    rounds = _ladder(n, dim, key) if nodes is None else [nodes]
+    q = _checked(target, q, rounds[0], fresh, options["estimator"])
+    q, result, steps = climb(target, q, rounds, fresh, tol, options)
+    info = _judged(target, q, fresh, result, steps, options["estimator"])
     if throw:
-        message = (
-            "fit_gaussian: q is not at rest after `max_steps` steps, or the solve broke down. "
-            "Give more steps or a larger `tol`, start elsewhere, or take throw=False and look at "
-            "`info`. A target without a normaliser has no optimum to rest at."
-        )
-        q = eqx.error_if(q, ~info.rested, message)
-    return q, eqx.tree_at(_position, info, _unravel(template, q.mean))
+        q = eqx.error_if(q, ~info.rested, _NO_REST)
+    position = ravel_pytree(template)[1](q.mean)
+    return q, FitInfo(**(vars(info) | {"position": position}))
+
+
+def _checked(
+    log_p: Callable[..., Scalar], q: Gaussian, nodes: Nodes, fresh: Nodes, estimator: str
+) -> Gaussian:
+    """Refuses a start at which the target is no number."""
+    first = gap(q, moments("fit_gaussian", log_p, nodes, None, estimator)(q))
+    return eqx.error_if(q, ~jnp.isfinite(first + elbo(log_p, fresh, q)), _NOT_FINITE)
+
+
+def _judged(
+    log_p: Callable[..., Scalar],
+    q: Gaussian,
+    fresh: Nodes,
+    result: Any,
+    steps: Int[Array, " rounds"],
+    estimator: str,
+) -> FitInfo:
+    """Looks at the end with nodes that the fit has not seen."""
+    judged = moments("fit_gaussian", log_p, fresh, None, estimator)(q)
+    bound = elbo(log_p, fresh, q)
+    return FitInfo(
+        elbo=bound,
+        gap=gap(q, judged),
+        gradient_norm=jnp.sqrt(sum(jnp.sum(part**2) for part in judged)),
+        k_hat=pareto_k(log_weights(log_p, fresh, q)),
+        steps=steps,
+        rested=(result == RESULTS.event_occurred) & jnp.isfinite(bound),
+        result=result,
+        position=q.mean,
+    )
+
+
+def _ladder(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
+    """Makes rounds of more and more nodes: most of the way is cheap, and only the end is exact."""
+    counts = [n // 16, n] if n // 16 >= max(_FEWEST, 4 * dim) else [n]
+    return [cubature(dim), *(sobol_nodes(count, dim, key=key) for count in counts)]
 
 
 def _around(template: PyTree) -> Gaussian:
@@ -133,82 +200,8 @@ def _around(template: PyTree) -> Gaussian:
     return Gaussian(flat, jnp.eye(flat.size, dtype=flat.dtype))
 
 
-def _unravel(template: PyTree, flat: Float[Array, " dim"]) -> PyTree:
-    """Shapes a vector like the template."""
-    return ravel_pytree(template)[1](flat)
-
-
 def _of_flat(
     log_p: Callable[..., Scalar], template: PyTree, flat: Float[Array, " dim"], *batch: PyTree
 ) -> Scalar:
     """Evaluates a target of a pytree at a vector."""
-    return log_p(_unravel(template, flat), *batch)
-
-
-def _position(info: FitInfo) -> PyTree:
-    """Names the field that the unravelled mean fills."""
-    return info.position
-
-
-@eqx.filter_jit
-def _fit(
-    log_p: Callable[..., Scalar],
-    q: Gaussian,
-    nodes: Nodes | None,
-    n: int,
-    tol: Scalar,
-    options: dict[str, Any],
-    key: PRNGKeyArray,
-) -> tuple[Gaussian, FitInfo]:
-    """Goes through the rounds and judges the end."""
-    dim = q.mean.size
-    key, fresh_key = jr.split(key)
-    batches = None if nodes is None else nodes.batches
-    size = n if batches is None or nodes is None else nodes.weights.size
-    fresh = sobol_nodes(size, dim, key=fresh_key)
-    fresh = Nodes(fresh.points, fresh.weights, batches)
-    rounds = _ladder(n, dim, key) if nodes is None else [nodes]
-    message = (
-        "fit_gaussian: `log_p` or its gradient is not finite at nodes of `q0`. A Gaussian reaches "
-        "everywhere: transform bounded parameters to the line, or start elsewhere."
-    )
-    first = gap(q, moments("fit_gaussian", log_p, rounds[0], None, options["estimator"])(q))
-    q = eqx.error_if(q, ~jnp.isfinite(first + _elbo(log_p, fresh, q)), message)
-    steps, result = [], None
-    for each in rounds:
-        end, result, count = follow(log_p, q, each, fresh, tol, **options)
-        steps.append(count)
-        # A round on few nodes may lead astray; fresh ones say so before the next begins.
-        better = _elbo(log_p, fresh, end) > _elbo(log_p, fresh, q)
-        q = jax.tree.map(Partial(jnp.where, better | (each is rounds[-1])), end, q)
-    judged = moments("fit_gaussian", log_p, fresh, None, options["estimator"])(q)
-    elbo = _elbo(log_p, fresh, q)
-    info = FitInfo(
-        elbo=elbo,
-        gap=gap(q, judged),
-        gradient_norm=jnp.sqrt(sum(jnp.sum(part**2) for part in judged)),
-        k_hat=pareto_k(_log_weights(log_p, fresh, q)),
-        steps=jnp.stack(steps),
-        rested=(result == RESULTS.event_occurred) & jnp.isfinite(elbo),
-        result=result,
-        position=q.mean,
-    )
-    return q, info
-
-
-def _ladder(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
-    """Makes rounds of more and more nodes: most of the way is cheap, and only the end is exact."""
-    counts = [n // 16, n] if n // 16 >= max(_FEWEST, 2 * dim) else [n]
-    return [cubature(dim), *(sobol_nodes(count, dim, key=key) for count in counts)]
-
-
-def _log_weights(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Float[Array, " n"]:
-    """Evaluates log p - log q at the nodes' images."""
-    zs = nodes.points.astype(q.mean.dtype)
-    rest = () if nodes.batches is None else (nodes.batches,)
-    return jax.vmap(log_p)(jax.vmap(q.push)(zs), *rest) - jax.vmap(q.log_prob_of_push)(zs)
-
-
-def _elbo(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Scalar:
-    """Averages log p - log q."""
-    return nodes.weights.astype(q.mean.dtype) @ _log_weights(log_p, nodes, q)
+    return log_p(ravel_pytree(template)[1](flat), *batch)

@@ -113,3 +113,53 @@ def _mean_velocity(
     """Averages the velocities over shifted nodes."""
     moved = Nodes(nodes.points + shift, nodes.weights, nodes.batches)
     return jnp.sum(nodes.weights.astype(q.mean.dtype)[:, None] * velocities(log_p, moved, h, q), 0)
+
+
+def gap(q: Gaussian, moments_of_q: Moments) -> Scalar:
+    r"""Half the squared gradient of the ELBO in Fisher's metric.
+
+    Near the optimum it is the ELBO still to gain: the KL divergence from q to q after a Newton
+    step, $\tfrac12 |S^T E[g]|^2 + \tfrac14 |\mathrm{sym}(S^T G)|^2$.
+
+    Args:
+        q: The Gaussian.
+        moments_of_q: E[g] and G at q.
+
+    Returns:
+        The gap [nats].
+    """
+    rate, product = moments_of_q
+    if q.diagonal:
+        return 0.5 * jnp.sum((q.scale * rate) ** 2) + 0.25 * jnp.sum((q.scale * product) ** 2)
+    half = q.scale.T @ product
+    return 0.5 * jnp.sum((q.scale.T @ rate) ** 2) + jnp.sum((half + half.T) ** 2) / 16
+
+
+def log_weights(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Float[Array, " n"]:
+    """Evaluates log p - log q at the nodes' images.
+
+    Args:
+        log_p: Log density of the target.
+        nodes: Rule for the standard normal.
+        q: The Gaussian.
+
+    Returns:
+        The log importance weights [nats].
+    """
+    zs = nodes.points.astype(q.mean.dtype)
+    rest = () if nodes.batches is None else (nodes.batches,)
+    return jax.vmap(log_p)(jax.vmap(q.push)(zs), *rest) - jax.vmap(q.log_prob_of_push)(zs)
+
+
+def elbo(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Scalar:
+    """Averages log p - log q.
+
+    Args:
+        log_p: Log density of the target.
+        nodes: Rule for the standard normal.
+        q: The Gaussian.
+
+    Returns:
+        The evidence lower bound [nats]; it goes up.
+    """
+    return nodes.weights.astype(q.mean.dtype) @ log_weights(log_p, nodes, q)

@@ -1,6 +1,7 @@
 r"""Following a flow of Gaussians until it rests, with steps and rest measured in q's own units."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ._flow import (
+    RESULTS,
     AbstractSolver,
     AbstractStepSizeController,
     Bosh3,
@@ -19,9 +21,9 @@ from ._flow import (
 )
 from ._gaussian import Gaussian
 from ._gaussian_flow import fisher_rao_field, gaussian_field
-from ._gaussian_moments import Moments, moments
+from ._gaussian_moments import Moments, elbo, gap, moments
 from ._nodes import Nodes
-from ._states import root_mean_square
+from ._own_units import OwnUnits
 from ._types import Field, Scalar, ScalarLike
 
 # Bosh3's stability function vanishes at -1.596: a step of that length ends every mode of rate 1,
@@ -32,101 +34,6 @@ _LOCAL = 0.1
 # Beyond this ratio of curvatures an explicit solver of the Bures-Wasserstein flow is slower.
 _STIFF = 30.0
 FIELDS = {"fisher_rao": fisher_rao_field, "bures": gaussian_field}
-
-
-class OwnUnits(AbstractStepSizeController):
-    """Adapts steps to errors in units of the Gaussian itself, S^{-1} d mu and S^{-1} d S.
-
-    No entry of mu or S has a scale of its own, so steps chosen this way commute with affine maps.
-    An error is measured against what the step moved, if that is less than 1: a fixed tolerance
-    would let an explicit solver tremble around its rest, at the edge of stability, for ever.
-    """
-
-    pid: PIDController
-
-    def wrap(self, direction: Any) -> "OwnUnits":
-        """Follows diffrax's protocol; nothing depends on the direction.
-
-        Args:
-            direction: 1 or -1.
-
-        Returns:
-            The controller itself.
-        """
-        return self
-
-    def init(self, *args: Any) -> Any:
-        """Starts the inner controller.
-
-        Args:
-            *args: As diffrax passes them, with a first step.
-
-        Returns:
-            The first step's end and the inner state.
-        """
-        return self.pid.init(*args)
-
-    def adapt_step_size(
-        self,
-        t0: Any,
-        t1: Any,
-        y0: Gaussian,
-        y1_candidate: Gaussian,
-        args: PyTree,
-        y_error: Gaussian,
-        error_order: Any,
-        controller_state: Any,
-    ) -> Any:
-        """Lets the inner controller see the error in units of the state before the step.
-
-        Args:
-            t0: Start of the step.
-            t1: Its end.
-            y0: State before it.
-            y1_candidate: State after it.
-            args: The field's.
-            y_error: Its estimated error.
-            error_order: The solver's.
-            controller_state: The inner controller's.
-
-        Returns:
-            What the inner controller decides.
-        """
-        moved = _in_units_of(y0, jax.tree.map(jnp.subtract, y1_candidate, y0))
-        share = 1 / jnp.minimum(root_mean_square(moved), 1)
-        error = jax.tree.map(Partial(jnp.multiply, share), _in_units_of(y0, y_error))
-        return self.pid.adapt_step_size(
-            t0, t1, error, error, args, error, error_order, controller_state
-        )
-
-
-def _in_units_of(q: Gaussian, change: Gaussian) -> Gaussian:
-    """Multiplies a change of q by S^{-1}."""
-    if q.diagonal:
-        return Gaussian(change.mean / q.scale, change.scale / q.scale)
-    both = jnp.concatenate([change.mean[:, None], change.scale], axis=1)
-    local = jnp.linalg.solve(q.scale, both)
-    return Gaussian(local[:, 0], local[:, 1:])
-
-
-def gap(q: Gaussian, moments_of_q: Moments) -> Scalar:
-    r"""Half the squared gradient of the ELBO in Fisher's metric.
-
-    Near the optimum it is the ELBO still to gain: the KL divergence from q to q after a Newton
-    step, $\tfrac12 |S^T E[g]|^2 + \tfrac14 |\mathrm{sym}(S^T G)|^2$.
-
-    Args:
-        q: The Gaussian.
-        moments_of_q: E[g] and G at q.
-
-    Returns:
-        The gap [nats].
-    """
-    rate, product = moments_of_q
-    if q.diagonal:
-        return 0.5 * jnp.sum((q.scale * rate) ** 2) + 0.25 * jnp.sum((q.scale * product) ** 2)
-    half = q.scale.T @ product
-    return 0.5 * jnp.sum((q.scale.T @ rate) ** 2) + jnp.sum((half + half.T) ** 2) / 16
 
 
 def follow(
@@ -184,6 +91,61 @@ def follow(
         return _ended(settle(field, q, solver=solver, **options))
     ways = [Partial(_settle_bures, field, chosen, options) for chosen in (Tsit5(), Kvaerno3())]
     return jax.lax.cond(_is_stiff(q, own(q)), ways[1], ways[0], q)
+
+
+def climb(
+    log_p: Callable[..., Scalar],
+    q: Gaussian,
+    rounds: Sequence[Nodes],
+    fresh: Nodes,
+    tol: Scalar,
+    options: dict[str, Any],
+) -> tuple[Gaussian, Any, Int[Array, " rounds"]]:
+    """Settles on one set of nodes after another, until fresh ones see no gap.
+
+    Args:
+        log_p: Log density of the target, of a flat vector.
+        q: Where to start.
+        rounds: Nodes, few of them first.
+        fresh: Others, that judge.
+        tol: Gap at which to rest [nats].
+        options: As `follow` takes them.
+
+    Returns:
+        The state where it ended, diffrax's last result, and the steps of each round.
+    """
+    judge = moments("fit_gaussian", log_p, fresh, None, options["estimator"])
+    steps, result = [], RESULTS.successful
+    for i, nodes in enumerate(rounds):
+        keep = i == len(rounds) - 1
+        follower = functools.partial(follow, **options)
+        run = functools.partial(_round, follower, keep, log_p, nodes, fresh, tol)
+        if i == 0:
+            q, result, count = run(q)
+        else:
+            q, result, count = jax.lax.cond(gap(q, judge(q)) < tol, _skip, run, q)
+        steps.append(count)
+    return q, result, jnp.stack(steps)
+
+
+def _round(
+    run: Callable[..., Any],
+    keep: bool,
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    fresh: Nodes,
+    tol: Scalar,
+    q: Gaussian,
+) -> tuple[Gaussian, Any, Int[Array, ""]]:
+    """Goes through one round; few nodes may lead astray, and fresh ones say so."""
+    end, result, count = run(log_p, q, nodes, fresh, tol)
+    better = elbo(log_p, fresh, end) > elbo(log_p, fresh, q)
+    return jax.tree.map(Partial(jnp.where, better | keep), end, q), result, count
+
+
+def _skip(q: Gaussian) -> tuple[Gaussian, Any, Int[Array, ""]]:
+    """Leaves a round out, in the form of its results."""
+    return q, RESULTS.event_occurred, jnp.zeros((), jnp.result_type(int))
 
 
 def _settle_bures(

@@ -26,7 +26,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Lowest first. A module imports only from rows below its own.
 ROWS = (
     {"_types", "_checkpoint"},
-    {"_monotone", "_curves", "_states", "_quadrature", "_matrix", "_nodes"},
+    {"_monotone", "_curves", "_states", "_quadrature", "_matrix", "_nodes", "_convolution"},
     {
         "_calculus",
         "_estimators",
@@ -36,9 +36,9 @@ ROWS = (
         "_ratios",
         "_gaussian",
         "_bures",
-        "networks",
+        "_conv_networks",
     },
-    {"_gaussian_moments", "_langevin", "_psis"},
+    {"_gaussian_moments", "_own_units", "_langevin", "_psis", "networks"},
     {
         "_rows_power",
         "_rows_logistic",
@@ -140,7 +140,7 @@ def public_names():
         module = importlib.import_module(f"{df.__name__}.{name}")
         yield name, module
         for attribute, value in vars(module).items():
-            ours = getattr(value, "__module__", None) == module.__name__
+            ours = str(getattr(value, "__module__", "")).startswith(df.__name__)
             if ours and not attribute.startswith("_"):
                 yield f"{name}.{attribute}", value
 
@@ -231,7 +231,8 @@ WRONG = {
     "_langevin": lambda: df.langevin(jnp.sin, POINT, CLOUD, key=jr.key(0)),
     "_psis": lambda: of("_psis").pareto_k(CLOUD),
     "_gaussian_fit": lambda: df.fit_gaussian(jnp.sum, CLOUD, key=1),
-    "_gaussian_rest": lambda: of("_gaussian_rest").gap(POINT, FLAT),
+    "_gaussian_rest": lambda: of("_gaussian_rest").climb(jnp.sum, POINT, [], 1, FLAT, {}),
+    "_own_units": lambda: of("_own_units")._in_units_of(POINT, FLAT),
     "_states": lambda: of("_states").cast_times(FLAT, CLOUD, None),
     "_path_length": lambda: df.curve_length(jnp.sin, POINT, CLOUD),
     "_rows_power": lambda: of("_rows_power").kl_qp_f(jnp.arange(3)),
@@ -249,6 +250,8 @@ WRONG = {
     "divergences": lambda: df.divergences.alpha(POINT),
     "gans": lambda: df.gans.vanilla(POINT),
     "networks": lambda: critic()(CLOUD),
+    "_convolution": lambda: of("_convolution").convolve(CLOUD, CLOUD),
+    "_conv_networks": lambda: df.networks.ConvDiscriminator(8, 2, 2, key=jr.key(0))(CLOUD),
     "_losses": lambda: of("_losses").distillation_loss(CLOUD, jnp.ones((4, 2)), 0.1),
     "_train": lambda: of("_train").particle_step(df.gans.logit(), critic(), CLOUD, POINT),
     "_checkpoint": lambda: of("_checkpoint").load("a string.npz", {}),
