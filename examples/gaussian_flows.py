@@ -84,7 +84,9 @@ def draw_paths(axis, log_p, q0, nodes, end, box, title):
     means, covariances = df.integrate(df.bures_field(log_p, nodes), (q0.mean, q0.covariance), ts).ys
     step = 0.01
     sgd = stl_descent(log_p, q0, round(end / step), optax.sgd(step), 8)
-    axis.plot(*sgd.mean.T, color=ORANGE, linewidth=0.8, label="SGD on the path gradient, 8 draws")
+    noisy = jnp.concatenate([q0.mean[None], sgd.mean])
+    look = {"color": ORANGE, "linewidth": 0.8, "zorder": 3}
+    axis.plot(*noisy.T, label="SGD on the path gradient, 8 draws", **look)
     axis.plot(*by_s.mean.T, color=BLUE, linewidth=2, label="flow of S")
     axis.plot(*means.T, color="black", linestyle=(0, (2, 4)), linewidth=2, label="flow of Sigma")
     for i in (0, 5, 12, 25, 100):
@@ -93,7 +95,7 @@ def draw_paths(axis, log_p, q0, nodes, end, box, title):
         look = {"color": "black", "linestyle": (0, (2, 4)), "linewidth": 1}
         draw_ellipse(axis, means[i], covariances[i], **look)
     last = at(sgd, -1)
-    draw_ellipse(axis, last.mean, last.covariance, color=ORANGE, linewidth=1)
+    draw_ellipse(axis, last.mean, last.covariance, color=ORANGE, linewidth=1, zorder=3)
     axis.set(title=title, xlim=box[0], ylim=box[1], xlabel="$x_1$", ylabel="$x_2$")
     return float(jnp.max(jnp.abs(by_s.covariance - covariances)))
 
@@ -161,8 +163,8 @@ def mixtures(fast):
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
     modes = jnp.array([[-4.0], [0.0], [3.0]])
     log_p = Partial(log_mixture, modes, 0.7)
-    start = df.Mixture(jnp.zeros(3), jnp.array([[-1.0], [0.2], [1.0]]), jnp.ones((3, 1, 1)))
-    end = 6.0 if fast else 20.0
+    start = df.Mixture(jnp.zeros(3), jnp.array([[-2.5], [0.2], [2.0]]), jnp.ones((3, 1, 1)))
+    end = 8.0 if fast else 20.0
     field = df.mixture_field(log_p, df.sobol_nodes(128, 1, key=jr.key(0)))
     path = df.integrate(field, start, jnp.linspace(0.0, end, 41)).ys
     xs = jnp.linspace(-7, 6, 400)[:, None]
