@@ -26,7 +26,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Lowest first. A module imports only from rows below its own.
 ROWS = (
     {"_types", "_checkpoint"},
-    {"_monotone", "_curves", "_states", "_quadrature", "_matrix", "_nodes", "_convolution"},
+    {"_monotone", "_curves", "_states", "_quadrature", "_matrix", "_nodes"},
     {
         "_calculus",
         "_estimators",
@@ -36,9 +36,9 @@ ROWS = (
         "_ratios",
         "_gaussian",
         "_bures",
-        "_conv_networks",
+        "networks",
     },
-    {"_gaussian_moments", "_own_units", "_langevin", "_psis", "networks"},
+    {"_gaussian_moments", "_own_units", "_langevin", "_psis"},
     {
         "_rows_power",
         "_rows_logistic",
@@ -250,8 +250,6 @@ WRONG = {
     "divergences": lambda: df.divergences.alpha(POINT),
     "gans": lambda: df.gans.vanilla(POINT),
     "networks": lambda: critic()(CLOUD),
-    "_convolution": lambda: of("_convolution").convolve(CLOUD, CLOUD),
-    "_conv_networks": lambda: df.networks.ConvDiscriminator(8, 2, 2, key=jr.key(0))(CLOUD),
     "_losses": lambda: of("_losses").distillation_loss(CLOUD, jnp.ones((4, 2)), 0.1),
     "_train": lambda: of("_train").particle_step(df.gans.logit(), critic(), CLOUD, POINT),
     "_checkpoint": lambda: of("_checkpoint").load("a string.npz", {}),
