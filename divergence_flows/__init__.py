@@ -24,6 +24,11 @@ With samples only, a learned ratio moves them:
 
     moved, info = df.transport(gan, discriminator, xs_q, xs_p, key=key)
 
+A generator trained by the same game, one seed or a vmapped axis of them:
+
+    state, info = df.train_gan(gan, discriminator, generator, xs_p, latent=2, key=key)
+    keys = df.over_devices(jax.random.split(key, 64))  # that axis on all devices there are
+
 Every function takes and returns arrays, pytrees and callables, and works under jit, vmap, grad
 and scan. Shapes and dtypes are checked at every call; JAXTYPING_DISABLE=1 turns that off.
 """
@@ -50,6 +55,7 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     from . import divergences as divergences, gans as gans
     from .divergences import Divergence as Divergence
     from .gans import GAN as GAN
+    from ._ipm import IPM as IPM, witness as witness
 
     # flow, optimal transport
     from ._velocity import (
@@ -108,5 +114,9 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     )
     from ._chunk import TransportState as TransportState
     from ._transport import transport as transport, TransportInfo as TransportInfo
+    from ._penalty import gradient_penalty as gradient_penalty
+    from ._gan_step import gan_step as gan_step, GANState as GANState
+    from ._gan_train import train_gan as train_gan, TrainInfo as TrainInfo
+    from ._devices import over_devices as over_devices
 
 __version__ = _metadata.version("divergence_flows")

@@ -12,12 +12,14 @@ import zipfile
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree, Shaped
+from jaxtyping import PRNGKeyArray, PyTree, Shaped
 
 FORMAT = "divergence_flows checkpoint 1"
 Stored = Shaped[np.ndarray, "..."]
-_FOREIGN = "transport: checkpoint {path} {what}; pass another `checkpoint`, or move that file away."
+_FOREIGN = "{owner}: checkpoint {path} {what}; pass another `checkpoint`, or move that file away."
+_VERSION = "is not one of this version's"
 
 
 def digest(tree: PyTree) -> str:
@@ -35,6 +37,32 @@ def digest(tree: PyTree) -> str:
         total.update(f"{array.shape}{array.dtype}".encode())
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()[:16]
+
+
+def key_digest(key: PRNGKeyArray) -> str:
+    """Fingerprint of a key, typed or not.
+
+    Args:
+        key: The key.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return digest(jax.random.key_data(key) if typed else key)
+
+
+def values(gan: Any) -> list[list[float]]:
+    """Fingerprint of a GAN: its functions at a few arguments.
+
+    Args:
+        gan: Whatever has phi, psi and h_t.
+
+    Returns:
+        Their values.
+    """
+    d = jnp.array([0.1, 0.3, 0.9])
+    return [np.asarray(function(d)).tolist() for function in (gan.phi, gan.psi, gan.h_t)]
 
 
 def save(path: pathlib.Path, header: dict[str, Any], arrays: dict[str, Stored]) -> None:
@@ -61,21 +89,22 @@ def save(path: pathlib.Path, header: dict[str, Any], arrays: dict[str, Stored]) 
         temporary.unlink(missing_ok=True)
 
 
-def _read(path: pathlib.Path) -> dict[str, Stored]:
+def _read(path: pathlib.Path, owner: str) -> dict[str, Stored]:
     """Reads every array of an npz file, or says that it is none."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(_FOREIGN.format(path=path, what="cannot be read")) from error
+        raise ValueError(_FOREIGN.format(owner=owner, path=path, what="cannot be read")) from error
 
 
-def load(path: pathlib.Path, header: dict[str, Any]) -> dict[str, Stored]:
+def load(path: pathlib.Path, header: dict[str, Any], owner: str) -> dict[str, Stored]:
     """Reads a checkpoint of this very run.
 
     Args:
         path: The file.
         header: The settings that it must have been written with.
+        owner: Who asks, for the message.
 
     Returns:
         The arrays, by name.
@@ -83,12 +112,12 @@ def load(path: pathlib.Path, header: dict[str, Any]) -> dict[str, Stored]:
     Raises:
         ValueError: If the file is no checkpoint of ours, or one of another run.
     """
-    arrays = _read(path)
+    arrays = _read(path, owner)
     if str(arrays.pop("format", "")) != FORMAT:
-        raise ValueError(_FOREIGN.format(path=path, what="is not one of this version's"))
+        raise ValueError(_FOREIGN.format(owner=owner, path=path, what=_VERSION))
     theirs = json.loads(str(arrays.pop("header")))
     for name, ours in json.loads(json.dumps(header)).items():
         if json.dumps(theirs.get(name)) != json.dumps(ours):
             what = f"was written with {name} = {theirs.get(name)}, and this run has {ours}"
-            raise ValueError(_FOREIGN.format(path=path, what=what))
+            raise ValueError(_FOREIGN.format(owner=owner, path=path, what=what))
     return arrays

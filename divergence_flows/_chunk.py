@@ -1,4 +1,4 @@
-"""A run in pieces: what stays the same, what changes, and a chunk of steps in one program."""
+"""A transport step by step: what stays the same, what changes, and one step of it."""
 
 import functools
 from collections.abc import Callable
@@ -6,11 +6,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ._flow import AbstractProgressMeter
-from ._train import Cloud, Optimizer, RatioState, particle_step, ratio_step
-from ._types import Scalar
+from ._loop import Cloud, scan
+from ._optimizer import Optimizer
+from ._train import RatioInfo, RatioState, particle_step, ratio_step
+from ._types import Scalar, ScalarLike
 
 
 class TransportState(eqx.Module):
@@ -29,62 +30,41 @@ class Plan(eqx.Module):
     schedule: Callable[..., Any]
     xs_p: Array
     key: PRNGKeyArray
-    meter: AbstractProgressMeter
-    steps: int
     critic_steps: int
     batch_size: int | None
+    penalty: str | None
+    penalty_weight: ScalarLike
 
 
 def _critic(
-    plan: Plan, xs: Cloud, rest: PyTree, arrays: PyTree, key: PRNGKeyArray
-) -> tuple[PyTree, Scalar]:
-    """One discriminator step, its arrays carried."""
-    ratio, info = ratio_step(
+    plan: Plan, xs: Cloud, ratio: RatioState, key: PRNGKeyArray
+) -> tuple[RatioState, RatioInfo]:
+    """One discriminator step."""
+    return ratio_step(
         plan.gan,
         plan.optimizer,
-        eqx.combine(arrays, rest),
+        ratio,
         (xs, plan.xs_p),
         batch_size=plan.batch_size,
+        penalty=plan.penalty,
+        penalty_weight=plan.penalty_weight,
         key=key,
     )
-    return eqx.filter(ratio, eqx.is_array), info.loss
 
 
-def _step(
-    plan: Plan, rest: PyTree, carry: tuple[PyTree, PyTree], _: None
-) -> tuple[tuple[PyTree, PyTree], tuple[Scalar, Scalar]]:
-    """A few discriminator steps, then one Euler step."""
-    arrays, meter = carry
-    state = eqx.combine(arrays, rest)
-    keys = jax.random.split(jax.random.fold_in(plan.key, state.step), plan.critic_steps)
-    trained, frozen = eqx.partition(state.ratio, eqx.is_array)
-    critic = functools.partial(_critic, plan, state.xs, frozen)
-    trained, losses = jax.lax.scan(critic, trained, keys)
-    ratio = eqx.combine(trained, frozen)
-    eps = plan.schedule(state.step)
-    xs, info = particle_step(plan.gan, ratio.discriminator, state.xs, eps)
-    done = state.step + 1
-    meter = plan.meter.step(meter, done / plan.steps)
-    state = TransportState(xs, ratio, done)
-    return (eqx.filter(state, eqx.is_array), meter), (losses[-1], info.speed)
-
-
-@eqx.filter_jit
-def run_chunk(
-    plan: Plan, length: int, state: TransportState, meter: PyTree
-) -> tuple[TransportState, PyTree, tuple[Float[Array, " length"], Float[Array, " length"]]]:
-    """Runs `length` Euler steps without coming back to the host.
+def step(plan: Plan, state: TransportState) -> tuple[TransportState, dict[str, Scalar]]:
+    """A few discriminator steps, then one Euler step.
 
     Args:
         plan: The run.
-        length: How many steps.
         state: Where it stands.
-        meter: State of the progress meter.
 
     Returns:
-        The new state, the meter's, and (losses, speeds) of each step.
+        The new state, and the step's loss and speed.
     """
-    arrays, rest = eqx.partition(state, eqx.is_array)
-    step = functools.partial(_step, plan, rest)
-    (arrays, meter), told = jax.lax.scan(step, (arrays, meter), None, length=length)
-    return eqx.combine(arrays, rest), meter, told
+    keys = jax.random.split(jax.random.fold_in(plan.key, state.step), plan.critic_steps)
+    ratio, told = scan(functools.partial(_critic, plan, state.xs), state.ratio, keys)
+    eps = plan.schedule(state.step)
+    xs, info = particle_step(plan.gan, ratio.discriminator, state.xs, eps)
+    new = TransportState(xs, ratio, state.step + 1)
+    return new, {"losses": told.loss[-1], "speeds": info.speed}

@@ -8,13 +8,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ._types import Scalar, ScalarLike, as_float
 
 _NO_GAN = (
     "{owner}: `gan` is a {kind}, which has no `{missing}`; pass a GAN, that is, a triple "
     "(phi, psi, h_t)."
+)
+NO_RATIO = (
+    "the critic of an IPM gives a velocity, grad h_t(d(x)), but no ratio: T, h and the "
+    "dissipation of KL do not apply to it. Where you need log r, train a GAN of `gans`."
 )
 _NO_F = (
     " E_q[f(r)] of a learned or detached ratio is no generator loss: it descends "
@@ -37,7 +41,10 @@ def need(owner: str, gan: Any, *names: str) -> None:
     missing = [name for name in names if not callable(getattr(gan, name, None))]
     if missing:
         message = _NO_GAN.format(owner=owner, kind=type(gan).__name__, missing=missing[0])
-        raise ValueError(message + (_NO_F if hasattr(gan, "conjugate") else ""))
+        why = _NO_F if hasattr(gan, "conjugate") else ""
+        if missing[0] == "log_t" and not why:
+            why = f" If it is one of an IPM, {NO_RATIO}"
+        raise ValueError(message + why)
 
 
 def discriminator_loss(
@@ -97,7 +104,7 @@ def distillation_loss(
 
     Its gradient in a generator's parameters is $-\epsilon E[(\partial_\theta g)^T v]$, for any
     network and batch: with $v = \nabla h_T(d)$ it is eps times the gradient of `generator_loss`.
-    For several generator steps on one target keep the target instead, and regress on it.
+    For several generator steps on one target keep the target instead, as `gan_step` does.
 
     Args:
         xs: Samples of the generator, summed over event axes, averaged over the batch [units of x].
@@ -113,4 +120,17 @@ def distillation_loss(
     """
     xs, vs = as_float(xs), as_float(vs)
     target = jax.lax.stop_gradient(xs + jnp.asarray(eps, xs.dtype) * vs)
-    return 0.5 * jnp.sum((xs - target) ** 2) / xs.shape[0]
+    return regression_loss(xs, target)
+
+
+def regression_loss(xs: Float[Array, "n *event"], targets: Float[Array, "n *event"]) -> Scalar:
+    r"""Half the mean squared distance to targets: $\tfrac12 E|x - y|^2$.
+
+    Args:
+        xs: Samples, summed over event axes, averaged over the batch [units of x].
+        targets: Where each should be [units of x].
+
+    Returns:
+        The loss [units of x, squared].
+    """
+    return 0.5 * jnp.sum((xs - targets) ** 2) / xs.shape[0]

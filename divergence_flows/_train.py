@@ -5,21 +5,22 @@ Every state is a pytree whose only leaves are arrays, so plain `jit`, `vmap` (ov
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ._losses import discriminator_loss, need
-from ._types import LogRatioFn, Scalar, ScalarLike, as_float
+from ._ipm import is_witness
+from ._loop import Cloud
+from ._losses import NO_RATIO, discriminator_loss, need
+from ._optimizer import Optimizer, descend, initial
+from ._penalty import gradient_penalty
+from ._spectral import refresh
+from ._types import LogRatioFn, Scalar, ScalarLike, as_float, each
 
-Optimizer = optax.GradientTransformation
-Cloud = Float[Array, "_ *event"]
 # Samples of q first, then of p; a public door takes numpy arrays too.
 Batch = tuple[Float[ArrayLike, "_ *event"], Float[ArrayLike, "_ *event"]]
 
@@ -41,13 +42,17 @@ class RatioState(eqx.Module):
         Returns:
             The state.
         """
-        return cls(discriminator, optimizer.init(eqx.filter(discriminator, eqx.is_inexact_array)))
+        return cls(discriminator, initial(optimizer, discriminator))
 
 
 class RatioInfo(eqx.Module):
-    """What one `ratio_step` reports: the loss before the step [nats for the logistic pairs]."""
+    """What one `ratio_step` reports, before the step.
+
+    `loss` is without the penalty [nats for the logistic pairs]; `penalty` has no weight yet.
+    """
 
     loss: Scalar
+    penalty: Scalar
 
 
 class ParticleInfo(eqx.Module):
@@ -69,35 +74,21 @@ class RatioCheck(eqx.Module):
     effective_sample_size: Scalar
 
 
-@functools.lru_cache(maxsize=32)
-def default_optimizer(updates: int) -> Optimizer:
-    """Adam from 2e-3 down a cosine to zero; the same object each time, so nothing retraces.
-
-    Args:
-        updates: How many steps the optimiser will take.
-
-    Returns:
-        The optimiser.
-    """
-    return optax.adam(optax.cosine_decay_schedule(2e-3, updates))
-
-
-@functools.lru_cache(maxsize=32)
-def default_step_size(steps: int) -> Callable[..., Any]:
-    """Euler steps from 1e-2 down a cosine to 1e-3, made for data of unit scale.
-
-    Args:
-        steps: How many Euler steps there will be.
-
-    Returns:
-        A schedule, step -> eps.
-    """
-    return optax.cosine_decay_schedule(1e-2, steps, alpha=0.1)
-
-
-def _loss(trained: PyTree, rest: PyTree, gan: Any, xs_q: Cloud, xs_p: Cloud) -> Scalar:
-    discriminator = jax.vmap(eqx.combine(trained, rest))
-    return discriminator_loss(gan, discriminator(xs_p), discriminator(xs_q))
+def _loss(
+    gan: Any,
+    penalty: str | None,
+    weight: ScalarLike,
+    batch: tuple[Cloud, Cloud],
+    key: PRNGKeyArray | None,
+    discriminator: PyTree,
+) -> tuple[Scalar, RatioInfo]:
+    xs_q, xs_p = batch
+    values = each(discriminator)
+    loss = discriminator_loss(gan, values(xs_p), values(xs_q))
+    if penalty is None:
+        return loss, RatioInfo(loss, jnp.zeros_like(loss))
+    price = gradient_penalty(penalty, discriminator, xs_p, xs_q, key=key)
+    return loss + jnp.asarray(weight, loss.dtype) * price, RatioInfo(loss, price)
 
 
 def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
@@ -124,38 +115,42 @@ def ratio_step(
     batch: Batch,
     *,
     batch_size: int | None = None,
+    penalty: str | None = None,
+    penalty_weight: ScalarLike = 10.0,
     key: PRNGKeyArray | None = None,
 ) -> tuple[RatioState, RatioInfo]:
     r"""One step of a discriminator up $E_p[\phi(d)] + E_q[\psi(d)]$.
 
     Args:
-        gan: The GAN whose phi and psi are used.
+        gan: The `GAN`, or `IPM`, whose phi and psi are used.
         optimizer: Any optax optimiser.
         state: Discriminator and optimiser state, from `RatioState.start`.
         batch: `(xs_q, xs_p)`: samples of q, then of p [units of x].
         batch_size: Samples of each to draw, with replacement, for this step; all by default.
-        key: Randomness of the draw; needed only with `batch_size`.
+        penalty: None, or a `gradient_penalty`: "r1", "zero" or "one".
+        penalty_weight: Its weight in the loss.
+        key: Randomness of the draw and of the penalty's points; without both it may be left out.
 
     Returns:
-        The new state, and the loss before the step.
+        The new state, and the loss and the penalty before the step.
 
     Raises:
-        ValueError: If `batch_size` comes without `key`, or `gan` has no phi and psi.
+        ValueError: If `batch_size` or a penalty that draws comes without `key`, the penalty is
+            unknown, or `gan` has no phi and psi.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
-    xs_q, xs_p = (as_float(each) for each in batch)
-    if batch_size is not None:
-        if key is None:
-            raise ValueError("ratio_step: `batch_size` draws samples; pass `key` too.")
-        key_q, key_p = jax.random.split(key)
+    xs_q, xs_p = (as_float(xs) for xs in batch)
+    key_penalty = None
+    if key is not None:
+        key_q, key_p, key_penalty = jax.random.split(key, 3)
         xs_q, xs_p = draw(key_q, xs_q, batch_size), draw(key_p, xs_p, batch_size)
-    trained, rest = eqx.partition(state.discriminator, eqx.is_inexact_array)
-    loss, slope = jax.value_and_grad(_loss)(trained, rest, gan, xs_q, xs_p)
-    updates, opt_state = optimizer.update(slope, state.opt_state, trained)
-    discriminator = eqx.combine(optax.apply_updates(trained, updates), rest)
-    return RatioState(discriminator, opt_state), RatioInfo(loss)
+    elif batch_size is not None:
+        raise ValueError("ratio_step: `batch_size` draws samples; pass `key` too.")
+    loss = functools.partial(_loss, gan, penalty, penalty_weight, (xs_q, xs_p), key_penalty)
+    discriminator, opt_state, info = descend(loss, optimizer, state.discriminator, state.opt_state)
+    return RatioState(refresh(discriminator), opt_state), info
 
 
 def _generator_value(gan: Any, discriminator: PyTree, x: Float[Array, "*event"]) -> Scalar:
@@ -212,9 +207,13 @@ def learned_log_ratio(gan: Any, discriminator: PyTree) -> LogRatioFn:
     Returns:
         `log_r(t, x, args)` of one point [nats], for `velocity` and `ratio_check`.
 
+    Raises:
+        ValueError: If `gan` has no log T: an `IPM` gives no ratio, and `witness` is for it.
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
     """
+    need("learned_log_ratio", gan, "log_t")
     return Partial(_log_r, gan, discriminator)
 
 
@@ -243,9 +242,14 @@ def ratio_check(
         `mean_r` = E_q[r] and `mean_inverse_r` = E_p[1/r], both 1 for a true ratio, and
         `effective_sample_size` between 1 and the number of samples of q.
 
+    Raises:
+        ValueError: If `log_r` is a `witness`, which is no log ratio.
+
     References:
         Kong, A note on importance sampling using standardized weights, 1992.
     """
+    if is_witness(log_r):
+        raise ValueError(f"ratio_check: `log_r` is no log ratio: {NO_RATIO}")
     along = jax.vmap(log_r, in_axes=(None, 0, None))
     u_q, u_p = along(t, as_float(xs_q), args), along(t, as_float(xs_p), args)
     total = jax.nn.logsumexp(u_q)

@@ -4,35 +4,25 @@ A few discriminator steps, one Euler step of the MonoFlow, again: all inside `la
 at a time. Between chunks the host may write a checkpoint or look at the particles.
 """
 
-import functools
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 
-from ._checkpoint import digest, load, save
-from ._chunk import Plan, TransportState, run_chunk
+from ._checkpoint import digest, key_digest, values
+from ._chunk import Plan, TransportState, step
 from ._flow import AbstractProgressMeter, NoProgressMeter
+from ._loop import Loop, Told, as_path, check_cloud, check_counts, follow
 from ._losses import need
-from ._train import (
-    Cloud,
-    Optimizer,
-    RatioState,
-    default_optimizer,
-    default_step_size,
-)
+from ._optimizer import Optimizer, default_optimizer, default_step_size, first_update
+from ._penalty import check_penalty
+from ._train import RatioState
 from ._types import Scalar, ScalarLike, as_float, as_partial
-
-_History = dict[str, list[Any]]
-_HISTORY = ("losses", "speeds", "path", "path_steps")
 
 
 class TransportInfo(eqx.Module):
@@ -56,124 +46,28 @@ def _constant(value: Scalar, step: Int[Array, ""]) -> Scalar:
     return value
 
 
-def _header(plan: Plan, state: TransportState, chunk: int) -> dict[str, Any]:
+def _header(plan: Plan, state: TransportState, steps: int, chunk: int) -> dict[str, Any]:
     """The run's fingerprint: its settings, and its functions at a few arguments."""
-    d, when = jnp.array([0.1, 0.3, 0.9]), (0, plan.steps // 2, plan.steps - 1)
-    functions = (plan.gan.phi, plan.gan.psi, plan.gan.h_t)
-    weights = eqx.filter(state.ratio.discriminator, eqx.is_inexact_array)
-    first_update, _ = plan.optimizer.update(weights, state.ratio.opt_state, weights)
+    when, discriminator = (0, steps // 2, steps - 1), state.ratio.discriminator
     return {
-        "steps": plan.steps,
+        "steps": steps,
         "chunk": chunk,
         "critic_steps": plan.critic_steps,
         "batch_size": plan.batch_size,
-        "step_size": [float(plan.schedule(jnp.asarray(step))) for step in when],
-        "gan": [np.asarray(function(d)).tolist() for function in functions],
-        "key": digest(_key_data(plan.key)),
+        "step_size": [float(plan.schedule(jnp.asarray(moment))) for moment in when],
+        "gan": values(plan.gan),
+        "penalty": plan.penalty and [plan.penalty, float(plan.penalty_weight)],
+        "key": key_digest(plan.key),
         "xs_q": digest(state.xs),
         "xs_p": digest(plan.xs_p),
-        "discriminator": digest((state.ratio, state.ratio.discriminator(state.xs[0]))),
-        "optimizer": digest(first_update),
+        "discriminator": digest((state.ratio, discriminator(state.xs[0]))),
+        "optimizer": digest(first_update(plan.optimizer, discriminator)),
     }
 
 
-def _key_data(key: PRNGKeyArray) -> Shaped[Array, "..."]:
-    """The numbers in a key, typed or not."""
-    return jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-
-
-def _save(
-    path: pathlib.Path, header: dict[str, Any], state: TransportState, history: _History
-) -> None:
-    """Writes the state's arrays and the history."""
-    leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
-    arrays: dict[str, Any] = {f"state{i:04d}": np.asarray(x) for i, x in enumerate(leaves)}
-    arrays |= {name: _join(history, name) for name in _HISTORY}
-    save(path, header, arrays)
-
-
-def _resume(
-    path: pathlib.Path, header: dict[str, Any], state: TransportState
-) -> tuple[TransportState, _History]:
-    """Puts the arrays of a checkpoint in the place of the first state's."""
-    stored = load(path, header)
-    arrays, rest = eqx.partition(state, eqx.is_array)
-    leaves, structure = jax.tree.flatten(arrays)
-    leaves = [jnp.asarray(stored[f"state{i:04d}"], leaf.dtype) for i, leaf in enumerate(leaves)]
-    state = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
-    return state, {name: [stored[name]] for name in _HISTORY}
-
-
-def _join(history: _History, name: str) -> Shaped[Array | np.ndarray, "..."]:
-    """All of one kind of history, along time; on the host unless traced."""
-    parts = history[name]
-    if any(isinstance(part, Tracer) for part in parts):
-        return jnp.concatenate(parts)
-    return np.concatenate([np.asarray(part) for part in parts])
-
-
-def _follow(
-    plan: Plan,
-    state: TransportState,
-    history: _History,
-    chunk: int,
-    after_chunk: Callable[[TransportState, _History], None],
-) -> TransportState:
-    """The loop over chunks; the meter is closed however it ends."""
-    done = sum(part.shape[0] for part in history["losses"])
-    meter = plan.meter.init()
-    try:
-        while done < plan.steps:
-            length = min(chunk, plan.steps - done)
-            state, meter, (losses, speeds) = run_chunk(plan, length, state, meter)
-            done += length
-            new = (losses, speeds, state.xs[None], np.array([done]))
-            for name, part in zip(_HISTORY, new, strict=True):
-                history[name].append(part)
-            after_chunk(state, history)
-    finally:
-        plan.meter.close(meter)
-    return state
-
-
-def _after_chunk(
-    path: pathlib.Path | None,
-    header: dict[str, Any],
-    on_chunk: Callable[..., Any] | None,
-    state: TransportState,
-    history: _History,
-) -> None:
-    """Checkpoint first, so that a caller who stops the run loses nothing."""
-    if path is not None:
-        _save(path, header, state, history)
-    if on_chunk is not None:
-        on_chunk(state)
-
-
-def _check(
-    xs_q: Cloud, xs_p: Cloud, traced: bool, counts: dict[str, int | None]
-) -> tuple[Cloud, Cloud]:
-    """Refuses options and clouds that make no sense."""
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"transport: `{name}` is {value}; pass a positive integer.")
-    for name, xs in (("xs_q", xs_q), ("xs_p", xs_p)):
-        if xs.shape[0] < 1:
-            raise ValueError(f"transport: `{name}` has no samples; pass at least one.")
-    if traced:
-        raise ValueError(
-            "transport: `checkpoint` needs numbers, and this call is inside `jit` or `vmap`; "
-            "leave `checkpoint` out there."
-        )
-    finite = "transport: `{}` has NaN or inf; drop those samples first."
-    return tuple(
-        eqx.error_if(xs, ~jnp.all(jnp.isfinite(xs)), finite.format(name))
-        for name, xs in (("xs_q", xs_q), ("xs_p", xs_p))
-    )
-
-
-def _is_traced(tree: PyTree) -> bool:
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+def _keep(state: TransportState, done: int) -> Told:
+    """The particles at the end of a chunk."""
+    return {"path": state.xs[None], "path_steps": np.array([done])}
 
 
 def transport(
@@ -187,6 +81,8 @@ def transport(
     critic_steps: int = 5,
     optimizer: Optimizer | None = None,
     batch_size: int | None = None,
+    penalty: str | None = None,
+    penalty_weight: ScalarLike = 10.0,
     chunk: int = 200,
     progress_meter: AbstractProgressMeter = NoProgressMeter(),
     checkpoint: str | os.PathLike | None = None,
@@ -201,7 +97,7 @@ def transport(
     unit scale: standardise first.
 
     Args:
-        gan: The GAN: phi and psi train the discriminator, h_T moves the particles.
+        gan: The `GAN`, or `IPM`: phi and psi train the discriminator, h_T moves the particles.
         discriminator: A module d(x) of one sample, for instance `networks.Discriminator`.
         xs_q: Samples of q, the particles to move [units of x].
         xs_p: Samples of p; not necessarily as many [units of x].
@@ -212,6 +108,8 @@ def transport(
         optimizer: Of the discriminator; Adam from 2e-3 down a cosine to zero by default.
         batch_size: Samples of p and of q drawn, with replacement, for each discriminator step; a
             cloud of no more samples is used whole, and all are by default.
+        penalty: None, or a `gradient_penalty` of the discriminator: "r1", "zero" or "one".
+        penalty_weight: Its weight in the discriminator's loss.
         chunk: Euler steps between two visits to the host: a compiled program for this length, and
             one more for the rest if it does not divide `steps`.
         progress_meter: One of diffrax's; stepped at each Euler step.
@@ -232,23 +130,21 @@ def transport(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
     need("transport", gan, "phi", "psi", "h_t")
+    check_penalty("transport", penalty)
     counts = {"steps": steps, "critic_steps": critic_steps, "batch_size": batch_size}
-    traced = checkpoint is not None and _is_traced((gan, discriminator, xs_q, xs_p, key))
-    start, goal = _check(as_float(xs_q), as_float(xs_p), traced, {**counts, "chunk": chunk})
+    check_counts("transport", {**counts, "chunk": chunk})
+    start = check_cloud("transport", "xs_q", as_float(xs_q))
+    goal = check_cloud("transport", "xs_p", as_float(xs_p))
     optimizer = default_optimizer(steps * critic_steps) if optimizer is None else optimizer
-    schedule = _schedule(step_size, steps)
-    plan = Plan(gan, optimizer, schedule, goal, key, progress_meter, **counts)
+    schedule, price = _schedule(step_size, steps), (penalty, penalty_weight)
+    plan = Plan(gan, optimizer, schedule, goal, key, critic_steps, batch_size, *price)
+    path = as_path("transport", checkpoint, (plan, discriminator, start))
     ratio = RatioState.start(discriminator, optimizer)
     state = TransportState(start, ratio, jnp.asarray(0))
-    path = None if checkpoint is None else pathlib.Path(checkpoint)
-    header = {} if path is None else _header(plan, state, chunk)
-    if path is not None and path.exists():
-        state, history = _resume(path, header, state)
-    else:
-        history = {"losses": [], "speeds": [], "path": [start[None]], "path_steps": [np.array([0])]}
-    after = functools.partial(_after_chunk, path, header, on_chunk)
-    state = _follow(plan, state, history, chunk, after)
-    told = {name: jnp.asarray(_join(history, name)) for name in _HISTORY}
+    header = {} if path is None else _header(plan, state, steps, chunk)
+    loop = Loop("transport", steps, chunk, progress_meter, path, header, on_chunk)
+    history = {"losses": [], "speeds": [], **{k: [v] for k, v in _keep(state, 0).items()}}
+    state, told = follow(loop, Partial(step, plan), state, history, _keep)
     return state.xs, TransportInfo(**told, discriminator=state.ratio.discriminator)
 
 

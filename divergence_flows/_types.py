@@ -53,6 +53,18 @@ def as_float(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
+def each(network: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a network of one sample a network of a batch; batch norms know its axis by "batch".
+
+    Args:
+        network: A function of one sample.
+
+    Returns:
+        The same of a batch.
+    """
+    return jax.vmap(network, axis_name="batch")
+
+
 def _cast(dtype: Any, parameter: Array) -> Array:
     return parameter.astype(dtype)
 

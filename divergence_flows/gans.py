@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from . import _links as link
 from ._estimators import inverse_log_ratio, lift
 from ._gan import GAN as GAN
+from ._ipm import wasserstein as wasserstein
 from ._types import ScalarFn, ScalarLike, as_float
 from .divergences import Divergence, kl_qp as _kl_qp
 

@@ -1,4 +1,4 @@
-"""Thin per-sample networks: discriminators d(x) and generators g(z).
+"""Thin per-sample networks: discriminators d(x) and generators g(z), of vectors and of images.
 
 One sample in, one value out; `jax.vmap` makes the batch. The only leaves are arrays, so that a
 network passes through plain `jit`, `vmap` and `scan`; activations are part of the structure.
@@ -11,13 +11,15 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._conv_networks import (
+    ConvDiscriminator as ConvDiscriminator,
+    ConvGenerator as ConvGenerator,
+    same as _same,
+)
+from ._spectral import refresh as refresh, spectral as spectral
+
 Activation = Callable[..., Any]
-Layers = tuple[eqx.nn.Linear, ...]
-
-
-def _same(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Leaves a raw output as it is."""
-    return x
+Layers = tuple[Callable[..., Any], ...]
 
 
 def _layers(

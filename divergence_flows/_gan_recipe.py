@@ -1,0 +1,73 @@
+"""The options of a GAN's training: what they are, and which make no sense."""
+
+from typing import Any
+
+import equinox as eqx
+from jax.core import Tracer
+
+from ._loop import check_counts
+from ._losses import need
+from ._optimizer import Optimizer
+from ._penalty import check_penalty
+from ._types import ScalarLike
+
+_FORMS = ("loss", "distillation")
+
+
+class Recipe(eqx.Module):
+    """How a GAN is trained: the arguments of `gan_step` that stay the same."""
+
+    gan: Any
+    d_optimizer: Optimizer
+    g_optimizer: Optimizer
+    latent: int
+    batch_size: int
+    critic_steps: int
+    generator_steps: int
+    form: str
+    step_size: ScalarLike
+    penalty: str | None
+    penalty_weight: ScalarLike
+    ema_decay: ScalarLike
+    share_fakes: bool
+
+
+def _check_numbers(owner: str, recipe: Recipe) -> None:
+    """Refuses numbers out of range; those inside a trace are not known yet."""
+    numbers = {
+        "step_size": (recipe.step_size, recipe.step_size > 0, "a positive number"),
+        "penalty_weight": (recipe.penalty_weight, recipe.penalty_weight >= 0, "0 or more"),
+        "ema_decay": (
+            recipe.ema_decay,
+            (recipe.ema_decay >= 0) & (recipe.ema_decay < 1),
+            "a number from 0 (no average) to below 1",
+        ),
+    }
+    for name, (value, good, words) in numbers.items():
+        if not isinstance(good, Tracer) and not good:
+            raise ValueError(f"{owner}: `{name}` is {value}; pass {words}.")
+
+
+def check_recipe(owner: str, recipe: Recipe) -> None:
+    """Refuses options that make no step.
+
+    Args:
+        owner: Who asks, for the message.
+        recipe: The options.
+
+    Raises:
+        ValueError: If one is wrong, with the remedy.
+    """
+    need(owner, recipe.gan, "phi", "psi", "h_t")
+    names = ("latent", "batch_size", "critic_steps", "generator_steps")
+    check_counts(owner, {name: getattr(recipe, name) for name in names})
+    check_penalty(owner, recipe.penalty)
+    _check_numbers(owner, recipe)
+    if recipe.form not in _FORMS:
+        raise ValueError(f"{owner}: `form` is {recipe.form!r}; pass 'loss' or 'distillation'.")
+    if recipe.form == "loss" and recipe.generator_steps > 1:
+        raise ValueError(
+            f"{owner}: `generator_steps` is {recipe.generator_steps} with form='loss'. After one "
+            "step the generator's samples are no longer those that the discriminator was trained "
+            "on, and only regression onto a kept target stays right: pass form='distillation'."
+        )

@@ -1,0 +1,169 @@
+r"""A GAN trained to the end: `gan_step` in chunks of `lax.scan`, seeds side by side if you like."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+
+from ._checkpoint import digest, key_digest, values
+from ._flow import AbstractProgressMeter, NoProgressMeter
+from ._gan_recipe import Recipe, check_recipe
+from ._gan_step import GANState, take
+from ._loop import Loop, as_path, check_cloud, check_counts, follow
+from ._optimizer import Optimizer, first_update, game_optimizer
+from ._types import Scalar, ScalarLike, as_float, each
+
+
+class TrainInfo(eqx.Module):
+    """What happened at each step.
+
+    `d_losses` is the discriminator loss without the penalty, and `penalties` the penalty without
+    its weight, before the last of the discriminator's updates; `g_losses` is -E_q[h_T(d)] before
+    the generator's.
+    """
+
+    d_losses: Float[Array, " steps"]
+    g_losses: Float[Array, " steps"]
+    penalties: Float[Array, " steps"]
+
+
+class _Plan(eqx.Module):
+    """All that stays the same during a run."""
+
+    recipe: Recipe
+    xs_p: Array
+    key: PRNGKeyArray
+
+
+def _step(plan: _Plan, state: GANState) -> tuple[GANState, dict[str, Scalar]]:
+    """One step, its randomness from the run's key and the number of the step."""
+    key = jax.random.fold_in(plan.key, state.step)
+    state, info = take(plan.recipe, state, plan.xs_p, key)
+    return state, {"d_losses": info.d_loss, "g_losses": info.g_loss, "penalties": info.penalty}
+
+
+def _header(plan: _Plan, state: GANState, steps: int, chunk: int) -> dict[str, Any]:
+    """The run's fingerprint: its settings, and its functions at a few arguments."""
+    recipe, d, g = plan.recipe, state.discriminator, state.generator
+    noise = jnp.eye(2, recipe.latent, dtype=plan.xs_p.dtype)
+    names = ("latent", "batch_size", "critic_steps", "generator_steps", "form", "penalty")
+    numbers = ("step_size", "penalty_weight", "ema_decay")
+    return {
+        "run": "train_gan",
+        "steps": steps,
+        "chunk": chunk,
+        **{name: getattr(recipe, name) for name in names},
+        **{name: np.asarray(getattr(recipe, name)).tolist() for name in numbers},
+        "share_fakes": recipe.share_fakes,
+        "gan": values(recipe.gan),
+        "key": key_digest(plan.key),
+        "xs_p": digest(plan.xs_p),
+        "discriminator": digest((d, each(d)(plan.xs_p[:2]))),
+        "generator": digest((g, each(g)(noise))),
+        "d_optimizer": digest(first_update(recipe.d_optimizer, d)),
+        "g_optimizer": digest(first_update(recipe.g_optimizer, g)),
+    }
+
+
+def train_gan(
+    gan: Any,
+    discriminator: PyTree,
+    generator: PyTree,
+    xs_p: Float[ArrayLike, "m *event"],
+    *,
+    latent: int,
+    steps: int = 4000,
+    d_optimizer: Optimizer | None = None,
+    g_optimizer: Optimizer | None = None,
+    batch_size: int = 128,
+    critic_steps: int = 1,
+    generator_steps: int = 1,
+    form: str = "loss",
+    step_size: ScalarLike = 0.1,
+    penalty: str | None = None,
+    penalty_weight: ScalarLike = 10.0,
+    ema_decay: ScalarLike = 0.999,
+    share_fakes: bool = False,
+    chunk: int = 200,
+    progress_meter: AbstractProgressMeter = NoProgressMeter(),
+    checkpoint: str | os.PathLike | None = None,
+    on_chunk: Callable[..., Any] | None = None,
+    key: PRNGKeyArray,
+) -> tuple[GANState, TrainInfo]:
+    r"""Trains a generator on samples of p, by the game of any divergence GAN.
+
+    Each step is a `gan_step`, whose arguments mean the same here. Under `jax.vmap` over `key`
+    (and, if you like, over networks, GANs and samples) it trains many seeds at once.
+
+    Args:
+        gan: A `GAN`, or an `IPM` with a penalty or `networks.spectral` critics.
+        discriminator: A module d(x) of one sample, for instance `networks.Discriminator`.
+        generator: A module g(z) of one noise vector, for instance `networks.Generator`.
+        xs_p: Samples of p [units of x].
+        latent: Coordinates of the standard normal noise z that the generator takes.
+        steps: Steps of the game.
+        d_optimizer: Of the discriminator; Adam(.5, .999) at 2e-4 by default.
+        g_optimizer: Of the generator; Adam(.5, .999) at 1e-4 by default. Both defaults are those
+            of the MonoFlow paper's image runs; small networks learn faster at 1e-3.
+        batch_size: Fakes, and samples of p, for each update.
+        critic_steps: Discriminator updates at each step.
+        generator_steps: Generator updates on one target; more than 1 only in distillation.
+        form: "loss" or "distillation".
+        step_size: eps of the distillation's target [units of flow time].
+        penalty: None, or a `gradient_penalty`: "r1", "zero" or "one".
+        penalty_weight: Its weight in the discriminator's loss.
+        ema_decay: Weight of the past in the generator's average.
+        share_fakes: Whether discriminator and generator see one batch of fakes.
+        chunk: Steps between two visits to the host: a compiled program for this length, and one
+            more for the rest if it does not divide `steps`.
+        progress_meter: One of diffrax's; stepped at each step.
+        checkpoint: A file, written after each chunk. If it exists, the run goes on from there bit
+            for bit; it must have been written by the same call.
+        on_chunk: Called with the `GANState` after each chunk; what it raises ends the run.
+        key: Randomness of the noise and the minibatches.
+
+    Returns:
+        The last state, whose `ema` is the averaged generator, and the losses.
+
+    Raises:
+        ValueError: If an option is wrong, `gan` is a `Divergence`, there are no samples, the
+            checkpoint is another run's, or `checkpoint` is asked for inside a trace.
+        EquinoxRuntimeError: If a sample is not finite.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
+    """
+    d_optimizer = game_optimizer(2e-4) if d_optimizer is None else d_optimizer
+    g_optimizer = game_optimizer(1e-4) if g_optimizer is None else g_optimizer
+    recipe = Recipe(
+        gan,
+        d_optimizer,
+        g_optimizer,
+        latent,
+        batch_size,
+        critic_steps,
+        generator_steps,
+        form,
+        step_size,
+        penalty,
+        penalty_weight,
+        ema_decay,
+        share_fakes,
+    )
+    check_recipe("train_gan", recipe)
+    check_counts("train_gan", {"steps": steps, "chunk": chunk})
+    goal = check_cloud("train_gan", "xs_p", as_float(xs_p))
+    plan = _Plan(recipe, goal, key)
+    path = as_path("train_gan", checkpoint, (plan, discriminator, generator))
+    state = GANState.start(discriminator, generator, d_optimizer, g_optimizer)
+    header = {} if path is None else _header(plan, state, steps, chunk)
+    loop = Loop("train_gan", steps, chunk, progress_meter, path, header, on_chunk)
+    history: dict[str, Any] = {"d_losses": [], "g_losses": [], "penalties": []}
+    state, told = follow(loop, Partial(_step, plan), state, history)
+    return state, TrainInfo(**told)

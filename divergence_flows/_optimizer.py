@@ -1,0 +1,126 @@
+"""The one door to optax: a step of an optimiser on a network, an average, and the defaults."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, Float, PyTree
+
+from ._types import Scalar, ScalarLike
+
+Optimizer = optax.GradientTransformation
+
+
+@functools.lru_cache(maxsize=32)
+def default_optimizer(updates: int) -> Optimizer:
+    """Adam from 2e-3 down a cosine to zero; the same object each time, so nothing retraces.
+
+    Args:
+        updates: How many steps the optimiser will take.
+
+    Returns:
+        The optimiser.
+    """
+    return optax.adam(optax.cosine_decay_schedule(2e-3, updates))
+
+
+@functools.lru_cache(maxsize=32)
+def default_step_size(steps: int) -> Callable[..., Any]:
+    """Euler steps from 1e-2 down a cosine to 1e-3, made for data of unit scale.
+
+    Args:
+        steps: How many Euler steps there will be.
+
+    Returns:
+        A schedule, step -> eps.
+    """
+    return optax.cosine_decay_schedule(1e-2, steps, alpha=0.1)
+
+
+@functools.lru_cache(maxsize=32)
+def game_optimizer(rate: float) -> Optimizer:
+    """Adam with little momentum, (.5, .999), as two players against each other need it.
+
+    Args:
+        rate: Learning rate.
+
+    Returns:
+        The optimiser; the same object each time.
+    """
+    return optax.adam(rate, b1=0.5, b2=0.999)
+
+
+def initial(optimizer: Optimizer, module: PyTree) -> PyTree:
+    """What an optimiser remembers of a module before the first step.
+
+    Args:
+        optimizer: Any optax optimiser.
+        module: A network.
+
+    Returns:
+        The optimiser's state.
+    """
+    return optimizer.init(eqx.filter(module, eqx.is_inexact_array))
+
+
+def _of_trained(trained: PyTree, rest: PyTree, loss: Callable[..., Any]) -> tuple[Scalar, PyTree]:
+    return loss(eqx.combine(trained, rest))
+
+
+def descend(
+    loss: Callable[..., Any], optimizer: Optimizer, module: PyTree, opt_state: PyTree
+) -> tuple[PyTree, PyTree, PyTree]:
+    """One step of an optimiser down a loss.
+
+    Args:
+        loss: `loss(module) -> (value, told)`.
+        optimizer: Any optax optimiser.
+        module: A network; its float arrays are trained.
+        opt_state: What the optimiser remembers.
+
+    Returns:
+        The new network, what the optimiser remembers now, and what the loss told.
+    """
+    trained, rest = eqx.partition(module, eqx.is_inexact_array)
+    slope, told = jax.grad(_of_trained, has_aux=True)(trained, rest, loss)
+    updates, opt_state = optimizer.update(slope, opt_state, trained)
+    return eqx.combine(optax.apply_updates(trained, updates), rest), opt_state, told
+
+
+def _as_old(new: Float[Array, "*shape"], old: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return new.astype(old.dtype)
+
+
+def average(module: PyTree, old: PyTree, decay: ScalarLike) -> PyTree:
+    """Exponential moving average of a module's float arrays, decay old + (1 - decay) new.
+
+    Args:
+        module: The network now; all but its float arrays are taken from here.
+        old: The average so far.
+        decay: Weight of the past, from 0 to 1.
+
+    Returns:
+        The new average.
+    """
+    new, rest = eqx.partition(module, eqx.is_inexact_array)
+    past = eqx.filter(old, eqx.is_inexact_array)
+    mean = optax.incremental_update(new, past, 1 - decay)
+    return eqx.combine(jax.tree.map(_as_old, mean, past), rest)
+
+
+def first_update(optimizer: Optimizer, module: PyTree) -> PyTree:
+    """An optimiser's first answer to a gradient equal to the weights: its fingerprint.
+
+    Args:
+        optimizer: Any optax optimiser.
+        module: A network.
+
+    Returns:
+        The update.
+    """
+    weights = eqx.filter(module, eqx.is_inexact_array)
+    update, _ = optimizer.update(weights, optimizer.init(weights), weights)
+    return update
