@@ -1,6 +1,7 @@
 """One axis of a pytree laid over every device, of this process or of many."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -27,7 +28,7 @@ def _place(leaf: Leaf, where: NamedSharding) -> Shaped[Array, "..."]:
     """Puts one leaf in its place."""
     if isinstance(leaf, jax.Array):
         # With several processes, JAX spreads numbers that all of them hold, but not typed keys.
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             data = _place(jax.random.key_data(leaf), where)
             return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
         if not leaf.is_fully_addressable:

@@ -34,14 +34,14 @@ class Recipe(eqx.Module):
 
 def _check_numbers(owner: str, recipe: Recipe) -> None:
     """Refuses numbers out of range; those inside a trace are not known yet."""
+    # `Any`, since the checker's ScalarLike holds complex numbers, which have no order.
+    eps: Any = recipe.step_size
+    weight: Any = recipe.penalty_weight
+    decay: Any = recipe.ema_decay
     numbers = {
-        "step_size": (recipe.step_size, recipe.step_size > 0, "a positive number"),
-        "penalty_weight": (recipe.penalty_weight, recipe.penalty_weight >= 0, "0 or more"),
-        "ema_decay": (
-            recipe.ema_decay,
-            (recipe.ema_decay >= 0) & (recipe.ema_decay < 1),
-            "a number from 0 (no average) to below 1",
-        ),
+        "step_size": (eps, eps > 0, "a positive number"),
+        "penalty_weight": (weight, weight >= 0, "0 or more"),
+        "ema_decay": (decay, (decay >= 0) & (decay < 1), "a number from 0 (no average) to below 1"),
     }
     for name, (value, good, words) in numbers.items():
         if not isinstance(good, Tracer) and not good:

@@ -138,7 +138,7 @@ def follow(
     state: PyTree,
     history: History,
     keep: Callable[..., Any] = nothing,
-) -> tuple[PyTree, Told]:
+) -> tuple[PyTree, dict[str, Shaped[Array, "..."]]]:
     """Runs from the start, or from a checkpoint, to the end; the meter is closed in any case.
 
     Args:

@@ -56,7 +56,7 @@ def _header(plan: Plan, state: TransportState, steps: int, chunk: int) -> dict[s
         "batch_size": plan.batch_size,
         "step_size": [float(plan.schedule(jnp.asarray(moment))) for moment in when],
         "gan": values(plan.gan),
-        "penalty": plan.penalty and [plan.penalty, float(plan.penalty_weight)],
+        "penalty": plan.penalty and [plan.penalty, np.asarray(plan.penalty_weight).item()],
         "key": key_digest(plan.key),
         "xs_q": digest(state.xs),
         "xs_p": digest(plan.xs_p),
