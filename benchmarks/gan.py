@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 
+import _gan_2d
 import _torch_dcgan as peer
 import jax
 import jax.random as jr
@@ -103,7 +104,11 @@ def dcgan(size=28, batch=128, width=64, latent=100, steps=10):
     report(case, "time of a step", second, 1.0, "PyTorch, channels_last")
 
 
-CASES = {"dcgan": dcgan}
+CASES = {
+    "dcgan": dcgan,
+    "blog": functools.partial(_gan_2d.blog, report),
+    "seeds": functools.partial(_gan_2d.seeds, report),
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or CASES:
