@@ -2,8 +2,6 @@
 
 import functools
 import signal
-import subprocess
-import sys
 
 import chex
 import equinox as eqx
@@ -13,6 +11,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from runs import Stopped, killed, same, stop_at_20
 from scipy.stats import norm
 
 import divergence_flows as df
@@ -64,11 +63,6 @@ def stepped(gan, d, g, xs_p, *, d_optimizer=FROZEN, g_optimizer=FROZEN, **option
 def run(**options):
     options = {**OPTIONS, "key": jr.key(4), **options}
     return df.train_gan(df.gans.vanilla(), critic(), maker(), XS_P, **options)
-
-
-def same(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
 # What a step does.
@@ -321,15 +315,6 @@ def test_the_loop_is_its_steps_by_hand():
     chex.assert_trees_all_close(hand, state, rtol=1e-4, atol=1e-6)
 
 
-class Stopped(Exception):
-    pass
-
-
-def stop_at_20(state):
-    if state.step == 20:
-        raise Stopped
-
-
 def test_a_stopped_run_resumes_bit_for_bit(tmp_path):
     file = tmp_path / "run.npz"
     with pytest.raises(Stopped):
@@ -339,23 +324,9 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-import test_gan_train
-
-def kill(state):
-    if state.step == 20:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-test_gan_train.run(checkpoint={file!r}, on_chunk=kill)
-"""
-
-
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     file = tmp_path / "run.npz"
-    code = KILLED.format(tests=str(__file__).rpartition("/")[0], file=str(file))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    done = killed("test_gan_train", file)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     seen = []
     same(run(checkpoint=file, on_chunk=lambda state: seen.append(int(state.step))), run())

@@ -1,9 +1,6 @@
 """The main job: mass arrives, runs resume bit for bit, seeds run side by side."""
 
 import signal
-import subprocess
-import sys
-import textwrap
 
 import chex
 import equinox as eqx
@@ -12,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from runs import Stopped, killed, same, stop_at_20
 
 import divergence_flows as df
 
@@ -42,20 +40,6 @@ def test_a_gaussian_arrives_at_another():
     chex.assert_trees_all_close(info.losses[-100:].mean(), 2 * np.log(2), atol=0.05)
 
 
-class Stopped(Exception):
-    pass
-
-
-def stop_at_20(state):
-    if state.step == 20:
-        raise Stopped
-
-
-def same(one, other):
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
-
-
 def test_chunks_do_not_change_the_result():
     same(run()[0], run(chunk=25)[0])
 
@@ -69,23 +53,9 @@ def test_a_stopped_run_resumes_bit_for_bit(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
-import test_transport
-
-def kill(state):
-    if state.step == 20:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-test_transport.run(checkpoint={file!r}, on_chunk=kill)
-"""
-
-
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     file = tmp_path / "run.npz"
-    code = KILLED.format(tests=str(__file__).rpartition("/")[0], file=str(file))
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True)
+    done = killed("test_transport", file)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     seen = []
     same(run(checkpoint=file, on_chunk=lambda state: seen.append(int(state.step))), run())
