@@ -13,23 +13,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._convolution import Image, Kernel, Output, convolve, convolve_transposed
+from ._types import check_counts, same
 
 Activation = Callable[..., Any]
 
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1  # halve an even image, or double it, exactly
 _AXIS = "batch"
-
-
-def same(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Leaves a raw output as it is.
-
-    Args:
-        x: Anything.
-
-    Returns:
-        The same.
-    """
-    return x
 
 
 def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
@@ -97,9 +86,7 @@ def _apply(norm: _BatchNorm | None, x: Image) -> Image:
 
 def _check(owner: str, **sizes: int) -> None:
     """Refuses sizes that make no network."""
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{owner}: `{name}` is {value}; pass a positive integer.")
+    check_counts(owner, sizes)
     if sizes["size"] % _STRIDE**2:
         raise ValueError(
             f"{owner}: `size` is {sizes['size']}, which cannot be halved twice; pad or crop the "

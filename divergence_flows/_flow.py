@@ -113,7 +113,7 @@ def integrate(
         progress_meter,
         throw,
     )
-    terms = diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
+    terms = _terms(field)
     return solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, dense)
 
 
@@ -161,10 +161,15 @@ def settle(
         event = diffrax.Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
     ts = np.array([0.0, math.inf])
     settings = setup(start, ts, dt0, event=event, **options)
-    terms = diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
+    terms = _terms(field)
     return solve(
         terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, only_end=True
     )
+
+
+def _terms(field: Field) -> diffrax.ODETerm:
+    """Makes diffrax's term of a field."""
+    return diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
 
 
 def _overflow_is_nan(field: Field, t: ScalarLike, y: State, args: Any) -> State:

@@ -5,11 +5,10 @@ from typing import Any
 import equinox as eqx
 from jax.core import Tracer
 
-from ._loop import check_counts
 from ._losses import need
 from ._optimizer import Optimizer
 from ._penalty import check_penalty
-from ._types import ScalarLike
+from ._types import ScalarLike, check_counts
 
 _FORMS = ("loss", "distillation")
 

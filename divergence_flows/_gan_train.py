@@ -15,9 +15,9 @@ from ._checkpoint import digest, key_digest, values
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._gan_recipe import Recipe, check_recipe
 from ._gan_step import GANState, take
-from ._loop import Loop, as_path, check_cloud, check_counts, follow
+from ._loop import Loop, as_path, check_cloud, follow
 from ._optimizer import Optimizer, first_update, game_optimizer
-from ._types import Scalar, ScalarLike, as_float, each
+from ._types import Scalar, ScalarLike, as_float, check_counts, each
 
 
 class TrainInfo(eqx.Module):

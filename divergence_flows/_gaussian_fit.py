@@ -150,11 +150,9 @@ def _fit(
     rounds = _ladder(n, dim, key) if nodes is None else [nodes]
     q = _checked(target, q, rounds[0], fresh, options["estimator"])
     q, result, steps = climb(target, q, rounds, fresh, tol, options)
-    info = _judged(target, q, fresh, result, steps, options["estimator"])
-    if throw:
-        q = eqx.error_if(q, ~info.rested, _NO_REST)
     position = ravel_pytree(template)[1](q.mean)
-    return q, FitInfo(**(vars(info) | {"position": position}))
+    info = _judged(target, q, fresh, options["estimator"], steps, result, position)
+    return eqx.error_if(q, ~info.rested, _NO_REST) if throw else q, info
 
 
 def _checked(
@@ -169,22 +167,24 @@ def _judged(
     log_p: Callable[..., Scalar],
     q: Gaussian,
     fresh: Nodes,
-    result: Any,
-    steps: Int[Array, " rounds"],
     estimator: str,
+    steps: Int[Array, " rounds"],
+    result: Any,
+    position: PyTree,
 ) -> FitInfo:
     """Looks at the end with nodes that the fit has not seen."""
     judged = moments("fit_gaussian", log_p, fresh, None, estimator)(q)
-    bound = elbo(log_p, fresh, q)
+    weights = log_weights(log_p, fresh, q)
+    bound = fresh.weights.astype(weights.dtype) @ weights
     return FitInfo(
         elbo=bound,
         gap=gap(q, judged),
         gradient_norm=jnp.sqrt(sum(jnp.sum(part**2) for part in judged)),
-        k_hat=pareto_k(log_weights(log_p, fresh, q)),
+        k_hat=pareto_k(weights),
         steps=steps,
         rested=(result == RESULTS.event_occurred) & jnp.isfinite(bound),
         result=result,
-        position=q.mean,
+        position=position,
     )
 
 

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from ._gaussian import Gaussian
-from ._gaussian_moments import Moments, moments
+from ._gaussian_moments import Moments, mean_hessian, moments
 from ._matrix import product, root, symmetric
 from ._nodes import Nodes
 from ._types import Field, Scalar, ScalarFn, ScalarLike
@@ -163,12 +163,10 @@ def forward_backward_step(
         Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
     """
     rate, moment = moments("forward_backward_step", log_p, nodes, None, estimator)(q)
-    # hess log p = hess u - Sigma^{-1}, and G = E[hess u] S.
     inverse = jnp.linalg.inv(q.matrix)
-    full = jnp.diag(moment) if q.diagonal else moment
-    curvature = symmetric(product(full, inverse) - product(inverse.T, inverse))
+    hessian = mean_hessian(jnp.diag(moment) if q.diagonal else moment, inverse)
     step = jnp.asarray(step, q.mean.dtype)
-    map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * curvature
+    map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * hessian
     smallest = jnp.linalg.eigvalsh(map_)[0]
     message = (
         "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p])"

@@ -9,12 +9,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from ._gaussian import Gaussian
-from ._matrix import product
-from ._nodes import Nodes
+from ._matrix import product, symmetric
+from ._nodes import Nodes, evaluate
 from ._types import Scalar, ScalarFn, as_partial
+from ._velocity import chain
 
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
 
@@ -70,21 +71,12 @@ def velocities(
     """
     zs = nodes.points.astype(q.mean.dtype)
     xs = jax.vmap(q.push)(zs)
-    values, scores = jax.vmap(Partial(_value_and_grad, log_p))(xs, nodes.batches)
+    values, scores = jax.vmap(jax.value_and_grad(Partial(evaluate, log_p)))(xs, nodes.batches)
     grad_u = scores + (zs / q.scale if q.diagonal else zs @ jnp.linalg.inv(q.scale))
     if h is None:
         return grad_u
     slopes = jax.vmap(jax.grad(h))(values - jax.vmap(q.log_prob_of_push)(zs))[:, None]
-    # An h' that overflows moves nothing where grad u is zero.
-    return jnp.where(jnp.isinf(slopes) & (grad_u == 0), 0.0, slopes * grad_u)
-
-
-def _value_and_grad(
-    log_p: Callable[..., Scalar], x: Float[Array, " dim"], batch: PyTree
-) -> tuple[Scalar, Float[Array, " dim"]]:
-    """Differentiates a target that takes a mini-batch or takes none."""
-    rest = () if batch is None else (batch,)
-    return jax.value_and_grad(log_p)(x, *rest)
+    return chain(slopes, grad_u)
 
 
 def _stein(log_p: Callable[..., Scalar], nodes: Nodes, h: ScalarFn | None, q: Gaussian) -> Moments:
@@ -113,6 +105,21 @@ def _mean_velocity(
     """Averages the velocities over shifted nodes."""
     moved = Nodes(nodes.points + shift, nodes.weights, nodes.batches)
     return jnp.sum(nodes.weights.astype(q.mean.dtype)[:, None] * velocities(log_p, moved, h, q), 0)
+
+
+def mean_hessian(
+    moment: Float[Array, "dim dim"], inverse: Float[Array, "dim dim"]
+) -> Float[Array, "dim dim"]:
+    r"""$E[\nabla^2 \log p]$: what G says of h = u, less q's own curvature $-\Sigma^{-1}$.
+
+    Args:
+        moment: $G = E[\nabla^2 u]\,S$ of a square factor S.
+        inverse: $S^{-1}$.
+
+    Returns:
+        The symmetric matrix [nats per unit of x, squared].
+    """
+    return symmetric(product(moment, inverse) - product(inverse.T, inverse))
 
 
 def gap(q: Gaussian, moments_of_q: Moments) -> Scalar:
@@ -147,8 +154,8 @@ def log_weights(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Floa
         The log importance weights [nats].
     """
     zs = nodes.points.astype(q.mean.dtype)
-    rest = () if nodes.batches is None else (nodes.batches,)
-    return jax.vmap(log_p)(jax.vmap(q.push)(zs), *rest) - jax.vmap(q.log_prob_of_push)(zs)
+    values = jax.vmap(Partial(evaluate, log_p))(jax.vmap(q.push)(zs), nodes.batches)
+    return values - jax.vmap(q.log_prob_of_push)(zs)
 
 
 def elbo(log_p: Callable[..., Scalar], nodes: Nodes, q: Gaussian) -> Scalar:

@@ -21,7 +21,7 @@ from ._flow import (
 )
 from ._gaussian import Gaussian
 from ._gaussian_flow import fisher_rao_field, gaussian_field
-from ._gaussian_moments import Moments, elbo, gap, moments
+from ._gaussian_moments import Moments, elbo, gap, mean_hessian, moments
 from ._nodes import Nodes
 from ._own_units import OwnUnits
 from ._types import Field, Scalar, ScalarLike
@@ -86,11 +86,12 @@ def follow(
         if stepsize_controller is None:
             pid = PIDController(rtol=0.0, atol=_LOCAL, dtmax=_LONGEST)
             options["stepsize_controller"] = OwnUnits(pid)
-        return _ended(settle(field, q, solver=Bosh3() if solver is None else solver, **options))
+        solver = Bosh3() if solver is None else solver
+    way = functools.partial(_settled, field, options)
     if solver is not None:
-        return _ended(settle(field, q, solver=solver, **options))
-    ways = [Partial(_settle_bures, field, chosen, options) for chosen in (Tsit5(), Kvaerno3())]
-    return jax.lax.cond(_is_stiff(q, own(q)), ways[1], ways[0], q)
+        return way(solver, q)
+    ways = [functools.partial(way, each) for each in (Kvaerno3(), Tsit5())]
+    return jax.lax.cond(_is_stiff(q, own(q)), *ways, q)
 
 
 def climb(
@@ -117,9 +118,8 @@ def climb(
     judge = moments("fit_gaussian", log_p, fresh, None, options["estimator"])
     steps, result = [], RESULTS.successful
     for i, nodes in enumerate(rounds):
-        keep = i == len(rounds) - 1
-        follower = functools.partial(follow, **options)
-        run = functools.partial(_round, follower, keep, log_p, nodes, fresh, tol)
+        last = i == len(rounds) - 1
+        run = functools.partial(_round, log_p, nodes, fresh, tol, options, last)
         if i == 0:
             q, result, count = run(q)
         else:
@@ -129,18 +129,20 @@ def climb(
 
 
 def _round(
-    run: Callable[..., Any],
-    keep: bool,
     log_p: Callable[..., Scalar],
     nodes: Nodes,
     fresh: Nodes,
     tol: Scalar,
+    options: dict[str, Any],
+    last: bool,
     q: Gaussian,
 ) -> tuple[Gaussian, Any, Int[Array, ""]]:
-    """Goes through one round; few nodes may lead astray, and fresh ones say so."""
-    end, result, count = run(log_p, q, nodes, fresh, tol)
+    """Goes through one round; before the last, few nodes may lead astray, and fresh ones say so."""
+    end, result, count = follow(log_p, q, nodes, fresh, tol, **options)
+    if last:
+        return end, result, count
     better = elbo(log_p, fresh, end) > elbo(log_p, fresh, q)
-    return jax.tree.map(Partial(jnp.where, better | keep), end, q), result, count
+    return jax.tree.map(Partial(jnp.where, better), end, q), result, count
 
 
 def _skip(q: Gaussian) -> tuple[Gaussian, Any, Int[Array, ""]]:
@@ -148,15 +150,11 @@ def _skip(q: Gaussian) -> tuple[Gaussian, Any, Int[Array, ""]]:
     return q, RESULTS.event_occurred, jnp.zeros((), jnp.result_type(int))
 
 
-def _settle_bures(
-    field: Field, solver: AbstractSolver, options: dict[str, Any], q: Gaussian
+def _settled(
+    field: Field, options: dict[str, Any], solver: AbstractSolver, q: Gaussian
 ) -> tuple[Gaussian, Any, Int[Array, ""]]:
-    """Settles with one of the two solvers."""
-    return _ended(settle(field, q, solver=solver, **options))
-
-
-def _ended(solution: Any) -> tuple[Gaussian, Any, Int[Array, ""]]:
-    """Takes a solution of one time apart."""
+    """Settles, and takes the solution of one time apart."""
+    solution = settle(field, q, solver=solver, **options)
     last = jax.tree.map(_only, solution.ys)
     return last, solution.result, jnp.asarray(solution.stats["num_steps"])
 
@@ -168,14 +166,13 @@ def _only(leaf: Float[Array, "1 *shape"]) -> Float[Array, "*shape"]:
 
 def _is_stiff(q: Gaussian, moments_of_q: Moments) -> Bool[Array, ""]:
     """Compares the largest and the smallest curvature of E[-hess log p] at q."""
-    _, product = moments_of_q
+    _, moment = moments_of_q
     if q.diagonal:
-        curvatures = jnp.abs(product / q.scale - 1 / q.scale**2)
-        return jnp.max(curvatures) > _STIFF * jnp.min(curvatures)
-    inverse = jnp.linalg.inv(q.scale)
-    curvature = product @ inverse - inverse.T @ inverse
-    curvatures = jnp.abs(jnp.linalg.eigvalsh((curvature + curvature.T) / 2))
-    return jnp.max(curvatures) > _STIFF * jnp.min(curvatures)
+        curvatures = moment / q.scale - 1 / q.scale**2
+    else:
+        curvatures = jnp.linalg.eigvalsh(mean_hessian(moment, jnp.linalg.inv(q.scale)))
+    sizes = jnp.abs(curvatures)
+    return jnp.max(sizes) > _STIFF * jnp.min(sizes)
 
 
 def _rests(

@@ -7,14 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._quadrature import derivative, integral_of_slope
-from ._types import ScalarFn
+from ._types import ScalarFn, same as same
 
 Value = Float[Array, "*shape"]
 Param = Float[Array, ""]
-
-
-def same(d: Value) -> Value:
-    return d
 
 
 def log(d: Value) -> Value:

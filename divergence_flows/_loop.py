@@ -172,21 +172,6 @@ def follow(
     return state, {name: jnp.asarray(_join(parts)) for name, parts in history.items()}
 
 
-def check_counts(owner: str, counts: dict[str, int | None]) -> None:
-    """Refuses numbers of things that are not positive.
-
-    Args:
-        owner: Who asks, for the message.
-        counts: The numbers, by the name of their argument; None is none of ours.
-
-    Raises:
-        ValueError: If one is below 1.
-    """
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{owner}: `{name}` is {value}; pass a positive integer.")
-
-
 def check_cloud(owner: str, name: str, xs: Cloud) -> Cloud:
     """Refuses samples that are none, or not finite.
 

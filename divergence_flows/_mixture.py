@@ -16,8 +16,9 @@ from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._gaussian import Gaussian
 from ._matrix import product
-from ._nodes import Nodes
+from ._nodes import Nodes, evaluate
 from ._types import Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
+from ._velocity import chain
 
 
 class Mixture(eqx.Module):
@@ -194,13 +195,11 @@ def _value_and_velocity(
     if h is None:
         return u, grad_u
     value, slope = jax.value_and_grad(h)(u)
-    # An h' that overflows moves nothing where grad u is zero.
-    return value, jnp.where(jnp.isinf(slope) & (grad_u == 0), 0.0, slope * grad_u)
+    return value, chain(slope, grad_u)
 
 
 def _log_ratio(
     log_p: Callable[..., Scalar], q: Mixture, batch: PyTree, x: Float[Array, " dim"]
 ) -> Scalar:
     """Compares the target with the whole mixture."""
-    rest = () if batch is None else (batch,)
-    return log_p(x, *rest) - q.log_prob(x)
+    return evaluate(log_p, x, batch) - q.log_prob(x)

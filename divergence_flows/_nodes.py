@@ -8,6 +8,8 @@ import functools
 import itertools
 import math
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -60,6 +62,20 @@ class Nodes(eqx.Module):
                     f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
                     f"be the nodes', of length {self.weights.size}: one mini-batch for each node."
                 )
+
+
+def evaluate(log_p: Callable[..., Any], x: Float[Array, "*event"], batch: PyTree) -> Any:
+    """Evaluates a target that takes a node's mini-batch, or takes none.
+
+    Args:
+        log_p: `log_p(x)`, or `log_p(x, batch)`.
+        x: One point.
+        batch: The node's entry of `batches`, or None.
+
+    Returns:
+        The log density [nats].
+    """
+    return log_p(x) if batch is None else log_p(x, batch)
 
 
 def cubature(dim: int) -> Nodes:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from ._nodes import Nodes
+from ._nodes import Nodes, evaluate
 from ._types import Scalar, ScalarFn, as_float
 
 _F_IS_NO_LOSS = (
@@ -112,8 +112,7 @@ def _log_ratio_at(
     """Lets x alone differentiate log q, so that parameters in closures are held fixed too."""
     at = jax.lax.stop_gradient(x)
     log_q, slope = jax.lax.stop_gradient(jax.value_and_grad(fixed.log_prob)(at))
-    rest = () if batch is None else (batch,)
-    return log_p(x, *rest) - (log_q + jnp.sum(slope * (x - at)))
+    return evaluate(log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
 
 
 def _stop(q: Any) -> Any:

@@ -17,12 +17,12 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
 from ._checkpoint import digest, key_digest, values
 from ._chunk import Plan, TransportState, step
 from ._flow import AbstractProgressMeter, NoProgressMeter
-from ._loop import Loop, Told, as_path, check_cloud, check_counts, follow
+from ._loop import Loop, Told, as_path, check_cloud, follow
 from ._losses import need
 from ._optimizer import Optimizer, default_optimizer, default_step_size, first_update
 from ._penalty import check_penalty
 from ._train import RatioState
-from ._types import Scalar, ScalarLike, as_float, as_partial
+from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts
 
 
 class TransportInfo(eqx.Module):

@@ -4,7 +4,7 @@ A function that sits in a pytree must not be a leaf, or plain `jit`, `vmap` and 
 tree. `as_partial` is how every module of ours stores one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -63,6 +63,33 @@ def each(network: Callable[..., Any]) -> Callable[..., Any]:
         The same of a batch.
     """
     return jax.vmap(network, axis_name="batch")
+
+
+def same(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Leaves a value as it is.
+
+    Args:
+        x: Anything.
+
+    Returns:
+        The same.
+    """
+    return x
+
+
+def check_counts(owner: str, counts: Mapping[str, int | None]) -> None:
+    """Refuses numbers of things that are not positive.
+
+    Args:
+        owner: Who asks, for the message.
+        counts: The numbers, by the name of their argument; None is none of ours.
+
+    Raises:
+        ValueError: If one is below 1.
+    """
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{owner}: `{name}` is {value}; pass a positive integer.")
 
 
 def _cast(dtype: Any, parameter: Array) -> Array:

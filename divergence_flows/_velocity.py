@@ -46,9 +46,21 @@ def _velocity(
 def _velocity_of_one(
     h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, x: Float[Array, "*event"], args: Any
 ) -> Float[Array, "*event"]:
-    """Multiplies h'(u) by grad u; an h' that overflows moves nothing where grad u is zero."""
+    """Applies the chain rule at one particle."""
     u, grad_u = jax.value_and_grad(log_r, argnums=1)(t, x, args)
-    slope = jax.grad(h)(u)
+    return chain(jax.grad(h)(u), grad_u)
+
+
+def chain(slope: Float[Array, "..."], grad_u: Float[Array, "*event"]) -> Float[Array, "*event"]:
+    """Multiplies h'(u) by grad u; an h' that overflows moves nothing where grad u is zero.
+
+    Args:
+        slope: h'(u), which broadcasts against the gradient.
+        grad_u: Gradient of the log ratio.
+
+    Returns:
+        The gradient of h(u).
+    """
     return jnp.where(jnp.isinf(slope) & (grad_u == 0), 0.0, slope * grad_u)
 
 

@@ -14,9 +14,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._conv_networks import (
     ConvDiscriminator as ConvDiscriminator,
     ConvGenerator as ConvGenerator,
-    same as _same,
 )
 from ._spectral import refresh as refresh, spectral as spectral
+from ._types import check_counts as _check_counts, same as _same
 
 Activation = Callable[..., Any]
 Layers = tuple[Callable[..., Any], ...]
@@ -26,9 +26,8 @@ def _layers(
     owner: str, sizes: dict[str, int], out: int | str, depth: int, key: PRNGKeyArray
 ) -> Layers:
     """Makes `depth` hidden layers and an output layer."""
-    for name, value in {**sizes, "depth": depth}.items():
-        if value < (0 if name == "depth" else 1):
-            raise ValueError(f"{owner}: `{name}` is {value}; pass a positive integer.")
+    # A depth of zero is a linear network.
+    _check_counts(owner, {**sizes, "depth": depth or None})
     first, width = next(iter(sizes.values())), sizes["width"]
     widths = [first, *[width] * depth, out]
     keys = jax.random.split(key, depth + 1)
