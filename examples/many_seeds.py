@@ -15,8 +15,8 @@ import argparse
 import pathlib
 import time
 
+import _ring
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import matplotlib
 
@@ -24,59 +24,22 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 from jax.experimental.multihost_utils import process_allgather
 
 import divergence_flows as df
 
 OUT = pathlib.Path(__file__).parent / "out"
-SD, SHARE = 0.1, 0.01
-LATENT, WIDTH, DEPTH = 2, 64, 2
-OPTIMIZER = optax.adam(1e-3, b1=0.5, b2=0.999)
-
-
-def modes():
-    turn = 2 * np.pi * np.arange(8) / 8
-    return 2 * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-
-
-def ring(key, count):
-    key_mode, key_noise = jr.split(key)
-    which = jr.randint(key_mode, (count,), 0, 8)
-    return jnp.asarray(modes())[which] + SD * jr.normal(key_noise, (count, 2))
+SD = 0.1
 
 
 def train(steps, xs_p, key):
-    """One seed: its networks, its game, and samples of the averaged generator."""
-    key_d, key_g, key_run, key_noise = jr.split(key, 4)
-    state, _ = df.train_gan(
-        df.gans.logit(),
-        df.networks.Discriminator(2, WIDTH, DEPTH, key=key_d),
-        df.networks.Generator(LATENT, 2, WIDTH, DEPTH, key=key_g),
-        xs_p,
-        latent=LATENT,
-        steps=steps,
-        d_optimizer=OPTIMIZER,
-        g_optimizer=OPTIMIZER,
-        ema_decay=0.99,
-        chunk=steps,
-        key=key_run,
-    )
-    return jax.vmap(state.ema)(jr.normal(key_noise, (1000, LATENT)))
-
-
-def covered(xs):
-    """How many of the modes one generator's samples cover."""
-    near = np.linalg.norm(xs[:, None] - modes(), axis=2) < 3 * SD
-    return np.sum(near.mean(axis=0) >= SHARE)
+    return _ring.train(df.gans.logit(), steps, xs_p, key, count=1000)
 
 
 def draw(clouds, found, path):
     figure, axes = plt.subplots(4, 4, figsize=(9, 9.4), layout="constrained")
     for axis, xs, count in zip(axes.flat, clouds, found, strict=False):
-        axis.scatter(*xs.T, s=1, color="#1f5fa8")
-        axis.scatter(*modes().T, marker="+", color="#d9772b")
-        axis.set(title=f"{count} of 8", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+        _ring.draw(axis, xs, f"{count} of 8", 1)
         axis.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -100,7 +63,7 @@ def main(argv=None):
     if given.distributed:
         jax.distributed.initialize(given.coordinator, given.processes, given.rank)
     steps = 200 if given.fast else 5000
-    xs_p = ring(jr.key(1), 4096)
+    xs_p = _ring.ring(jr.key(1), 4096, SD)
     keys = df.over_devices(jr.split(jr.key(0), given.seeds))
     start = time.perf_counter()
     run = jax.jit(jax.vmap(jax.tree_util.Partial(train, steps), in_axes=(None, 0)))
@@ -108,7 +71,7 @@ def main(argv=None):
     seconds = time.perf_counter() - start
     if jax.process_index() > 0:
         return
-    found = np.array([covered(xs) for xs in clouds])
+    found = np.array([_ring.score(xs, SD)[0] for xs in clouds])
     print(
         f"{given.seeds} seeds, {steps:,} steps, {jax.device_count()} devices of "
         f"{jax.process_count()} processes, {seconds:.0f} s: modes covered "

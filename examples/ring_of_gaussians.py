@@ -13,9 +13,9 @@ import argparse
 import pathlib
 import time
 
+import _ring
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import matplotlib
 
@@ -23,18 +23,11 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 
 import divergence_flows as df
 
 OUT = pathlib.Path(__file__).parent / "out"
-TURN = 2 * jnp.pi * jnp.arange(8) / 8
-MODES = 2 * jnp.stack([jnp.cos(TURN), jnp.sin(TURN)], axis=1)
 SD = 0.05
-SHARE = 0.01
-LATENT, WIDTH, DEPTH = 2, 64, 2
-# Made once: a new optimiser would be a new program for each loss.
-OPTIMIZER = optax.adam(1e-3, b1=0.5, b2=0.999)
 GANS = {
     "vanilla": df.gans.vanilla(),
     "vanilla, C = 1": df.gans.vanilla(1),
@@ -52,42 +45,12 @@ def raw(d):
     return d
 
 
-def ring(key, count):
-    key_mode, key_noise = jr.split(key)
-    which = jr.randint(key_mode, (count,), 0, len(MODES))
-    return MODES[which] + SD * jr.normal(key_noise, (count, 2))
-
-
-def train(gan, last, steps, xs_p, key):
-    """One seed: its networks, its game, and samples of the averaged generator."""
-    key_d, key_g, key_run, key_noise = jr.split(key, 4)
-    state, _ = df.train_gan(
-        gan,
-        df.networks.Discriminator(2, WIDTH, DEPTH, last=last, key=key_d),
-        df.networks.Generator(LATENT, 2, WIDTH, DEPTH, key=key_g),
-        xs_p,
-        latent=LATENT,
-        steps=steps,
-        d_optimizer=OPTIMIZER,
-        g_optimizer=OPTIMIZER,
-        critic_steps=5,  # theory is about a discriminator near its optimum
-        ema_decay=0.99,
-        chunk=steps,
-        key=key_run,
-    )
-    return jax.vmap(state.ema)(jr.normal(key_noise, (2000, LATENT)))
-
-
 @eqx.filter_jit
 def train_all(gan, last, steps, xs_p, keys):
     """All seeds at once; the shifted rows differ by an array, so they share one program."""
-    return jax.vmap(lambda key: train(gan, last, steps, xs_p, key))(keys)
-
-
-def score(xs):
-    """Modes covered, and the share of samples near any mode."""
-    near = np.linalg.norm(xs[:, None] - np.asarray(MODES), axis=2) < 3 * SD
-    return np.sum(near.mean(axis=0) >= SHARE), near.any(axis=1).mean()
+    # Theory is about a discriminator near its optimum, hence five steps of it.
+    options = {"count": 2000, "critic": {"last": last}, "critic_steps": 5}
+    return jax.vmap(lambda key: _ring.train(gan, steps, xs_p, key, **options))(keys)
 
 
 def draw_bars(scores, seeds, steps, path):
@@ -107,9 +70,7 @@ def draw_bars(scores, seeds, steps, path):
 def draw_samples(clouds, path):
     figure, axes = plt.subplots(3, 3, figsize=(9, 9.4), layout="constrained")
     for axis, (name, xs) in zip(axes.flat, clouds.items(), strict=True):
-        axis.scatter(*xs[0].T, s=2, color="#1f5fa8")
-        axis.scatter(*np.asarray(MODES).T, marker="+", color="#d9772b")
-        axis.set(title=f"{name}, first seed", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+        _ring.draw(axis, xs[0], f"{name}, first seed", 2)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     print(f"wrote {path}")
@@ -121,7 +82,7 @@ def main(argv=None):
     fast = parser.parse_args(argv).fast
     OUT.mkdir(exist_ok=True)
     seeds, steps = (3, 600) if fast else (20, 5000)
-    xs_p, keys = ring(jr.key(1), 4096), jr.split(jr.key(0), seeds)
+    xs_p, keys = _ring.ring(jr.key(1), 4096, SD), jr.split(jr.key(0), seeds)
     clouds, scores = {}, {}
     for name, gan in GANS.items():
         # The least-squares discriminator is a probability.
@@ -129,7 +90,7 @@ def main(argv=None):
         start = time.perf_counter()
         clouds[name] = np.asarray(train_all(gan, last, steps, xs_p, keys))
         seconds = time.perf_counter() - start
-        scores[name] = np.array([score(xs) for xs in clouds[name]], float)
+        scores[name] = np.array([_ring.score(xs, SD) for xs in clouds[name]], float)
         modes, near = scores[name].T
         print(
             f"{name:16s} modes {modes.mean():.2f} +- {modes.std(ddof=1) / np.sqrt(seeds):.2f}, "
