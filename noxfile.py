@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTS = nox.project.dependency_groups(PYPROJECT, "tests")
 PEERS = nox.project.dependency_groups(PYPROJECT, "peers")
+TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
 # Two workers and no picture windows, on any machine.
 PYTEST = ("python", "-m", "pytest", "-n", "2")
@@ -68,6 +69,9 @@ def bench(session: nox.Session) -> None:
     """Runs the benchmarks that are named after --, or all: one JSON line a case."""
     session.install("-e", ".[examples]", *PEERS)
     names = session.posargs or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    if "gan" in names:
+        # On Linux PyPI's wheel brings CUDA's libraries; UV_TORCH_BACKEND=cpu gets the one without.
+        session.install(*TORCH)
     for name in names:
         # One BLAS thread: two of them fight for the cores with XLA's, and a numpy peer crawls.
         session.run("python", f"benchmarks/{name}.py", env={"OPENBLAS_NUM_THREADS": "1"})

@@ -23,8 +23,10 @@ def _log_t(phi: ScalarFn, psi: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[
     on_p, bend_p = jax.jvp(Partial(derivative, phi), (d,), (jnp.ones_like(d),))
     on_q, bend_q = jax.jvp(Partial(derivative, psi), (d,), (jnp.ones_like(d),))
     log_t = jnp.log(jnp.abs(on_q)) - jnp.log(jnp.abs(on_p))
-    log_t = jnp.where(on_p * jnp.sign(on_q) <= 0, log_t, jnp.nan)
-    usable = jnp.isfinite(on_p) & jnp.isfinite(on_q) & (on_p != 0) & (on_q != 0)
+    inside = on_p * jnp.sign(on_q) <= 0
+    log_t = jnp.where(inside, log_t, jnp.nan)
+    # Outside the domain T may be flat: trial points of the inverse go there.
+    usable = inside & jnp.isfinite(on_p) & jnp.isfinite(on_q) & (on_p != 0) & (on_q != 0)
     flat = usable & (bend_q / on_q == bend_p / on_p)
     return eqx.error_if(
         log_t,
@@ -48,8 +50,8 @@ def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
         log T, a function of d [nats].
 
     Raises:
-        EquinoxRuntimeError: When evaluated where phi' and psi' are finite and nonzero and T is
-            flat, as for the hinge and Wasserstein pairs.
+        EquinoxRuntimeError: When evaluated where phi' and psi' are finite, nonzero and of
+            opposite signs, and T is flat, as for the hinge and Wasserstein pairs.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4; slides, Table 1.
@@ -87,7 +89,7 @@ def _invert(
 
 
 def inverse_log_ratio(
-    log_t: ScalarFn, *, lower: float = -np.inf, upper: float = np.inf
+    log_t: ScalarFn, *, lower: float | int = -np.inf, upper: float | int = np.inf
 ) -> ScalarFn:
     """The optimal discriminator as a function of u = log r: the inverse of log T, numerically.
 
@@ -109,7 +111,7 @@ def inverse_log_ratio(
         raise ValueError(
             f"inverse_log_ratio: `lower`={lower} must be below `upper`={upper}; they bound d."
         )
-    return Partial(_invert, as_partial(log_t), domain(lower, upper))
+    return Partial(_invert, as_partial(log_t), domain(float(lower), float(upper)))
 
 
 def _compose(

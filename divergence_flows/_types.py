@@ -93,14 +93,15 @@ def check_counts(owner: str, counts: Mapping[str, int | None]) -> None:
 
 
 def _cast(dtype: Any, parameter: Array) -> Array:
-    return parameter.astype(dtype)
+    # An integer is an index, say of `lax.switch`, and stays one.
+    return parameter.astype(dtype) if jnp.issubdtype(parameter.dtype, jnp.inexact) else parameter
 
 
 def door(function: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Lets an elementwise function take numbers and arrays of any real dtype.
 
     Args:
-        function: Elementwise; its array parameters are cast to the dtype of the argument.
+        function: Elementwise; its parameters, but for integers, are cast to the argument's dtype.
         x: Numbers.
 
     Returns:

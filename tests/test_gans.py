@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from oracles import CASES
 
 import divergence_flows as df
@@ -255,6 +256,34 @@ def test_a_gan_of_ones_own_is_as_good_as_a_named_one():
         chex.assert_trees_all_close(got, 2 * D.jensen_shannon.standard(u), rtol=1e-8)
         want = G.vanilla().measures(jnp.exp(u))
         chex.assert_trees_all_close(jax.jit(mine.measures)(jnp.exp(u)), want, rtol=1e-8)
+
+
+def _pick(functions, which, d):
+    return jax.lax.switch(which, functions, d)
+
+
+def test_one_program_holds_many_gans_and_an_integer_chooses():
+    rows = (G.vanilla(), G.logit(), G.mle())
+    columns = zip(*((row.phi, row.psi, row.h_t) for row in rows), strict=True)
+
+    @jax.jit
+    def slope(which, d):
+        gan = df.GAN(*(Partial(_pick, column, which) for column in columns))
+        return jax.grad(gan.h_t)(d)
+
+    chex.assert_trees_all_close(slope(0, 0.7), jax.nn.sigmoid(0.7), rtol=1e-6)
+    chex.assert_trees_all_close(slope(1, 0.7), 1.0, rtol=1e-6)
+    chex.assert_trees_all_close(slope(2, 0.7), jnp.exp(0.7), rtol=1e-6)
+
+
+def test_the_h_of_a_least_squares_gan_is_found_without_naming_its_domain():
+    with jax.enable_x64(True):
+        pair = (lambda d: -((d - 1) ** 2), lambda d: -(d**2))
+        u = jnp.asarray(U)
+        found = df.lower(lambda d: -((d - 1) ** 2), df.log_ratio(*pair))(u)
+        chex.assert_trees_all_close(found, -(jax.nn.sigmoid(-u) ** 2), rtol=1e-8)
+        whole = df.inverse_log_ratio(df.log_ratio(*pair), lower=0, upper=1)(u)
+        chex.assert_trees_all_close(whole, jax.nn.sigmoid(u), rtol=1e-9)
 
 
 def test_hinge_and_wasserstein_are_refused_with_the_reason():

@@ -1,0 +1,147 @@
+"""GANs on small images: the games, their training in one compiled program, scores, a picture.
+
+A game is three scalar functions and the map at the end of the discriminator. `jax.lax.switch`
+holds all of them in one program, so that a new game compiles nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import matplotlib
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from sklearn.decomposition import PCA
+from sklearn.metrics import pairwise_distances
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import cross_val_score
+from sklearn.svm import SVC
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+import divergence_flows as df
+
+LATENT = 64
+
+
+class Game(NamedTuple):
+    """A GAN, and the map from the network's raw output into its domain."""
+
+    gan: Any
+    last: Any = df.gans.logit().h_t  # the identity
+
+
+class Size(NamedTuple):
+    """How much work a run is."""
+
+    seeds: int
+    steps: int
+    batch: int
+    width: int
+    rates: tuple = (1e-3, 3e-4)  # of the discriminator and of the generator
+
+
+def after(function, last, d):
+    return function(last(d))
+
+
+def pick(functions, which, d):
+    return jax.lax.switch(which, functions, d)
+
+
+def chosen(games, which):
+    """The game number `which`, an array, as a GAN of the raw output."""
+    fields = [
+        Partial(
+            pick,
+            tuple(Partial(after, getattr(g.gan, name), Partial(g.last)) for g in games),
+            which,
+        )
+        for name in ("phi", "psi", "h_t")
+    ]
+    return df.GAN(*fields)
+
+
+@eqx.filter_jit
+def train(games, size, which, xs_p, key):
+    """Samples of one seed's averaged generator, as many as there are in a score."""
+    key_d, key_g, key_run, key_noise = jr.split(key, 4)
+    channels, pixels = xs_p.shape[1], xs_p.shape[2]
+    state, info = df.train_gan(
+        chosen(games, which),
+        df.networks.ConvDiscriminator(pixels, channels, size.width, key=key_d),
+        df.networks.ConvGenerator(LATENT, pixels, channels, size.width, key=key_g),
+        xs_p,
+        latent=LATENT,
+        steps=size.steps,
+        batch_size=size.batch,
+        d_optimizer=optax.adam(size.rates[0], b1=0.5, b2=0.999),
+        g_optimizer=optax.adam(size.rates[1], b1=0.5, b2=0.999),
+        ema_decay=0.99,
+        chunk=size.steps,
+        key=key_run,
+    )
+    images = jax.lax.map(state.ema, jr.normal(key_noise, (COUNT, LATENT)), batch_size=100)
+    return images, info.d_losses[-1]
+
+
+COUNT = 500  # samples of each side in a score
+
+
+class Scores:
+    """How far images are from held-out ones, in the principal components of the training set."""
+
+    def __init__(self, train, held, components=50):
+        self.axes = PCA(components, random_state=0).fit(train.reshape(len(train), -1))
+        self.held = self.project(held[:COUNT])
+        apart = pairwise_distances(self.held)
+        self.gamma = 1 / (2 * np.median(apart[np.triu_indices(len(apart), 1)]) ** 2)
+
+    def project(self, images):
+        return self.axes.transform(np.asarray(images).reshape(len(images), -1))
+
+    def mmd(self, images):
+        """Unbiased squared kernel MMD, Gaussian kernel, median bandwidth; 0 is equal."""
+        xs, ys = self.project(images), self.held
+        xx, yy, xy = (rbf_kernel(a, b, self.gamma) for a, b in ((xs, xs), (ys, ys), (xs, ys)))
+        n, m = len(xs), len(ys)
+        return (xx.sum() - n) / (n * (n - 1)) + (yy.sum() - m) / (m * (m - 1)) - 2 * xy.mean()
+
+    def accuracy(self, images):
+        """Of a support vector machine that tells them from held-out ones; .5 is chance."""
+        both = np.concatenate([self.project(images), self.held])
+        labels = np.repeat([0, 1], [len(images), len(self.held)])
+        order = np.random.default_rng(0).permutation(len(both))
+        machine = SVC(C=10.0, gamma="scale")
+        return cross_val_score(machine, both[order], labels[order], cv=4).mean()
+
+    def both(self, images):
+        return self.mmd(images), self.accuracy(images)
+
+
+def mosaic(images, across):
+    """Grey images, (n, 1, height, width) in (-1, 1), side by side."""
+    images = np.asarray(images)[: across * across, 0]
+    height, width = images.shape[1:]
+    tiles = images.reshape(across, across, height, width).transpose(0, 2, 1, 3)
+    return tiles.reshape(across * height, across * width)
+
+
+def draw(path, pictures, across, columns, cmap="gray_r"):
+    """One mosaic for each title."""
+    rows = -(-len(pictures) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.5 * columns, 2.85 * rows), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, images) in zip(axes.flat, pictures.items(), strict=False):
+        axis.imshow(mosaic(images, across), cmap=cmap, vmin=-1, vmax=1)
+        axis.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    print(f"wrote {path}")
