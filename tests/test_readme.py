@@ -35,3 +35,8 @@ def test_the_readmes_examples_run_and_are_right(capsys):
     assert jnp.max(jnp.abs(residual)) < 0.15
     assert info.rested
     assert info.gap < 0.1
+    # 64 seeds, each near its own start still, whose discriminators have all learned something.
+    d_losses = scope["d_losses"]
+    assert d_losses.shape == (64, 100)
+    assert len(np.unique(np.asarray(d_losses)[:, 0])) == 64
+    assert jnp.all(jnp.mean(d_losses[:, -10:], axis=1) < jnp.mean(d_losses[:, :10], axis=1))
