@@ -1,13 +1,6 @@
-"""Seeds laid over devices and over processes: each holds its share, and the numbers are the same.
+"""Seeds laid over devices and processes: each holds its share, and the numbers are the same."""
 
-Every layout is a fresh Python that runs seeds.py, since a process chooses its devices once.
-"""
-
-import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 import chex
 import jax
@@ -15,36 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from layouts import finish, read, start
 
 import divergence_flows as df
 
-WORKER = pathlib.Path(__file__).parent / "seeds.py"
-SEEDS, LIMIT = 8, 100
-
-
-def start(file, *arguments, devices):
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    fixed = {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, str(WORKER), str(file), *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=os.environ | fixed, stdout=pipe, stderr=subprocess.STDOUT)
-
-
-def finish(*processes):
-    """Waits for all; a failure, or a hang, ends them all and shows what they said."""
-    try:
-        for process in processes:
-            said, _ = process.communicate(timeout=LIMIT)
-            assert process.returncode == 0, said.decode()
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-def read(file):
-    stored = dict(np.load(file))
-    return stored.pop("held").tolist(), stored
+SEEDS = 8
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +20,12 @@ def layouts(tmp_path_factory):
     """What each layout computed: one device, four, and two processes of two devices each."""
     folder = tmp_path_factory.mktemp("seeds")
     files = {name: folder / f"{name}.npz" for name in ("one", "four", "rank0", "rank1")}
-    finish(start(files["one"], devices=1), start(files["four"], devices=4))
+    finish(start("seeds", files["one"], devices=1), start("seeds", files["four"], devices=4))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    finish(*[start(files[f"rank{rank}"], address, str(rank), devices=2) for rank in (0, 1)])
+    ranks = [(files[f"rank{rank}"], address, str(rank)) for rank in (0, 1)]
+    finish(*[start("seeds", *each, devices=2) for each in ranks])
     return {name: read(file) for name, file in files.items()}
 
 
