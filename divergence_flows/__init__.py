@@ -24,6 +24,11 @@ With samples only, a learned ratio moves them:
 
     moved, info = df.transport(gan, discriminator, xs_q, xs_p, key=key)
 
+or one fitted to the cloud anew wherever it is, which is a field like any other:
+
+    fit = functools.partial(df.rff_log_ratio, xs_p=xs_p, key=key)
+    solution = df.integrate(df.cloud_velocity(h, fit, block=8192), xs_q, ts)
+
 A generator trained by the same game, one seed or a vmapped axis of them:
 
     state, info = df.train_gan(gan, discriminator, generator, xs_p, latent=2, key=key)
@@ -59,6 +64,7 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
 
     # flow, optimal transport
     from ._velocity import (
+        cloud_velocity as cloud_velocity,
         dissipation as dissipation,
         gradient_flow as gradient_flow,
         velocity as velocity,
@@ -75,6 +81,13 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
         displacement as displacement,
         wasserstein2 as wasserstein2,
     )
+
+    # ratios and witnesses of samples, without training
+    from ._bandwidth import median_bandwidth as median_bandwidth
+    from ._kernels import kde_log_prob as kde_log_prob, mmd_witness as mmd_witness
+    from ._ratios import rff_log_ratio as rff_log_ratio
+    from ._ulsif import ulsif_ratio as ulsif_ratio
+    from ._ratio_choice import ratio_bandwidth as ratio_bandwidth
 
     # Gaussians
     from . import bures as bures

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import ArrayLike, Float, PyTree
 
 from . import _links as link
+from ._kernels import is_mmd_witness
 from ._losses import NO_RATIO
 from ._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, as_partial, door
 
@@ -95,12 +96,12 @@ def witness(discriminator: PyTree) -> LogRatioFn:
 
 
 def is_witness(function: Any) -> bool:
-    """Whether a potential came from `witness`, and so is no log ratio.
+    """Whether a potential came from `witness` or `mmd_witness`, and so is no log ratio.
 
     Args:
         function: What was passed for a log ratio.
 
     Returns:
-        True for what `witness` made.
+        True for what they made.
     """
-    return getattr(function, "func", None) is _witness
+    return getattr(function, "func", None) is _witness or is_mmd_witness(function)

@@ -243,7 +243,7 @@ def ratio_check(
         `effective_sample_size` between 1 and the number of samples of q.
 
     Raises:
-        ValueError: If `log_r` is a `witness`, which is no log ratio.
+        ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio.
 
     References:
         Kong, A note on importance sampling using standardized weights, 1992.

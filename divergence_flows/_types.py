@@ -4,11 +4,14 @@ A function that sits in a pytree must not be a leaf, or plain `jit`, `vmap` and 
 tree. `as_partial` is how every module of ours stores one.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
@@ -38,6 +41,43 @@ def as_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     if len(leaves) == 1 and leaves[0] is function:
         return Partial(function)
     return function
+
+
+@dataclasses.dataclass(frozen=True)
+class _Frozen:
+    """A function and those of its keywords that are no arrays: part of a tree's structure."""
+
+    function: Callable[..., Any]
+    keywords: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *args: Any, **arrays: Any) -> Any:
+        return self.function(*args, **dict(self.keywords), **arrays)
+
+
+def split_partial(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `as_partial`; keywords of a `functools.partial` that are arrays or floats become leaves.
+
+    Args:
+        function: Any callable.
+
+    Returns:
+        The same function, as a pytree; two calls with equal words and numbers of things make
+        trees of one structure.
+    """
+    if type(function) is not functools.partial:
+        return as_partial(function)
+    keywords = function.keywords
+    arrays = {name: value for name, value in keywords.items() if _is_leaf(value)}
+    rest = tuple((name, value) for name, value in keywords.items() if name not in arrays)
+    bound = [jnp.asarray(value) if _is_leaf(value) else value for value in function.args]
+    made = {name: jnp.asarray(value) for name, value in arrays.items()}
+    return Partial(_Frozen(function.func, rest), *bound, **made)
+
+
+def _is_leaf(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(each, float) for each in value)
+    return isinstance(value, (float, np.ndarray, jax.Array))
 
 
 def as_float(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:

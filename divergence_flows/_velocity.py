@@ -5,6 +5,7 @@ solves an equation; `integrate` does.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._types import Field, LogRatioFn, Scalar, ScalarFn, ScalarLike, as_partial
+from ._types import (
+    Field,
+    LogRatioFn,
+    Scalar,
+    ScalarFn,
+    ScalarLike,
+    as_partial,
+    check_counts,
+    split_partial,
+)
 
 
 def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
@@ -97,6 +107,61 @@ def _gradient_flow(
     return -jax.vmap(slope, in_axes=(None, 0, None, None))(t, cloud, cloud, args)
 
 
+class _Block(eqx.Module):
+    """How many particles are moved at once; None is all."""
+
+    size: int | None = eqx.field(static=True)
+
+
+def cloud_velocity(h: ScalarFn, fit: Callable[..., Any], *, block: int | None = None) -> Field:
+    r"""Velocity of a potential that is fitted to the cloud anew at each evaluation.
+
+    $v(x) = \nabla_x h(u_{xs}(x))$ with `u = fit(xs)`, the cloud itself held fixed in u. For a log
+    ratio to fixed samples of p that no training makes:
+
+        fit = functools.partial(df.rff_log_ratio, xs_p=xs_p, key=key)
+        field = df.cloud_velocity(h, fit, block=8192)
+
+    Particles interact through the fit. A fit that draws must be given its key, or the right side
+    is a new one each time and adaptive steps break. Derivatives through the field leave out that
+    of the fit, so an implicit solver has an inexact Jacobian.
+
+    Args:
+        h: Increasing function of the potential, scalar to scalar.
+        fit: `fit(xs)` of the cloud, returning `potential(t, x, args)` of one point. Of a
+            `functools.partial` the arrays and floats become leaves of the field, so that changing
+            them traces nothing; the rest (numbers of things, words) stays as it is.
+        block: Particles moved at once, which bounds the memory; all of them by default.
+
+    Returns:
+        `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
+
+    Raises:
+        ValueError: If `block` is not positive.
+        TypeError: While tracing, from JAX, if `h` or the potential does not return a scalar.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, with the inner maximum solved.
+    """
+    check_counts("cloud_velocity", {"block": block})
+    return jax.tree_util.Partial(_cloud_velocity, _Block(block), as_partial(h), split_partial(fit))
+
+
+def _cloud_velocity(
+    block: _Block,
+    h: ScalarFn,
+    fit: Callable[..., Any],
+    t: ScalarLike,
+    xs: Float[ArrayLike, "n *event"],
+    args: Any,
+) -> Float[Array, "n *event"]:
+    """Fits, then moves some particles at a time."""
+    cloud = jnp.asarray(xs)
+    potential = fit(jax.lax.stop_gradient(cloud))
+    move = functools.partial(_velocity_of_one, h, potential, t, args=args)
+    return jax.lax.map(move, cloud, batch_size=min(block.size or len(cloud), len(cloud)))
+
+
 def with_log_prob(
     field: Field, *, noise: Real[ArrayLike, "probes n *event"] | None = None
 ) -> Field:
@@ -109,8 +174,9 @@ def with_log_prob(
 
     Args:
         field: A field that moves each particle without looking at the others, such as
-            `velocity(h, log_r)`. What `gradient_flow` made is refused; another field whose
-            particles interact cannot be told apart and would get a wrong density.
+            `velocity(h, log_r)`. What `gradient_flow` or `cloud_velocity` made is refused;
+            another field whose particles interact cannot be told apart and would get a wrong
+            density.
         noise: Probes for Hutchinson's estimate [dimensionless], for instance normal or +-1.
 
     Returns:
@@ -118,14 +184,16 @@ def with_log_prob(
         [nats per unit of flow time].
 
     Raises:
-        ValueError: If `field` was made by `gradient_flow`.
+        ValueError: If `field` was made by `gradient_flow` or `cloud_velocity`.
 
     References:
         Chen et al., Neural ODEs, NeurIPS 2018; Grathwohl et al., FFJORD, ICLR 2019.
     """
-    if getattr(field, "func", None) is _gradient_flow:
+    made = {_gradient_flow: "gradient_flow", _cloud_velocity: "cloud_velocity"}
+    maker = made.get(getattr(field, "func", None))
+    if maker is not None:
         raise ValueError(
-            "with_log_prob: `field` came from `gradient_flow`, whose particles may interact: "
+            f"with_log_prob: `field` came from `{maker}`, whose particles may interact: "
             "log q then has no equation along one particle. Give a field of each particle alone, "
             "for instance `velocity(h, log_r)`."
         )

@@ -1,0 +1,89 @@
+"""Sums over many samples, a block at a time: memory grows with the block, not with the samples."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, PyTree
+
+from ._types import Scalar
+
+
+class Blocks(eqx.Module):
+    """Samples in blocks of one size; what fills the last one has weight zero."""
+
+    rows: Float[Array, "blocks block dim"]
+    weights: Float[Array, "blocks block *kinds"]
+
+
+def blocks(xs: Float[Array, "n dim"], weights: Float[Array, "n *kinds"], size: int) -> Blocks:
+    """Cuts samples into blocks.
+
+    Args:
+        xs: The samples.
+        weights: Their weights, one or several to a sample.
+        size: Samples in a block; no more are made than there are samples.
+
+    Returns:
+        The blocks.
+    """
+    size = min(size, xs.shape[0])
+    spare = -xs.shape[0] % size
+    # Copies of a sample, not zeros: whatever is finite at samples is finite there.
+    rows = jnp.pad(xs, ((0, spare), (0, 0)), mode="edge")
+    weights = jnp.pad(weights, ((0, spare), *((0, 0),) * (weights.ndim - 1)))
+    return Blocks(
+        rows.reshape(-1, size, xs.shape[1]), weights.reshape(-1, size, *weights.shape[1:])
+    )
+
+
+def total(function: Callable[..., Any], data: Blocks) -> PyTree[Float[Array, "..."]]:
+    """Adds up a function of each block; its derivative recomputes a block instead of storing it.
+
+    Args:
+        function: `function(rows, weights)` of one block, to any pytree of arrays.
+        data: The blocks.
+
+    Returns:
+        The sum.
+    """
+    like = jax.eval_shape(function, data.rows[0], data.weights[0])
+    start = jax.tree.map(_zeros, like)
+    step = jax.checkpoint(Partial(_add, function), prevent_cse=False)
+    return jax.lax.scan(step, start, (data.rows, data.weights))[0]
+
+
+def _zeros(like: Any) -> Float[Array, "..."]:
+    return jnp.zeros(like.shape, like.dtype)
+
+
+def _add(
+    function: Callable[..., Any], so_far: PyTree, block: tuple[Array, Array]
+) -> tuple[PyTree, None]:
+    return jax.tree.map(jnp.add, so_far, function(*block)), None
+
+
+def log_total(function: Callable[..., Any], data: Blocks) -> Scalar:
+    r"""$\log \sum_i w_i e^{a_i}$ without overflow: the logarithm of a sum over all blocks.
+
+    Args:
+        function: `function(rows)`: the exponents a of one block [nats].
+        data: The blocks; their weights are w.
+
+    Returns:
+        The logarithm [nats].
+    """
+    start = jnp.full((), -jnp.inf, data.rows.dtype)
+    step = jax.checkpoint(Partial(_log_add, function), prevent_cse=False)
+    logs = jnp.log(data.weights)
+    return jax.lax.scan(step, start, (data.rows, logs))[0]
+
+
+def _log_add(
+    function: Callable[..., Any], so_far: Scalar, block: tuple[Array, Array]
+) -> tuple[Scalar, None]:
+    rows, log_weights = block
+    return jnp.logaddexp(so_far, jax.nn.logsumexp(function(rows) + log_weights)), None

@@ -1,0 +1,198 @@
+r"""Feature maps: a function of x that is linear in its coefficients, whatever the samples' number.
+
+Random Fourier features are $\sqrt{1/k}\,(\cos w_j^T x, \sin w_j^T x)$ with $w_j$ normal of
+deviation 1/bandwidth: their inner products approximate the kernel.
+
+References:
+    Rahimi & Recht, Random features for large-scale kernel machines, NeurIPS 2007.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ._blocks import Blocks, total
+from ._types import Scalar, ScalarLike, as_float
+
+FeatureMap = Callable[..., Any]  # x -> a vector of features
+
+
+class Fourier(eqx.Module):
+    """Random Fourier features, and monomials of the coordinates in units of their spread.
+
+    With `degree` 1 the coordinates are features too, with 2 also their products. A constant comes
+    first.
+    """
+
+    frequencies: Float[Array, "half dim"]
+    centre: Float[Array, " dim"]
+    spread: Float[Array, " dim"]
+    degree: int = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
+        """Features of one sample."""
+        away = x - self.centre
+        angles = jnp.matmul(self.frequencies, away, precision="highest")
+        waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+        waves = waves / np.sqrt(max(self.frequencies.shape[0], 1))
+        return jnp.concatenate([jnp.ones_like(x[:1]), waves, *self._monomials(away / self.spread)])
+
+    def _monomials(self, x: Float[Array, " dim"]) -> list[Float[Array, " _"]]:
+        one, other = np.triu_indices(x.shape[0])
+        return [x, x[one] * x[other]][: self.degree]
+
+
+class Centres(eqx.Module):
+    """A constant, and a Gaussian bump at each of some points, the mean over bandwidths."""
+
+    points: Float[Array, "centres dim"]
+    widths: Float[Array, " widths"]
+
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
+        """Features of one sample."""
+        squares = jnp.sum((self.points - x) ** 2, axis=1)
+        return jnp.concatenate([jnp.ones_like(x[:1]), gaussian_kernel(squares, self.widths)])
+
+
+def gaussian_kernel(
+    squares: Float[Array, "*shape"], widths: Float[Array, " widths"]
+) -> Float[Array, "*shape"]:
+    """The kernel at squared distances, the mean over bandwidths.
+
+    Args:
+        squares: Squared distances [units of x squared].
+        widths: Bandwidths [units of x].
+
+    Returns:
+        The kernel, 1 at distance zero.
+    """
+    return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
+
+
+def fourier(
+    owner: str,
+    xs: Float[Array, "n dim"],
+    widths: Float[Array, " widths"],
+    features: int,
+    degree: int,
+    key: PRNGKeyArray,
+) -> Fourier:
+    """Draws random Fourier features; samples give the units of the monomials.
+
+    Args:
+        owner: Who asks, for the message.
+        xs: Samples of q and of p.
+        widths: Bandwidths; the frequencies are dealt out to them in turn.
+        features: How many, an even number: half are cosines.
+        degree: 0, 1 or 2: the monomials beside them.
+        key: Randomness of the frequencies.
+
+    Returns:
+        The feature map.
+
+    Raises:
+        ValueError: If `features` is odd or below 2, `degree` is none of these, or the monomials
+            would be more than 2048.
+        EquinoxRuntimeError: If a coordinate is the same for all samples and `degree` is not 0.
+    """
+    if features < 2 or features % 2:
+        raise ValueError(f"{owner}: `features` is {features}; pass an even number, 2 at least.")
+    if degree not in (0, 1, 2):
+        raise ValueError(f"{owner}: `degree` is {degree}; pass 0, 1 or 2.")
+    dim = xs.shape[1]
+    if degree == 2 and dim * (dim + 3) // 2 > 2048:
+        raise ValueError(
+            f"{owner}: `degree` is 2, which makes {dim * (dim + 3) // 2} monomials of {dim} "
+            "coordinates, and the cost grows with the square of features; pass degree=1."
+        )
+    half = features // 2
+    normal = jax.random.normal(key, (half, dim), xs.dtype)
+    frequencies = normal / widths[np.arange(half) % widths.size][:, None]
+    spread = jnp.std(xs, axis=0)
+    if degree:
+        words = (
+            f"{owner}: a coordinate is the same for all samples; drop it, or pass degree=0 to "
+            "leave monomials out."
+        )
+        spread = eqx.error_if(spread, ~jnp.all(spread > 0), words)
+    return Fourier(frequencies, jnp.mean(xs, axis=0), spread, degree)
+
+
+def values(feature_map: FeatureMap, rows: Float[Array, "n dim"]) -> Float[Array, "n features"]:
+    """Features of many samples.
+
+    Args:
+        feature_map: Features of one.
+        rows: The samples.
+
+    Returns:
+        Their features.
+    """
+    return jax.vmap(feature_map)(rows)
+
+
+def first_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, " features"]:
+    """Weighted sum of features.
+
+    Args:
+        feature_map: Features of one sample.
+        data: The samples and weights.
+
+    Returns:
+        The sum.
+    """
+    return total(Partial(_first, feature_map), data)
+
+
+def _first(
+    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> Float[Array, " features"]:
+    return jnp.matmul(weights, values(feature_map, rows), precision="highest")
+
+
+def second_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, "features features"]:
+    """Weighted sum of the products of features.
+
+    Args:
+        feature_map: Features of one sample.
+        data: The samples and weights.
+
+    Returns:
+        The sum.
+    """
+    return total(Partial(_second, feature_map), data)
+
+
+def _second(
+    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> Float[Array, "features features"]:
+    phi = values(feature_map, rows)
+    return jnp.matmul(phi.T * weights, phi, precision="highest")
+
+
+def linear(
+    feature_map: FeatureMap,
+    coefficients: Float[Array, " features"],
+    t: ScalarLike,
+    x: Float[ArrayLike, " dim"],
+    args: Any,
+) -> Scalar:
+    """A potential: coefficients times features, at all times.
+
+    Args:
+        feature_map: Features of one sample.
+        coefficients: One for each.
+        t: Unused.
+        x: One point [units of x].
+        args: Unused.
+
+    Returns:
+        The value.
+    """
+    return jnp.dot(coefficients, feature_map(as_float(x)), precision="highest")

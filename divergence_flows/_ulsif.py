@@ -1,0 +1,145 @@
+"""The ratio itself by least squares, in closed form: uLSIF."""
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+
+from ._bandwidth import Bandwidth, Samples, two_clouds, widths
+from ._blocks import Blocks, blocks, total
+from ._features import Centres, FeatureMap, first_moment, linear, second_moment, values
+from ._ratios import positive, solve
+from ._types import LogRatioFn, Scalar, check_counts
+
+
+def ulsif_ratio(
+    xs_q: Samples,
+    xs_p: Samples,
+    *,
+    centres: int = 256,
+    bandwidth: Bandwidth | None = None,
+    ridge: Real[ArrayLike, ""] = 1e-3,
+    block: int = 4096,
+    key: PRNGKeyArray,
+) -> LogRatioFn:
+    r"""The ratio r = p/q, not its logarithm, by unconstrained least squares (uLSIF).
+
+    $r(x) = c_0 + \sum_j c_j k(x, y_j)$, the centres $y_j$ drawn from `xs_p`, minimises
+    $$\tfrac12 E_q[r^2] - E_p[r] + \tfrac{ridge}{2} |c_{j>0}|^2.$$
+    Bumps at samples of p, not Fourier features: r settles at a constant far from them instead of
+    oscillating, and is large where p is. The constant is not penalised, so p = q is exact: as
+    `ridge` grows, r tends to 1.
+
+    **r may be zero or negative**, most of all where p has little mass; its logarithm is then NaN.
+    `velocity(h, r)` with h the identity is the flow of KL(p||q), whose h is e^u = r; with the
+    square it is that of Pearson's divergence, whose velocity 2 r grad r points the wrong way
+    where r < 0. For any other h use `rff_log_ratio`, which is better at grad log r by far.
+
+    Args:
+        xs_q: Samples of q [units of x].
+        xs_p: Samples of p; there may be more or fewer [units of x].
+        centres: How many kernels, or all samples of p if they are fewer. Time grows with its
+            square.
+        bandwidth: Of the kernels; several make the mean of kernels; None is the median rule of
+            both samples [units of x].
+        ridge: Penalty on the coefficients.
+        block: Samples summed at once; it changes time and memory, not the result.
+        key: Randomness of the centres; the same key gives the same ones.
+
+    Returns:
+        `ratio(t, x, args)` of one point, the same at all times [dimensionless].
+
+    Raises:
+        ValueError: If there are no samples, their dimensions differ, or a number is not positive.
+        EquinoxRuntimeError: If a sample is not finite, `bandwidth` or `ridge` is not positive,
+            most samples are equal, or the equations are singular to working precision.
+
+    References:
+        Kanamori, Hido & Sugiyama, A least-squares approach to direct importance estimation,
+        JMLR 2009.
+    """
+    owner = "ulsif_ratio"
+    check_counts(owner, {"centres": centres, "block": block})
+    one, other = two_clouds(owner, xs_q, xs_p)
+    found = widths(owner, bandwidth, one, other)
+    bumps = Centres(some_of(other, centres, key), found)
+    pair = (equal_blocks(one, block), equal_blocks(other, block))
+    coefficients = least_squares(owner, bumps, *pair, positive(owner, ridge, one.dtype))
+    return Partial(linear, bumps, coefficients)
+
+
+def some_of(
+    xs: Float[Array, "n dim"], count: int, key: PRNGKeyArray
+) -> Float[Array, "centres dim"]:
+    """Draws samples without replacement, all if there are no more.
+
+    Args:
+        xs: The samples.
+        count: How many.
+        key: Randomness of the draw.
+
+    Returns:
+        Those drawn.
+    """
+    return xs[jax.random.permutation(key, len(xs))[:count]]
+
+
+def equal_blocks(xs: Float[Array, "n dim"], block: int) -> Blocks:
+    """Samples of one weight, which together are one.
+
+    Args:
+        xs: The samples.
+        block: Samples in a block.
+
+    Returns:
+        The blocks.
+    """
+    return blocks(xs, jnp.full(len(xs), 1 / len(xs), xs.dtype), block)
+
+
+def least_squares(
+    owner: str, feature_map: FeatureMap, on_q: Blocks, on_p: Blocks, ridge: Scalar
+) -> Float[Array, " features"]:
+    """Coefficients of the ratio that solve uLSIF's normal equations.
+
+    Args:
+        owner: Who asks, for the message.
+        feature_map: Features of one sample, a constant first.
+        on_q: Samples of q; their weights add up to one.
+        on_p: Samples of p, likewise.
+        ridge: The penalty.
+
+    Returns:
+        The coefficients.
+    """
+    mean = first_moment(feature_map, on_p)
+    penalty = jnp.full(mean.shape, ridge, mean.dtype).at[0].set(0)
+    return solve(owner, second_moment(feature_map, on_q) + jnp.diag(penalty), mean)
+
+
+def least_squares_loss(
+    feature_map: FeatureMap, coefficients: Float[Array, " features"], on_q: Blocks, on_p: Blocks
+) -> Scalar:
+    """uLSIF's loss of a ratio on samples; for choosing among fits on others.
+
+    Args:
+        feature_map: Features of one sample.
+        coefficients: Of the ratio.
+        on_q: Samples of q; their weights add up to one.
+        on_p: Samples of p, likewise.
+
+    Returns:
+        The loss, without penalty.
+    """
+    square = total(Partial(_squares, feature_map, coefficients), on_q)
+    return 0.5 * square - jnp.dot(coefficients, first_moment(feature_map, on_p))
+
+
+def _squares(
+    feature_map: FeatureMap,
+    coefficients: Float[Array, " features"],
+    rows: Float[Array, "n dim"],
+    weights: Float[Array, " n"],
+) -> Scalar:
+    r = jnp.matmul(values(feature_map, rows), coefficients, precision="highest")
+    return jnp.dot(weights, r**2)
