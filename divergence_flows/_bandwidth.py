@@ -106,6 +106,7 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     return median_of(owner, *two_clouds(owner, xs, ys), size)
 
 
+@eqx.filter_jit
 def median_of(
     owner: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int
 ) -> Scalar:

@@ -75,6 +75,7 @@ def gaussian_kernel(
     return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
 
 
+@eqx.filter_jit
 def fourier(
     owner: str,
     xs: Float[Array, "n dim"],
@@ -137,6 +138,7 @@ def values(feature_map: FeatureMap, rows: Float[Array, "n dim"]) -> Float[Array,
     return jax.vmap(feature_map)(rows)
 
 
+@eqx.filter_jit
 def first_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, " features"]:
     """Weighted sum of features.
 

@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
 
 from ._bandwidth import Samples, median_of, two_clouds
-from ._blocks import blocks
 from ._features import Centres, fourier
 from ._ratios import logistic, logistic_loss, positive, sided
 from ._types import Scalar, check_counts
-from ._ulsif import least_squares, least_squares_loss, some_of
+from ._ulsif import least_squares, least_squares_loss, some_of, weighted
 
 _MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0)
 
@@ -103,9 +102,9 @@ def _logistic_score(
     features, degree, steps, block = options
     xs = jnp.concatenate([xs_q, xs_p])
     waves = fourier("ratio_bandwidth", xs, width[None], features, degree, key)
-    kept = [_kept(xs_q, folds, part), _kept(xs_p, folds, part)]
-    fitted = logistic("ratio_bandwidth", waves, sided(xs, *kept, block), ridge, steps)
-    return logistic_loss(waves, fitted, sided(xs, *[1 - each for each in kept], block))
+    on_q, on_p = (_kept(each, folds, part) for each in (xs_q, xs_p))
+    inside, outside = sided(xs, on_q, on_p, block), sided(xs, 1 - on_q, 1 - on_p, block)
+    return logistic_loss(waves, logistic("ratio_bandwidth", waves, inside, ridge, steps), outside)
 
 
 def _ulsif_score(
@@ -120,10 +119,8 @@ def _ulsif_score(
 ) -> Scalar:
     """Loss of one bandwidth on one part."""
     bumps = Centres(points, width[None])
-    kept = [_kept(xs, folds, part) for xs in (xs_q, xs_p)]
-    inside, outside = (
-        [blocks(xs, each / jnp.sum(each), block) for xs, each in zip((xs_q, xs_p), w, strict=True)]
-        for w in (kept, [1 - each for each in kept])
-    )
+    on_q, on_p = (_kept(each, folds, part) for each in (xs_q, xs_p))
+    inside = weighted(xs_q, on_q, block), weighted(xs_p, on_p, block)
+    outside = weighted(xs_q, 1 - on_q, block), weighted(xs_p, 1 - on_p, block)
     fitted = least_squares("ratio_bandwidth", bumps, *inside, ridge)
     return least_squares_loss(bumps, fitted, *outside)

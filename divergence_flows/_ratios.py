@@ -80,8 +80,8 @@ def rff_log_ratio(
     found = widths(owner, bandwidth, one, other)
     pooled = jnp.concatenate([one, other])
     waves = fourier(owner, pooled, found, features, degree, key)
-    each = (jnp.ones(len(xs), xs.dtype) for xs in (one, other))
-    data = sided(pooled, *each, block)
+    on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (one, other))
+    data = sided(pooled, on_q, on_p, block)
     coefficients = logistic(owner, waves, data, positive(owner, ridge, one.dtype), newton_steps)
     return Partial(linear, waves, coefficients)
 
@@ -123,6 +123,7 @@ def positive(owner: str, ridge: Real[ArrayLike, ""], dtype: Any) -> Scalar:
     return eqx.error_if(penalty, ~((penalty > 0) & jnp.isfinite(penalty)), words)
 
 
+@eqx.filter_jit
 def logistic(
     owner: str, feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int
 ) -> Float[Array, " features"]:

@@ -1,5 +1,6 @@
 """The ratio itself by least squares, in closed form: uLSIF."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
@@ -63,8 +64,9 @@ def ulsif_ratio(
     one, other = two_clouds(owner, xs_q, xs_p)
     found = widths(owner, bandwidth, one, other)
     bumps = Centres(some_of(other, centres, key), found)
-    pair = (equal_blocks(one, block), equal_blocks(other, block))
-    coefficients = least_squares(owner, bumps, *pair, positive(owner, ridge, one.dtype))
+    on_q, on_p = (weighted(xs, jnp.ones(len(xs), xs.dtype), block) for xs in (one, other))
+    penalty = positive(owner, ridge, one.dtype)
+    coefficients = least_squares(owner, bumps, on_q, on_p, penalty)
     return Partial(linear, bumps, coefficients)
 
 
@@ -84,19 +86,21 @@ def some_of(
     return xs[jax.random.permutation(key, len(xs))[:count]]
 
 
-def equal_blocks(xs: Float[Array, "n dim"], block: int) -> Blocks:
-    """Samples of one weight, which together are one.
+def weighted(xs: Float[Array, "n dim"], weights: Float[Array, " n"], block: int) -> Blocks:
+    """Samples in blocks, their weights scaled to add up to one.
 
     Args:
         xs: The samples.
+        weights: Their weights.
         block: Samples in a block.
 
     Returns:
         The blocks.
     """
-    return blocks(xs, jnp.full(len(xs), 1 / len(xs), xs.dtype), block)
+    return blocks(xs, weights / jnp.sum(weights), block)
 
 
+@eqx.filter_jit
 def least_squares(
     owner: str, feature_map: FeatureMap, on_q: Blocks, on_p: Blocks, ridge: Scalar
 ) -> Float[Array, " features"]:
