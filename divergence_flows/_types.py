@@ -75,8 +75,6 @@ def split_partial(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_leaf(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(isinstance(each, float) for each in value)
     return isinstance(value, (float, np.ndarray, jax.Array))
 
 

@@ -109,7 +109,7 @@ def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
     unseen = jr.normal(jr.key(2), (2000, 2))
     exact = jax.vmap(jax.grad(gaussian_log_r))(unseen)
     error = jnp.linalg.norm(slopes(log_r, unseen) - exact) / jnp.linalg.norm(exact)
-    assert error < 0.15
+    assert error < 0.15 * np.sqrt(4000 / min(n, m))
     u = at(log_r, unseen)
     # Unequal numbers shift no log ratio: log(8000 / 2000) would be 1.39.
     assert abs(jnp.mean(u - jax.vmap(gaussian_log_r)(unseen))) < 0.1
@@ -158,12 +158,13 @@ def test_ulsif_solves_its_normal_equations():
 
 
 def test_ulsif_finds_the_ratio_of_two_gaussians():
-    xs_q, xs_p = many(8000, 2000)
+    xs_q, xs_p = jr.normal(jr.key(0), (8000, 2)), 0.7 * jr.normal(jr.key(1), (2000, 2)) + 0.3
     ratio = df.ulsif_ratio(xs_q, xs_p, centres=64, key=KEY)
     unseen = jr.normal(jr.key(2), (2000, 2))
-    exact = jnp.exp(jax.vmap(gaussian_log_r)(unseen))
+    p, q = df.Gaussian(np.full(2, 0.3), 0.7 * np.eye(2)), df.Gaussian(np.zeros(2), np.eye(2))
+    exact = jnp.exp(jax.vmap(p.log_prob)(unseen) - jax.vmap(q.log_prob)(unseen))
     error = jnp.mean((at(ratio, unseen) - exact) ** 2) / jnp.mean((1 - exact) ** 2)
-    assert error < 0.2
+    assert error < 0.05
 
 
 # MMD
@@ -177,7 +178,7 @@ def half_squared_mmd(xs_q, xs_p, widths):
     return 0.5 * (mean(xs_q, xs_q) - 2 * mean(xs_q, xs_p) + mean(xs_p, xs_p))
 
 
-@pytest.mark.parametrize("widths", [[0.8], [0.5, 2.0]])
+@pytest.mark.parametrize("widths", [np.array([0.8]), np.array([0.5, 2.0])])
 def test_the_witness_moves_particles_down_the_squared_mmd(widths):
     witness = df.mmd_witness(XS_Q, XS_P, bandwidth=widths, block=10)
     steepest = -len(XS_Q) * jax.grad(half_squared_mmd)(jnp.asarray(XS_Q), XS_P, widths)
@@ -201,8 +202,8 @@ def test_the_witness_of_two_gaussians_has_a_closed_form():
 
 
 def test_random_features_approximate_the_exact_witness():
-    exact = at(df.mmd_witness(XS_Q, XS_P, bandwidth=[0.5, 2.0]))
-    found = at(df.mmd_witness(XS_Q, XS_P, bandwidth=[0.5, 2.0], features=40_000, key=KEY))
+    exact = at(df.mmd_witness(XS_Q, XS_P, bandwidth=np.array([0.5, 2.0])))
+    found = at(df.mmd_witness(XS_Q, XS_P, bandwidth=np.array([0.5, 2.0]), features=40_000, key=KEY))
     # Hoeffding at 20,000 frequencies, each worth at most 2 in size: five deviations.
     np.testing.assert_allclose(found, exact, atol=5 * 2 / np.sqrt(20_000))
 
@@ -346,7 +347,7 @@ def test_an_mmd_flow_lowers_its_mmd_at_the_rate_of_its_speed():
     field = df.cloud_velocity(identity, fit)
     step, xs = 1e-4, jnp.asarray(XS_Q)
     vs = field(0.0, xs, None)
-    ends = [half_squared_mmd(xs + s * vs, XS_P, [1.0]) for s in (step, -step)]
+    ends = [half_squared_mmd(xs + s * vs, XS_P, np.ones(1)) for s in (step, -step)]
     rate = (ends[0] - ends[1]) / (2 * step)
     np.testing.assert_allclose(rate, -jnp.mean(jnp.sum(vs**2, 1)), rtol=1e-6)
 
