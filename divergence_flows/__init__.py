@@ -29,6 +29,11 @@ or one fitted to the cloud anew wherever it is, which is a field like any other:
     fit = functools.partial(df.rff_log_ratio, xs_p=xs_p, key=key)
     solution = df.integrate(df.cloud_velocity(h, fit, block=8192), xs_q, ts)
 
+The same ratio at all times, d(t, x), is a field that moves new particles too:
+
+    state, info = df.train_flow_ratio(gan, discriminator, xs_q, xs_p, horizon=3.0, key=key)
+    field = df.velocity(gan.h, df.flow_log_ratio(gan, state.ema))
+
 A generator trained by the same game, one seed or a vmapped axis of them:
 
     state, info = df.train_gan(gan, discriminator, generator, xs_p, latent=2, key=key)
@@ -130,6 +135,12 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     from ._penalty import gradient_penalty as gradient_penalty
     from ._gan_step import gan_step as gan_step, GANState as GANState
     from ._gan_train import train_gan as train_gan, TrainInfo as TrainInfo
+    from ._flow_ratio import (
+        flow_log_ratio as flow_log_ratio,
+        flow_ratio_step as flow_ratio_step,
+        FlowRatioState as FlowRatioState,
+    )
+    from ._flow_train import train_flow_ratio as train_flow_ratio, FlowRatioTold as FlowRatioTold
     from ._devices import over_devices as over_devices
 
 __version__ = _metadata.version("divergence_flows")

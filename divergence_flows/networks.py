@@ -1,11 +1,8 @@
-"""Thin per-sample networks: discriminators d(x) and generators g(z), of vectors and of images.
+"""Thin per-sample networks: discriminators d(x), d(t, x) and generators g(z).
 
 One sample in, one value out; `jax.vmap` makes the batch. The only leaves are arrays, so that a
 network passes through plain `jit`, `vmap` and `scan`; activations are part of the structure.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,33 +12,10 @@ from ._conv_networks import (
     ConvDiscriminator as ConvDiscriminator,
     ConvGenerator as ConvGenerator,
 )
+from ._layers import Activation, Layers, forward as _forward, layers as _layers
 from ._spectral import refresh as refresh, spectral as spectral
-from ._types import check_counts as _check_counts, same as _same
-
-Activation = Callable[..., Any]
-Layers = tuple[Callable[..., Any], ...]
-
-
-def _layers(
-    owner: str, sizes: dict[str, int], out: int | str, depth: int, key: PRNGKeyArray
-) -> Layers:
-    """Makes `depth` hidden layers and an output layer."""
-    # A depth of zero is a linear network.
-    _check_counts(owner, {**sizes, "depth": depth or None})
-    first, width = next(iter(sizes.values())), sizes["width"]
-    widths = [first, *[width] * depth, out]
-    keys = jax.random.split(key, depth + 1)
-    pairs = zip(widths[:-1], widths[1:], keys, strict=True)
-    return tuple(eqx.nn.Linear(a, b, key=k) for a, b, k in pairs)
-
-
-def _forward(
-    layers: Layers, activation: Activation, last: Activation, x: Float[Array, " size"]
-) -> Float[Array, "*out"]:
-    """Applies the layers to one sample."""
-    for layer in layers[:-1]:
-        x = activation(layer(x))
-    return last(layers[-1](x))
+from ._time_network import TimeDiscriminator as TimeDiscriminator
+from ._types import same as _same
 
 
 class Discriminator(eqx.Module):

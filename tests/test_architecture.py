@@ -49,7 +49,9 @@ ROWS = (
         "_gaussian",
         "_bures",
         "_conv_networks",
+        "_layers",
     },
+    {"_time_network"},
     {"_gaussian_moments", "_own_units", "_langevin", "_psis", "networks", "_loop"},
     {
         "_rows_power",
@@ -68,9 +70,10 @@ ROWS = (
     {"_ulsif"},
     {"divergences", "_gaussian_rest", "_ipm", "_gan_recipe", "_ratio_choice"},
     {"gans", "_gaussian_fit"},
-    {"_train"},
-    {"_chunk", "_gan_step"},
-    {"_transport", "_gan_train"},
+    {"_train", "_flow_losses", "_flow_recipe"},
+    {"_chunk", "_gan_step", "_flow_path"},
+    {"_transport", "_gan_train", "_flow_ratio"},
+    {"_flow_train"},
     {"__init__"},
 )
 ROW = {name: height for height, names in enumerate(ROWS) for name in names}
@@ -265,6 +268,17 @@ WRONG = {
     "divergences": lambda: df.divergences.alpha(POINT),
     "gans": lambda: df.gans.vanilla(POINT),
     "networks": lambda: critic()(CLOUD),
+    "_layers": lambda: of("_layers").forward((jnp.sin,), jnp.sin, jnp.sin, CLOUD),
+    "_time_network": lambda: of("_time_network").bumps(POINT, 1.0, 3),
+    "_flow_losses": lambda: of("_flow_losses").ratio_losses(
+        df.gans.logit(), jnp.sin, CLOUD, CLOUD, CLOUD
+    ),
+    "_flow_recipe": lambda: of("_flow_recipe").check_flow(1, 1),
+    "_flow_path": lambda: of("_flow_path").jittered(CLOUD, jr.key(0)),
+    "_flow_ratio": lambda: of("_flow_ratio").take(1, 1, (CLOUD, CLOUD), jr.key(0)),
+    "_flow_train": lambda: df.train_flow_ratio(
+        df.gans.logit(), critic(), FLAT, CLOUD, horizon=1.0, key=jr.key(0)
+    ),
     "_convolution": lambda: of("_convolution").convolve(CLOUD, CLOUD),
     "_conv_networks": lambda: df.networks.ConvDiscriminator(8, 2, 2, key=jr.key(0))(CLOUD),
     "_losses": lambda: of("_losses").distillation_loss(CLOUD, jnp.ones((4, 2)), 0.1),

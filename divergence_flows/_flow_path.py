@@ -1,0 +1,141 @@
+r"""Where particles are when a time-conditioned ratio moves them: trajectories and their replay.
+
+No gradient is ever taken through what is here.
+"""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from ._flow import Midpoint, StepTo, integrate
+from ._flow_losses import Grid, Paths
+from ._loop import Cloud
+from ._types import Field, Scalar, ScalarLike
+from ._velocity import velocity
+
+
+def _raw(network: PyTree, t: ScalarLike, x: Float[Array, "*event"], args: Any) -> Scalar:
+    del args
+    return network(t, x)
+
+
+def raw_velocity(gan: Any, network: PyTree) -> Field:
+    """The field grad h_T(d(t, x)).
+
+    Args:
+        gan: A GAN.
+        network: A module d(t, x) of one time and one sample.
+
+    Returns:
+        `field(t, xs, args)` [units of x per unit of flow time].
+    """
+    return velocity(gan.h_t, Partial(_raw, network))
+
+
+def trajectories(gan: Any, network: PyTree, xs: Cloud, ts: Grid) -> Paths:
+    """Moves a cloud through all times, one midpoint step from each to the next.
+
+    Args:
+        gan: A GAN.
+        network: A module d(t, x).
+        xs: Samples of q at `ts[0]`.
+        ts: Increasing times.
+
+    Returns:
+        The cloud at all of them.
+    """
+    options = {"solver": Midpoint(), "stepsize_controller": StepTo(ts=ts)}
+    field = raw_velocity(gan, network)
+    return integrate(field, xs, ts, max_steps=ts.shape[0], throw=False, **options).ys
+
+
+def jittered(ts: Grid, key: PRNGKeyArray) -> Grid:
+    """Draws each time but the first from the interval that ends at it.
+
+    Args:
+        ts: Increasing times.
+        key: Randomness.
+
+    Returns:
+        Increasing times.
+    """
+    back = jax.random.uniform(key, (ts.shape[0] - 1,), ts.dtype)
+    return jnp.concatenate([ts[:1], ts[1:] - back * jnp.diff(ts)])
+
+
+class Replay(eqx.Module):
+    """Clouds at the times of a grid, of which those up to a stage are known."""
+
+    ts: Float[Array, " time"]
+    clouds: Float[Array, "time n *event"]
+
+    @classmethod
+    def start(cls, xs: Cloud, ts: Grid) -> "Replay":
+        """Knows the cloud at the first time only.
+
+        Args:
+            xs: Samples of q at `ts[0]`.
+            ts: Increasing times.
+
+        Returns:
+            The replay.
+        """
+        return cls(ts, jnp.broadcast_to(xs, (ts.shape[0], *xs.shape)))
+
+    def pick(
+        self, stage: Int[Array, ""], size: int, key: PRNGKeyArray
+    ) -> tuple[Grid, Float[Array, "time _ *event"]]:
+        """Draws as many times as there are from the known ones, and a minibatch at each.
+
+        Args:
+            stage: The last time that is known.
+            size: Samples at each time, with replacement.
+            key: Randomness.
+
+        Returns:
+            The times, not decreasing and spread evenly over the known ones, and samples.
+        """
+        count, n = self.clouds.shape[:2]
+        key_times, key_rows = jax.random.split(key)
+        place = (jnp.arange(count) + jax.random.uniform(key_times, (count,))) / count
+        chosen = jnp.minimum(jnp.floor(place * (stage + 1)).astype(int), stage)
+        rows = jax.random.randint(key_rows, (count, size), 0, n)
+        return self.ts[chosen], self.clouds[chosen[:, None], rows]
+
+
+def _keep(replay: Replay, stage: Int[Array, ""]) -> Replay:
+    del stage
+    return replay
+
+
+def _move(gan: Any, network: PyTree, replay: Replay, stage: Int[Array, ""]) -> Replay:
+    """Moves the cloud before a stage to it."""
+    pair = jax.lax.dynamic_slice_in_dim(replay.ts, stage - 1, 2)
+    moved = trajectories(gan, network, replay.clouds[stage - 1], pair)[-1]
+    return Replay(replay.ts, replay.clouds.at[stage].set(moved))
+
+
+def extend(
+    gan: Any, network: PyTree, replay: Replay, step: Int[Array, ""], hold: int
+) -> tuple[Replay, Int[Array, ""]]:
+    """Lets a replay know one time more whenever `hold` steps have passed.
+
+    Args:
+        gan: A GAN.
+        network: A module d(t, x), which moves the newest cloud.
+        replay: What is known.
+        step: Steps done.
+        hold: Steps at each stage.
+
+    Returns:
+        The replay, and the last stage known.
+    """
+    stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
+    fresh = (step % hold == 0) & (step > 0) & (step // hold == stage)
+    move = functools.partial(_move, gan, network)
+    return jax.lax.cond(fresh, move, _keep, replay, stage), stage

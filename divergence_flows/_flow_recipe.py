@@ -1,0 +1,72 @@
+"""How a time-conditioned ratio is trained: the options, and which make no sense."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from ._losses import need
+from ._optimizer import Optimizer
+from ._types import ScalarLike, check_counts
+
+FORMS = ("self_consistent", "sequential")
+
+
+class FlowRecipe(eqx.Module):
+    """The arguments of `flow_ratio_step` that stay the same."""
+
+    gan: Any
+    optimizer: Optimizer
+    ts: Float[Array, " time"]
+    form: str
+    hold: int
+    batch_size: int
+    neighbours: ScalarLike
+    score_p: Callable[..., Any] | None
+    score_weight: ScalarLike
+    ema_decay: ScalarLike
+
+
+def _check_numbers(owner: str, recipe: FlowRecipe) -> None:
+    """Refuses numbers out of range; those inside a trace are not known yet."""
+    decay: Any = recipe.ema_decay
+    weight: Any = recipe.neighbours
+    price: Any = recipe.score_weight
+    numbers = {
+        "ema_decay": (decay, (decay >= 0) & (decay < 1), "a number from 0 (no average) to below 1"),
+        "neighbours": (weight, weight >= 0, "0 or more"),
+        "score_weight": (price, price >= 0, "0 or more"),
+    }
+    for name, (value, good, words) in numbers.items():
+        if not isinstance(good, Tracer) and not good:
+            raise ValueError(f"{owner}: `{name}` is {value}; pass {words}.")
+
+
+def _check_times(owner: str, ts: Float[Array, " time"]) -> None:
+    """Refuses times that no flow runs through."""
+    if ts.shape[0] < 2:
+        raise ValueError(f"{owner}: `ts` holds {ts.shape[0]} time(s); give at least two.")
+    if not isinstance(ts, Tracer) and not np.all(np.diff(ts) > 0):
+        raise ValueError(f"{owner}: `ts` must increase, from the time of `xs_q` on.")
+
+
+def check_flow(owner: str, recipe: FlowRecipe) -> None:
+    """Refuses options that make no step.
+
+    Args:
+        owner: Who asks, for the message.
+        recipe: The options.
+
+    Raises:
+        ValueError: If one is wrong, with the remedy.
+    """
+    need(owner, recipe.gan, "phi", "psi", "h_t", "log_t", "inverse")
+    check_counts(owner, {"batch_size": recipe.batch_size, "hold": recipe.hold})
+    _check_times(owner, recipe.ts)
+    _check_numbers(owner, recipe)
+    if recipe.form not in FORMS:
+        words = " or ".join(map(repr, FORMS))
+        raise ValueError(f"{owner}: `form` is {recipe.form!r}; pass {words}.")

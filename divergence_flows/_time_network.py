@@ -1,0 +1,129 @@
+r"""A discriminator that knows the time: d(t, x), one network for all of a flow.
+
+Log ratios are steep and far from zero where a flow starts and flat where it ends, and in the tails
+they are quadratic wherever p and q_t have tails like Gaussians. So time comes in as smooth bumps,
+closer together early, and a quadratic whose coefficients follow these bumps is added to the net.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ._layers import Activation, Layers, forward, layers
+from ._types import ScalarLike, as_float, check_counts, same
+
+# Early times get a share of the bumps that grows with this; 0 spreads them evenly.
+_EARLY = 30.0
+
+
+def _whitening(
+    samples: Float[ArrayLike, "n dim"] | None, dim: int
+) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+    """Mean of samples, and the matrix that gives them unit covariance."""
+    if samples is None:
+        return jnp.zeros(dim), jnp.eye(dim)
+    xs = as_float(samples)
+    center = jnp.mean(xs, axis=0)
+    values, vectors = jnp.linalg.eigh(jnp.cov(xs, rowvar=False).reshape(dim, dim))
+    # A direction in which the samples do not vary, to within rounding, keeps its unit.
+    flat = values <= 10 * dim * jnp.finfo(values.dtype).eps * values[-1]
+    return center, vectors.T / jnp.sqrt(jnp.where(flat, 1.0, values))[:, None]
+
+
+def bumps(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
+    r"""Smooth bumps in time that add up to one, evenly spaced in $\log(1 + 30\,t/T)$.
+
+    Args:
+        t: Flow time, from 0 on; beyond the horizon the last bump stays.
+        horizon: T, where the last bump is centred [units of flow time].
+        count: How many.
+
+    Returns:
+        The bumps' values, from 0 to 1.
+    """
+    place = jnp.log1p(_EARLY * as_float(t) / as_float(horizon)) / np.log1p(_EARLY)
+    away = place * (count - 1) - jnp.arange(count)
+    return jax.nn.softmax(-0.5 * away**2)
+
+
+class TimeDiscriminator(eqx.Module):
+    r"""A scalar network d(t, x) of one time and one sample, smooth in both.
+
+    $$d(t, x) = \mathrm{net}(z, b(t)) + z^T A(t) z + B(t) \cdot z + c(t)$$
+    with z the whitened sample and b the time's `bumps`, in which A, B and c are linear; they
+    start at zero. Neither the whitening nor the horizon is trained.
+    """
+
+    layers: Layers
+    quadratic: eqx.nn.Linear | None
+    center: Float[Array, " dim"]
+    whiten: Float[Array, "dim dim"]
+    horizon: Float[Array, ""]
+    count: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    last: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        dim: int,
+        width: int = 64,
+        depth: int = 2,
+        *,
+        horizon: ScalarLike = 1.0,
+        bumps: int = 8,
+        quadratic: bool = True,
+        like: Float[ArrayLike, "n {dim}"] | None = None,
+        activation: Activation = jax.nn.silu,
+        last: Activation = same,
+        key: PRNGKeyArray,
+    ):
+        """Builds `depth` hidden layers of `width` units on a sample and a time.
+
+        Args:
+            dim: Coordinates of one sample.
+            width: Units of each hidden layer.
+            depth: Number of hidden layers; 0 leaves a map that is affine in sample and bumps.
+            horizon: Where the flow ends [units of flow time]; beyond it d stays almost constant.
+            bumps: How many functions of time the network sees.
+            quadratic: Whether the quadratic is there. Where p and q barely overlap it is what
+                decides how d goes on beyond the samples.
+            like: Samples, best those of p, whose mean and covariance whiten every sample first
+                [units of x]; without, samples are taken as they are.
+            activation: Elementwise and smooth; a module-level function, not a fresh lambda.
+            last: Elementwise map of the raw output, as in `Discriminator`.
+            key: Randomness of the weights.
+
+        Raises:
+            ValueError: If a size is not positive.
+        """
+        check_counts("TimeDiscriminator", {"dim": dim, "bumps": bumps})
+        sizes = {"dim + bumps": dim + bumps, "width": width}
+        self.layers = layers("TimeDiscriminator", sizes, "scalar", depth, key)
+        self.quadratic = None
+        if quadratic:
+            linear = eqx.nn.Linear(bumps, dim * dim + dim + 1, use_bias=False, key=key)
+            self.quadratic = jax.tree.map(jnp.zeros_like, linear)
+        self.center, self.whiten = _whitening(like, dim)
+        self.horizon = as_float(horizon)
+        self.count, self.activation, self.last = bumps, activation, last
+
+    def __call__(self, t: ScalarLike, x: Float[Array, " dim"]) -> Float[Array, ""]:
+        """Evaluates one sample at one time; `jax.vmap(d, (None, 0))(t, xs)` a cloud.
+
+        Args:
+            t: Flow time, from 0 on [units of flow time].
+            x: One sample [units of x].
+
+        Returns:
+            d(t, x), in the units of the GAN's discriminator.
+        """
+        fixed = (self.center, self.whiten, self.horizon)
+        center, whiten, horizon = jax.lax.stop_gradient(fixed)
+        b, z = bumps(t, horizon, self.count), whiten @ (x - center)
+        raw = forward(self.layers, self.activation, same, jnp.concatenate([z, b.astype(z.dtype)]))
+        if self.quadratic is not None:
+            a, slope, level = jnp.split(self.quadratic(b), (z.size**2, z.size**2 + z.size))
+            raw = raw + z @ (a.reshape(z.size, z.size) @ z) + slope @ z + level[0]
+        return self.last(raw)
