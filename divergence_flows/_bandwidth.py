@@ -77,7 +77,7 @@ def widths(
 
 
 def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024) -> Scalar:
-    """The median rule: the median distance between samples that are not the same one.
+    """The median rule: root of the median squared distance between different samples.
 
     At most `size` samples are used, at even steps through `xs` followed by `ys`, so that the
     result is the same each time; shuffle samples that come sorted.

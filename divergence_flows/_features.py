@@ -7,6 +7,7 @@ References:
     Rahimi & Recht, Random features for large-scale kernel machines, NeurIPS 2007.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class Fourier(eqx.Module):
         away = x - self.centre
         angles = jnp.matmul(self.frequencies, away, precision="highest")
         waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
-        waves = waves / np.sqrt(max(self.frequencies.shape[0], 1))
+        waves = waves / math.sqrt(self.frequencies.shape[0])
         return jnp.concatenate([jnp.ones_like(x[:1]), waves, *self._monomials(away / self.spread)])
 
     def _monomials(self, x: Float[Array, " dim"]) -> list[Float[Array, " _"]]:
