@@ -114,7 +114,8 @@ def fourier(
             "coordinates, and the cost grows with the square of features; pass degree=1."
         )
     half = features // 2
-    normal = jax.random.normal(key, (half, dim), xs.dtype)
+    # Drawn in one precision, so that a key gives the same features in all.
+    normal = jax.random.normal(key, (half, dim), jnp.float32).astype(xs.dtype)
     frequencies = normal / widths[np.arange(half) % widths.size][:, None]
     spread = jnp.std(xs, axis=0)
     if degree:
