@@ -110,8 +110,8 @@ def memory(name, n):
 
 
 # Step sizes and how many steps of each: the flow is stiff near a curve.
-PHASES = ((60, 0.02), (60, 0.01), (60, 0.003), (60, 0.001))
-S_CURVE = {"features": 128, "bandwidth": np.array([0.3]), "ridge": 1e-2, "newton_steps": 5}
+PHASES = ((100, 0.02), (120, 0.01), (80, 0.003), (40, 0.001))
+S_CURVE = {"features": 128, "bandwidth": np.float32([0.2, 0.6]), "ridge": 5e-3, "newton_steps": 4}
 
 
 @jax.jit
@@ -148,7 +148,7 @@ def s_curve(report, n=10_000, size=1000, pairs=10):
     import _data
 
     problem = _data.curve(np.random.default_rng(0), n)
-    source, target = jnp.float32(problem.source), jnp.float32(problem.train[:n])
+    source, target = jnp.float32(problem.source), jnp.float32(problem.train[: 2 * n])
     fit = functools.partial(df.rff_log_ratio, xs_p=target, key=jr.key(0), **S_CURVE)
     field = df.cloud_velocity(identity, fit, block=BLOCK)
     steps = jnp.concatenate([jnp.full(count, size) for count, size in PHASES])

@@ -32,15 +32,11 @@ def two_clouds(
         Both; use these.
 
     Raises:
-        ValueError: If one has no samples, or their dimensions differ.
+        ValueError: If one has no samples.
+        TypeCheckError: If their dimensions differ.
         EquinoxRuntimeError: If one is not finite.
     """
     xs_q, xs_p = as_float(xs_q), as_float(xs_p)
-    if xs_q.shape[1] != xs_p.shape[1]:
-        raise ValueError(
-            f"{owner}: samples of `xs_q` have {xs_q.shape[1]} coordinates and those of `xs_p` "
-            f"{xs_p.shape[1]}; pass samples of one space."
-        )
     dtype = jnp.result_type(xs_q, xs_p)
     pairs = (("xs_q", xs_q), ("xs_p", xs_p))
     one, other = (check_cloud(owner, name, xs.astype(dtype)) for name, xs in pairs)
@@ -106,7 +102,6 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     return median_of(owner, *two_clouds(owner, xs, ys), size)
 
 
-@eqx.filter_jit
 def median_of(
     owner: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int
 ) -> Scalar:
@@ -124,7 +119,14 @@ def median_of(
     count = xs.shape[0] + ys.shape[0]
     if count < 2:
         raise ValueError(f"{owner}: one sample has no median distance; pass two or a `bandwidth`.")
-    some = np.unique(np.linspace(0, count - 1, min(size, count)).astype(int))
+    return _median(owner, xs, ys, min(size, count))
+
+
+@eqx.filter_jit
+def _median(owner: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int) -> Scalar:
+    """The median over pairs of `size` samples at even steps."""
+    count = xs.shape[0] + ys.shape[0]
+    some = np.unique(np.linspace(0, count - 1, size).astype(int))
     first = some[some < xs.shape[0]]
     points = jnp.concatenate([xs[first], ys[some[first.size :] - xs.shape[0]]])
     squares = jax.lax.map(Partial(_squares, points), points)

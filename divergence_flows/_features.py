@@ -76,7 +76,6 @@ def gaussian_kernel(
     return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
 
 
-@eqx.filter_jit
 def fourier(
     owner: str,
     xs: Float[Array, "n dim"],
@@ -113,9 +112,21 @@ def fourier(
             f"{owner}: `degree` is 2, which makes {dim * (dim + 3) // 2} monomials of {dim} "
             "coordinates, and the cost grows with the square of features; pass degree=1."
         )
-    half = features // 2
+    return _drawn(owner, xs, widths, features // 2, degree, key)
+
+
+@eqx.filter_jit
+def _drawn(
+    owner: str,
+    xs: Float[Array, "n dim"],
+    widths: Float[Array, " widths"],
+    half: int,
+    degree: int,
+    key: PRNGKeyArray,
+) -> Fourier:
+    """Draws the frequencies."""
     # Drawn in one precision, so that a key gives the same features in all.
-    normal = jax.random.normal(key, (half, dim), jnp.float32).astype(xs.dtype)
+    normal = jax.random.normal(key, (half, xs.shape[1]), jnp.float32).astype(xs.dtype)
     frequencies = normal / widths[np.arange(half) % widths.size][:, None]
     spread = jnp.std(xs, axis=0)
     if degree:

@@ -112,8 +112,8 @@ def mmd_witness(
         `witness(t, x, args)` of one point, the same at all times [dimensionless].
 
     Raises:
-        ValueError: If there are no samples, their dimensions differ, `block` is not positive,
-            or `features` is odd or comes without `key`.
+        ValueError: If there are no samples, `block` is not positive, or `features` is odd or comes
+            without `key`.
         EquinoxRuntimeError: If a sample is not finite, `bandwidth` is not positive, or there is
             none and most samples are equal.
 

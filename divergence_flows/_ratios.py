@@ -65,8 +65,7 @@ def rff_log_ratio(
         `log_r(t, x, args)` of one point, the same at all times [nats].
 
     Raises:
-        ValueError: If there are no samples, their dimensions differ, or an option is not what it
-            should be.
+        ValueError: If there are no samples, or an option is not what it should be.
         EquinoxRuntimeError: If a sample is not finite, `bandwidth` or `ridge` is not positive,
             samples are all equal, or the Hessian is singular to working precision.
 

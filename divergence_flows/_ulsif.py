@@ -51,7 +51,7 @@ def ulsif_ratio(
         `ratio(t, x, args)` of one point, the same at all times [dimensionless].
 
     Raises:
-        ValueError: If there are no samples, their dimensions differ, or a number is not positive.
+        ValueError: If there are no samples, or a number is not positive.
         EquinoxRuntimeError: If a sample is not finite, `bandwidth` or `ridge` is not positive,
             most samples are equal, or the equations are singular to working precision.
 
