@@ -156,7 +156,7 @@ def _newton(evaluate: Any, state: tuple[Array, ...], _: None) -> tuple[tuple[Arr
     good = new_loss <= loss + slack
     kept = (trial, new_loss, new_direction, jnp.minimum(1.0, 4 * length))
     cut = (best, loss, direction, 0.25 * length)
-    return jax.tree.map(lambda a, b: jnp.where(good, a, b), kept, cut), None
+    return jax.tree.map(Partial(jnp.where, good), kept, cut), None
 
 
 def _penalised(
