@@ -1,6 +1,6 @@
 r"""The exact 1-D laboratory: flows from N(2, 1/4) to N(0, 1) to six digits, without the library.
 
-    python examples/_laboratory.py     rewrites tests/data/laboratory.json
+    python examples/_laboratory.py [row ...]     rewrites tests/data/laboratory.json, or some rows
 
 Each particle keeps its normal quantile z, so q is known from the spacing: between two particles
 lies the mass Phi(z') - Phi(z) of q, and u = log p/q of that cell is a log of two masses. With u on
@@ -16,6 +16,7 @@ own. `euler` solves the same equation on a fixed grid in x, for a check by other
 import itertools
 import json
 import pathlib
+import sys
 
 import numpy as np
 from scipy.integrate import quad, solve_ivp
@@ -113,8 +114,8 @@ def banded(rate, y0, times, rtol, atol, band, **options):
             uband=band,
             **options,
         )
-    if not run.success:
-        raise RuntimeError(run.message)
+    if not run.success or not np.all(np.isfinite(run.y)):
+        raise RuntimeError(f"LSODA: {run.message}")
     return run
 
 
@@ -225,9 +226,10 @@ def euler(name, times, dx, tol=1e-9):
 
 
 def plan(name):
-    """Cells, reach, levels and tolerance with which six digits stand."""
+    """Cells, reach, levels and tolerance with which six digits stand, in KL nearly (2e-6)."""
     if name in FADING:
-        return {"cells": 260, "reach": 6.5, "levels": 4, "tol": 1e-9}
+        levels = 3 if name == "neyman" else 4  # LSODA breaks down on Neyman's fourth
+        return {"cells": 260, "reach": 6.5, "levels": levels, "tol": 1e-9}
     return {"cells": 200, "reach": 8.0, "levels": 6 if name == "pearson" else 4}
 
 
@@ -236,24 +238,26 @@ def row(name):
     rate = initial_rate(name)
     end = 8 / rate if np.isfinite(rate) else 0.1
     times = np.unique([*TIMES, *np.linspace(0, 4, 33)[1:], *np.linspace(0, end, 33)[1:]])
-    best, change = lagrange(name, times, **plan(name))
-    at = np.searchsorted(times, TIMES)
+    # LSODA may break down on a fading row late in time: there the curve ends early.
+    times = times[times <= {"neyman": 1.2, "softened_reverse_kl": 3.0}.get(name, np.inf)]
+    best, change = lagrange(name, TIMES, **plan(name))
+    curve, _ = lagrange(name, times, **(plan(name) | {"levels": plan(name)["levels"] - 1}))
     out = {"initial_rate": rate if np.isfinite(rate) else None, "times": TIMES}
     for k, key in enumerate(("mean", "var", "kl", "third")):
-        out[key] = best[at, k].tolist()
-        out[f"{key}_change"] = [float(f"{c:.1e}") for c in change[at, k]]
+        out[key] = best[:, k].tolist()
+        out[f"{key}_change"] = [float(f"{c:.1e}") for c in change[:, k]]
     if PHI[name] is not None:
         other = romberg([euler(name, TIMES, dx) for dx in (0.1, 0.05, 0.025)])
         for k, key in enumerate(("mean", "var", "kl", "third")):
-            out[f"{key}_euler"] = [float(f"{c:.1e}") for c in np.abs(other - best[at])[:, k]]
+            out[f"{key}_euler"] = [float(f"{c:.1e}") for c in np.abs(other - best)[:, k]]
     out["curve_t"] = [float(f"{t:.9g}") for t in times]
-    out["curve_kl"] = [float(f"{kl:.7g}") for kl in best[:, 2]]
+    out["curve_kl"] = [float(f"{kl:.7g}") for kl in curve[:, 2]]
     return out
 
 
-def main():
-    rows = {}
-    for name in H:
+def main(names):
+    rows = json.loads(FILE.read_text()) if FILE.exists() else {}
+    for name in names or H:
         rows[name] = row(name)
         keys = [f"{key}{end}" for key in ("mean", "var", "kl") for end in ("_change", "_euler")]
         worst = ", ".join(f"{k} {max(rows[name][k]):.0e}" for k in keys if k in rows[name])
@@ -263,4 +267,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

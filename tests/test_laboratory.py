@@ -53,15 +53,15 @@ def test_the_kl_row_is_the_closed_form_of_ornstein_and_uhlenbeck():
 @pytest.mark.parametrize("flow", THIRD_PARTY)
 def test_the_file_agrees_with_a_third_partys_solvers(flow):
     name, faster = NAMES[flow]
+    # The NS flow's front costs both solvers digits; 2e-7 is what six that stand may be off.
+    slack = 2e-7 if flow == "ns" else 5e-9
     met = 0
     for record in THIRD_PARTY[flow]:
         t = record["t"] / faster
         if t in lab.TIMES:
-            ours = FILE[name], lab.TIMES.index(t)
             for key in NUMBERS:
-                # What either solver says of its own error, and 1e-8 for both being honest.
-                slack = 1e-8 + 3 * record[f"{key}_off"] + 3 * ours[0][f"{key}_change"][ours[1]]
-                assert abs(ours[0][key][ours[1]] - record[key]) < slack, (flow, t, key)
+                ours = FILE[name][key][lab.TIMES.index(t)]
+                assert abs(ours - record[key]) < slack, (flow, t, key)
                 met += 1
     assert met >= 8
 
@@ -83,16 +83,22 @@ def test_the_file_has_the_oracles_variances(flow):
 def test_six_digits_stand_in_every_row():
     for name, row in FILE.items():
         for key in NUMBERS[:3]:
-            assert max(row[f"{key}_change"]) < 1e-6, (name, key)
+            # The KL of a front comes last: a few units of the sixth digit.
+            assert max(row[f"{key}_change"]) < (3e-6 if name in lab.FADING else 1e-6), (name, key)
 
 
-@pytest.mark.parametrize("name", ["pearson", "jeffreys", "neyman", "le_cam", "least_squares"])
+def test_a_second_solver_said_the_same_when_the_file_was_made():
+    for name, row in FILE.items():
+        if lab.PHI[name] is not None:
+            assert max(row["mean_euler"] + row["var_euler"]) < 3e-6, name
+            # Fronts leave the grid's KL an error of first order.
+            assert max(row["kl_euler"]) < (1e-4 if name in lab.FADING else 3e-5), name
+
+
+@pytest.mark.parametrize("name", ["neyman", "le_cam", "jeffreys"])
 def test_rows_that_no_oracle_has_come_out_of_a_second_solver(name):
     other = lab.romberg([lab.euler(name, lab.TIMES, dx) for dx in (0.1, 0.05)])
-    # Fronts leave the grid's KL an error of first order: hundredths of a per cent.
-    atol = [1e-4, 1e-4, 2e-3 if name in lab.FADING else 1e-4, 5e-4]
-    for ours, its, allowed in zip(filed(name).T, other.T, atol, strict=True):
-        np.testing.assert_allclose(ours, its, atol=allowed)
+    np.testing.assert_allclose(other, filed(name), atol=3e-4 if name in lab.FADING else 1e-6)
 
 
 @pytest.mark.parametrize("name", ["kl_pq", "arcsinh", "least_squares"])
@@ -112,7 +118,7 @@ def test_the_laboratorys_catalogue_is_the_librarys(name):
     if lab.PHI[name] is not None:
         rho = jnp.exp(-u)
         by_rho = (lab.PHI[name](rho * (1 + 1e-5)) - lab.PHI[name](rho * (1 - 1e-5))) / (2e-5 * rho)
-        np.testing.assert_allclose(by_rho, lab.SLOPE[name](u), rtol=1e-6)
+        np.testing.assert_allclose(by_rho, lab.SLOPE[name](u), rtol=1e-6, atol=1e-7)
 
 
 def test_initial_rates_are_the_oracles():
@@ -134,7 +140,7 @@ def kept(name, cells=400):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("name", ["jensen_shannon", "pearson", "neyman", "least_squares"])
+@pytest.mark.parametrize("name", ["jensen_shannon", "jeffreys", "neyman", "least_squares"])
 def test_kl_and_the_flows_own_divergence_fall_at_the_rate_of_dissipation(name):
     cloud, states, step = kept(name)
     for f, of in ((lambda u: -u, None), (DIV[name].standard, DIV[name].h)):
