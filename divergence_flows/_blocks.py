@@ -35,9 +35,12 @@ def blocks(xs: Float[Array, "n dim"], weights: Float[Array, "n *kinds"], size: i
     # Copies of a sample, not zeros: whatever is finite at samples is finite there.
     rows = jnp.pad(xs, ((0, spare), (0, 0)), mode="edge")
     weights = jnp.pad(weights, ((0, spare), *((0, 0),) * (weights.ndim - 1)))
-    return Blocks(
-        rows.reshape(-1, size, xs.shape[1]), weights.reshape(-1, size, *weights.shape[1:])
-    )
+    return Blocks(_dealt(rows, size), _dealt(weights, size))
+
+
+def _dealt(rows: Float[Array, "n *rest"], size: int) -> Float[Array, "blocks {size} *rest"]:
+    """Deals rows out in turn, so that each of several devices holds a share of every block."""
+    return jnp.swapaxes(rows.reshape(size, -1, *rows.shape[1:]), 0, 1)
 
 
 def total(function: Callable[..., Any], data: Blocks) -> PyTree[Float[Array, "..."]]:

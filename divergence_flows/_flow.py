@@ -42,7 +42,7 @@ from ._states import (
     fixed_steps,
     root_mean_square,
 )
-from ._types import Field, Scalar, ScalarLike, as_float, as_partial
+from ._types import Field, Scalar, ScalarLike, as_float, as_partial, refuse
 
 # By bits of the state's dtype: (rtol, atol) of explicit and of implicit solvers, and of rest.
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.
@@ -204,16 +204,29 @@ def solve(
     if dt0 is not None:
         dt0 = eqx.error_if(dt0, ~(dt0 > 0), "integrate: `dt0` must be positive.")
     saveat = diffrax.SaveAt(t1=True) if only_end else diffrax.SaveAt(ts=ts, dense=dense)
+    throw = settings["throw"]
     solution = diffrax.diffeqsolve(
-        terms, t0=ts[0], t1=ts[-1], dt0=dt0, y0=y0, args=args, saveat=saveat, **settings
+        terms,
+        t0=ts[0],
+        t1=ts[-1],
+        dt0=dt0,
+        y0=y0,
+        args=args,
+        saveat=saveat,
+        **{**settings, "throw": False},
     )
-    if not settings["throw"]:
-        return solution
+    return _raise(solution) if throw else solution
+
+
+def _raise(solution: diffrax.Solution) -> diffrax.Solution:
+    """Raises if a solve failed; only flags go to the host, so that a cloud stays where it lies."""
+    result = solution.result
+    failed = result.error_if(jnp.zeros((), bool), ~diffrax.is_okay(result))
     # Fixed steps have no error estimate that would reject a state which is no number.
     broken = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(solution.ys)) > 0
-    reached = solution.result == diffrax.RESULTS.successful
+    reached = (result == diffrax.RESULTS.successful) & ~failed
     message = "integrate: the state is not finite; the steps are too large, or `field` is not."
-    return dataclasses.replace(solution, ys=eqx.error_if(solution.ys, broken & reached, message))
+    return dataclasses.replace(solution, ys=refuse(solution.ys, broken & reached, message))
 
 
 def setup(

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree, Shaped
 
 from ._checkpoint import load, save
 from ._flow import AbstractProgressMeter
+from ._types import refuse
 
 Cloud = Float[Array, "_ *event"]
 History = dict[str, list[Any]]
@@ -190,7 +191,7 @@ def check_cloud(owner: str, name: str, xs: Cloud) -> Cloud:
     if xs.shape[0] < 1:
         raise ValueError(f"{owner}: `{name}` has no samples; pass at least one.")
     words = f"{owner}: `{name}` has NaN or inf; drop those samples first."
-    return eqx.error_if(xs, ~jnp.all(jnp.isfinite(xs)), words)
+    return refuse(xs, ~jnp.all(jnp.isfinite(xs)), words)
 
 
 def as_path(owner: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> pathlib.Path | None:

@@ -9,11 +9,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
 
 Scalar = Float[Array, ""]
 ScalarLike = Real[ArrayLike, ""]
@@ -128,6 +129,31 @@ def check_counts(owner: str, counts: Mapping[str, int | None]) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{owner}: `{name}` is {value}; pass a positive integer.")
+
+
+def refuse(tree: PyTree, bad: Bool[Array, ""], words: str) -> PyTree:
+    """Raises if something is wrong, and leaves arrays on the devices where they lie.
+
+    `eqx.error_if` goes back to the host from one device, and what passes through it is gathered
+    there; here only a flag does.
+
+    Args:
+        tree: Any pytree of floats.
+        bad: Whether it is wrong.
+        words: What to say then.
+
+    Returns:
+        The same tree; use this.
+
+    Raises:
+        EquinoxRuntimeError: If `bad`.
+    """
+    flag = eqx.error_if(jnp.zeros((), bool), bad, words)
+    return jax.tree.map(Partial(_unless, flag), tree)
+
+
+def _unless(flag: Bool[Array, ""], leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(flag, jnp.nan, leaf)
 
 
 def _cast(dtype: Any, parameter: Array) -> Array:

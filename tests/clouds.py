@@ -53,7 +53,8 @@ FLOWS = {
     "exact": following,
     "learned": learning,
     "features": functools.partial(
-        refitting, functools.partial(df.rff_log_ratio, features=32, ridge=1e-2, key=jr.key(6))
+        refitting,
+        functools.partial(df.rff_log_ratio, features=32, bandwidth=2.0, ridge=1e-2, key=jr.key(6)),
     ),
     "witness": functools.partial(refitting, functools.partial(df.mmd_witness, bandwidth=1.0)),
     "time": time_ratio,

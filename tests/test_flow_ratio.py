@@ -1,4 +1,4 @@
-"""A ratio at all times: its fixed point is the exact one, and what it learns moves new particles."""
+"""A ratio at all times: its fixed point is the exact one; what it learns moves new particles."""
 
 import functools
 import signal
