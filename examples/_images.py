@@ -120,6 +120,9 @@ class Scores:
         return cross_val_score(machine, both[order], labels[order], cv=4).mean()
 
     def both(self, images):
+        """Both, or NaN for a run that has broken: its images are no numbers."""
+        if not np.isfinite(images).all():
+            return np.nan, np.nan
         return self.mmd(images), self.accuracy(images)
 
 

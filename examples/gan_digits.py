@@ -8,7 +8,8 @@ optimum that the theory speaks of. There the pull on a sample that gives itself 
 below 0, and a loss whose h'(-5) is small should learn late or not at all: the column "pull", from
 the library's own calculus, is that forecast. Each line then says how far the generated digits are
 from held-out ones: squared kernel MMD (0 is equal) and how often a classifier tells them apart
-(.5 is chance). Writes examples/out/gan_digits.png, the first seed of each.
+(.5 is chance), mean and standard deviation of the seeds that did not break. Writes
+examples/out/gan_digits.png, the first seed of each; a broken one is blank.
 """
 
 import argparse
@@ -55,13 +56,15 @@ def digits():
 
 def report(name, game, found, seconds):
     pull = float(jax.grad(game.gan.h)(AT))
-    (mmd, accuracy), (mmd_sd, accuracy_sd) = found.mean(axis=0), found.std(axis=0, ddof=1)
-    print(
-        f"{name:20s} pull {pull:7.2g} {'weak' if pull < WEAK else '':4s}  "
-        f"1000 MMD2 {1000 * mmd:6.2f} +- {1000 * mmd_sd:5.2f}  "
-        f"told apart {accuracy:4.0%} +- {accuracy_sd:3.0%}  ({seconds:.0f} s)",
-        flush=True,
-    )
+    told = [f"{name:20s} pull {pull:7.2g} {'weak' if pull < WEAK else '':4s} "]
+    whole = found[np.isfinite(found[:, 0])]
+    if len(whole):
+        (mmd, accuracy), (mmd_sd, accuracy_sd) = whole.mean(axis=0), whole.std(axis=0)
+        told.append(f"1000 MMD2 {1000 * mmd:6.1f} +- {1000 * mmd_sd:5.1f} ")
+        told.append(f"told apart {accuracy:4.0%} +- {accuracy_sd:2.0%} ")
+    if len(whole) < len(found):
+        told.append(f"{len(found) - len(whole)} of {len(found)} seeds broke (NaN) ")
+    print(*told, f"({seconds:.0f} s)", flush=True)
 
 
 def main(argv=None):
@@ -74,7 +77,7 @@ def main(argv=None):
     scores = Scores(xs, held)
     mmd, accuracy = scores.both(xs[:COUNT])
     print(
-        f"{'training digits':20s} 1000 MMD2 {1000 * mmd:.2f}, told apart {accuracy:.0%}: the floor"
+        f"{'training digits':20s} 1000 MMD2 {1000 * mmd:.1f}, told apart {accuracy:.0%}: the floor"
     )
     games, pictures = tuple(GAMES.values()), {}
     for i, (name, game) in enumerate(GAMES.items()):
@@ -84,7 +87,7 @@ def main(argv=None):
             for seed in range(size.seeds)
         ]
         found = np.array([scores.both(each) for each in clouds])
-        pictures[f"{name}: {1000 * found[:, 0].mean():.1f}"] = clouds[0]
+        pictures[name] = clouds[0]
         report(name, game, found, time.perf_counter() - start)
     draw(OUT / "gan_digits.png", pictures, across=6, columns=5)
 
