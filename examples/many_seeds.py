@@ -41,6 +41,8 @@ def draw(clouds, found, path):
     for axis, xs, count in zip(axes.flat, clouds, found, strict=False):
         _ring.draw(axis, xs, f"{count} of 8", 1)
         axis.set(xticks=[], yticks=[])
+    for axis in axes.flat[len(clouds) :]:
+        axis.axis("off")
     figure.savefig(path, dpi=110)
     plt.close(figure)
     print(f"wrote {path}")
