@@ -1,8 +1,8 @@
 r"""A discriminator that knows the time: d(t, x), one network for all of a flow.
 
 Log ratios are steep and far from zero where a flow starts and flat where it ends, and in the tails
-they are quadratic wherever p and q_t have tails like Gaussians. So time comes in as smooth bumps,
-closer together early, and a quadratic whose coefficients follow these bumps is added to the net.
+they are quadratic wherever p and q_t have tails like Gaussians. So time comes in as exponentials,
+most of them fast, and a quadratic whose coefficients are linear in these is added to the net.
 """
 
 import equinox as eqx
@@ -14,8 +14,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ._layers import Activation, Layers, forward, layers
 from ._types import ScalarLike, as_float, check_counts, same
 
-# Early times get a share of the bumps that grows with this; 0 spreads them evenly.
-_EARLY = 30.0
+# Coefficients of early log ratios are in the tens, and Adam moves all weights at the same rate.
+_GAIN = 1.0
 
 
 def _whitening(
@@ -32,27 +32,29 @@ def _whitening(
     return center, vectors.T / jnp.sqrt(jnp.where(flat, 1.0, values))[:, None]
 
 
-def bumps(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
-    r"""Smooth bumps in time that add up to one, evenly spaced in $\log(1 + 30\,t/T)$.
+def decays(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
+    r"""Functions of time $2 e^{-t/\tau_j} - 1$ with $\tau_j = 2^{1-j} T$, j from 0.
+
+    All of them reach over all later times, so that what is learned late, where p and q overlap,
+    is known early too.
 
     Args:
-        t: Flow time, from 0 on; beyond the horizon the last bump stays.
-        horizon: T, where the last bump is centred [units of flow time].
+        t: Flow time, from 0 on; long after the horizon they stand still.
+        horizon: T [units of flow time].
         count: How many.
 
     Returns:
-        The bumps' values, from 0 to 1.
+        Their values, from 1 down to -1.
     """
-    place = jnp.log1p(_EARLY * as_float(t) / as_float(horizon)) / np.log1p(_EARLY)
-    away = place * (count - 1) - jnp.arange(count)
-    return jax.nn.softmax(-0.5 * away**2)
+    rates = 2.0 ** np.arange(-1, count - 1) / as_float(horizon)
+    return 2 * jnp.exp(-rates * t) - 1
 
 
 class TimeDiscriminator(eqx.Module):
     r"""A scalar network d(t, x) of one time and one sample, smooth in both.
 
     $$d(t, x) = \mathrm{net}(z, b(t)) + z^T A(t) z + B(t) \cdot z + c(t)$$
-    with z the whitened sample and b the time's `bumps`, in which A, B and c are linear; they
+    with z the whitened sample and b the time's `decays`, in which A, B and c are affine; they
     start at zero. Neither the whitening nor the horizon is trained.
     """
 
@@ -72,7 +74,7 @@ class TimeDiscriminator(eqx.Module):
         depth: int = 2,
         *,
         horizon: ScalarLike = 1.0,
-        bumps: int = 8,
+        decays: int = 8,
         quadratic: bool = True,
         like: Float[ArrayLike, "n {dim}"] | None = None,
         activation: Activation = jax.nn.silu,
@@ -84,9 +86,9 @@ class TimeDiscriminator(eqx.Module):
         Args:
             dim: Coordinates of one sample.
             width: Units of each hidden layer.
-            depth: Number of hidden layers; 0 leaves a map that is affine in sample and bumps.
+            depth: Number of hidden layers; 0 leaves a map that is affine in sample and decays.
             horizon: Where the flow ends [units of flow time]; beyond it d stays almost constant.
-            bumps: How many functions of time the network sees.
+            decays: How many functions of time the network sees.
             quadratic: Whether the quadratic is there. Where p and q barely overlap it is what
                 decides how d goes on beyond the samples.
             like: Samples, best those of p, whose mean and covariance whiten every sample first
@@ -98,18 +100,18 @@ class TimeDiscriminator(eqx.Module):
         Raises:
             ValueError: If a size is not positive.
         """
-        check_counts("TimeDiscriminator", {"dim": dim, "bumps": bumps})
-        sizes = {"dim + bumps": dim + bumps, "width": width}
+        check_counts("TimeDiscriminator", {"dim": dim, "decays": decays})
+        sizes = {"dim + decays": dim + decays, "width": width}
         self.layers = layers("TimeDiscriminator", sizes, "scalar", depth, key)
         self.quadratic = None
         if quadratic:
-            linear = eqx.nn.Linear(bumps, dim * dim + dim + 1, use_bias=False, key=key)
+            linear = eqx.nn.Linear(decays, dim * dim + dim + 1, key=key)
             self.quadratic = jax.tree.map(jnp.zeros_like, linear)
         self.center, self.whiten = _whitening(like, dim)
         self.horizon = as_float(horizon)
-        self.count, self.activation, self.last = bumps, activation, last
+        self.count, self.activation, self.last = decays, activation, last
 
-    def __call__(self, t: ScalarLike, x: Float[Array, " dim"]) -> Float[Array, ""]:
+    def __call__(self, t: ScalarLike, x: Float[ArrayLike, " dim"]) -> Float[Array, ""]:
         """Evaluates one sample at one time; `jax.vmap(d, (None, 0))(t, xs)` a cloud.
 
         Args:
@@ -121,9 +123,10 @@ class TimeDiscriminator(eqx.Module):
         """
         fixed = (self.center, self.whiten, self.horizon)
         center, whiten, horizon = jax.lax.stop_gradient(fixed)
-        b, z = bumps(t, horizon, self.count), whiten @ (x - center)
+        b, z = decays(t, horizon, self.count), whiten @ (as_float(x) - center)
         raw = forward(self.layers, self.activation, same, jnp.concatenate([z, b.astype(z.dtype)]))
         if self.quadratic is not None:
-            a, slope, level = jnp.split(self.quadratic(b), (z.size**2, z.size**2 + z.size))
+            coefficients = _GAIN * self.quadratic(b)
+            a, slope, level = jnp.split(coefficients, (z.size**2, z.size**2 + z.size))
             raw = raw + z @ (a.reshape(z.size, z.size) @ z) + slope @ z + level[0]
         return self.last(raw)

@@ -269,7 +269,7 @@ WRONG = {
     "gans": lambda: df.gans.vanilla(POINT),
     "networks": lambda: critic()(CLOUD),
     "_layers": lambda: of("_layers").forward((jnp.sin,), jnp.sin, jnp.sin, CLOUD),
-    "_time_network": lambda: of("_time_network").bumps(POINT, 1.0, 3),
+    "_time_network": lambda: of("_time_network").decays(1.0, POINT, 3),
     "_flow_losses": lambda: of("_flow_losses").ratio_losses(
         df.gans.logit(), jnp.sin, CLOUD, CLOUD, CLOUD
     ),
