@@ -1,0 +1,160 @@
+"""The time-conditioned ratio: how exact its flow is, and how it does beside `transport`.
+
+`ou(report)` and `against_transport(report)` call
+
+    report(case, metric, ours, goal, baseline, baseline_name, unit)
+
+where at or below `goal` is good; a goal of None is a number to know. Alone, this file prints one
+JSON line a case.
+"""
+
+import functools
+import json
+import pathlib
+import sys
+import time
+
+import jax
+import jax.random as jr
+import numpy as np
+import optax
+
+import divergence_flows as df
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
+import _data
+import _ou
+
+GAN = df.gans.logit()
+COUNT = 100_000
+
+
+def adam(rate, steps):
+    return optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+
+# The OU flow. The prototype is the issue's: an MLP of 3 x 128 on (x, t), 60 midpoint steps of one
+# size, 64 trajectories a step, Adam at a constant rate.
+def prototype(steps, xs_q, xs_p, key):
+    net = df.networks.TimeDiscriminator(
+        2, 128, 3, horizon=_ou.HORIZON, decays=1, quadratic=False, key=jr.key(1)
+    )
+    options = {"ts": np.linspace(0, _ou.HORIZON, 61), "batch_size": 64, "neighbours": 0.0}
+    options["optimizer"] = optax.adam(1e-3)
+    return df.train_flow_ratio(GAN, net, xs_q, xs_p, steps=steps, key=key, **options)[0].ema
+
+
+def best(steps, xs_q, xs_p, key, **options):
+    both = np.concatenate([xs_q, xs_p])
+    net = df.networks.TimeDiscriminator(2, depth=0, horizon=_ou.HORIZON, like=both, key=jr.key(1))
+    options = {"optimizer": adam(2e-2, steps), "batch_size": 64, "ema_decay": 0.99, **options}
+    return df.train_flow_ratio(
+        GAN, net, xs_q, xs_p, horizon=_ou.HORIZON, steps=steps, key=key, **options
+    )[0].ema
+
+
+def ou(report, steps=3000, seed=0):
+    """The issue's goals, with samples only and with grad log p known."""
+    xs_q, xs_p = (np.float32(xs) for xs in _ou.samples(jr.key(seed), COUNT))
+    runs = {
+        "prototype": prototype,
+        "samples only": best,
+        "grad log p known": functools.partial(best, score_p=_ou.score_p),
+    }
+    ts = np.linspace(0, _ou.HORIZON, 31, dtype=np.float32)
+    found = {}
+    for name, run in runs.items():
+        network = run(steps, xs_q, xs_p, jr.key(seed + 7))
+        velocity = float(np.mean(_ou.velocity_error(GAN, network, ts)))
+        found[name] = (_ou.errors(GAN, network), velocity)
+    others, other_velocity = found.pop("prototype")
+    metrics = (("mean", 0.02, "units of x"), ("covariance", 0.02, "units of x, squared"))
+    metrics = (*metrics, ("E_q|log q|", 0.05, "nat"))
+    for name, (errors, velocity) in found.items():
+        case, base = f"OU flow, {name}, {steps} steps", f"plain prototype, {steps} steps"
+        for i, t in enumerate(_ou.TIMES):
+            for j, (metric, goal, unit) in enumerate(metrics):
+                words = f"error of {metric} at t = {t:g}"
+                report(case, words, errors[i, j], goal, others[i, j], base, unit)
+        words = "relative error of the velocity, mean over time"
+        report(case, words, velocity, 0.05, other_velocity, base, "1")
+
+
+# Beside the critic that is retrained at each Euler step, at equal numbers of critic steps.
+PROBLEMS = {  # samples, Euler steps, their first size, critic steps, batch, width, depth
+    "curve": (1024, 1200, 1e-2, 5, 256, 64, 3),
+    "digits": (500, 600, 4e-2, 5, 128, 256, 2),
+}
+
+
+def w2(problem, zs):
+    xs, count = problem.decode(zs), len(zs)
+    sets = [problem.held[i : i + count] for i in range(0, len(problem.held) - count + 1, count)]
+    return float(np.mean([df.wasserstein2(xs, np.float32(each)) for each in sets]))
+
+
+def seconds(run):
+    start = time.perf_counter()
+    out = jax.block_until_ready(run())
+    return time.perf_counter() - start, out
+
+
+def against_transport(report, names=tuple(PROBLEMS)):
+    """W2 to held-out samples, and the time it takes to move a batch that comes later."""
+    for name in names:
+        count, euler, first, critic, batch, width, depth = PROBLEMS[name]
+        rng = np.random.default_rng(0)
+        problem = getattr(_data, name)(rng, 2 * count)
+        xs_q, xs_p = problem.encode(problem.source), problem.encode(problem.train)
+        old, new = xs_q[:count], xs_q[count:]
+        dim, schedule = old.shape[1], optax.cosine_decay_schedule(first, euler, alpha=0.1)
+        d = df.networks.Discriminator(dim, width, depth, key=jr.key(1))
+
+        def retrained(xs, d=d, xs_p=xs_p, euler=euler, **options):
+            return df.transport(GAN, d, xs, xs_p, steps=euler, key=jr.key(2), **options)[0]
+
+        options = {"step_size": schedule, "critic_steps": critic, "batch_size": batch}
+        run = functools.partial(retrained, **options)
+        run(old)  # compiles
+        their_time, theirs = seconds(functools.partial(run, new))
+
+        horizon = 0.55 * first * euler  # the sum of its steps
+        net = df.networks.TimeDiscriminator(
+            dim, width, depth, horizon=horizon, like=xs_p, key=jr.key(1)
+        )
+        steps, clouds = euler * critic, (xs_q[:count], xs_p)
+        state, _ = df.train_flow_ratio(
+            GAN, net, *clouds, horizon=horizon, steps=steps, batch_size=batch // 4, key=jr.key(2)
+        )
+        field = df.velocity(GAN.h, df.flow_log_ratio(GAN, state.ema))
+
+        def move(xs, field=field, horizon=horizon):
+            return df.integrate(field, xs, np.array([0.0, horizon])).ys[-1]
+
+        move(old)  # compiles
+        our_time, ours = seconds(functools.partial(move, new))
+        case, base = f"{name}, {steps} critic steps", "transport, retrained on the new batch"
+        words = "W2 of a new batch to held-out samples"
+        report(case, words, w2(problem, ours), None, w2(problem, theirs), base, "units of x")
+        report(case, "time to move a new batch", our_time, None, their_time, base, "s")
+
+
+def _print(case, metric, ours, goal, baseline, baseline_name, unit):
+    line = {
+        "case": case,
+        "metric": metric,
+        "value": float(ours),
+        "goal": goal,
+        "ours": float(ours),
+        "baseline": float(baseline),
+        "baseline_name": baseline_name,
+        "unit": unit,
+    }
+    print(json.dumps(line), flush=True)
+
+
+CASES = {"ou": ou, "against_transport": against_transport}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or CASES:
+        CASES[name](_print)
