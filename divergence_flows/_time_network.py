@@ -14,22 +14,19 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ._layers import Activation, Layers, forward, layers
 from ._types import ScalarLike, as_float, check_counts, same
 
-# Coefficients of early log ratios are in the tens, and Adam moves all weights at the same rate.
-_GAIN = 1.0
+# Hidden units between the functions of time and the quadratic's coefficients.
+_HIDDEN = 32
 
 
-def _whitening(
+def _standard(
     samples: Float[ArrayLike, "n dim"] | None, dim: int
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    """Mean of samples, and the matrix that gives them unit covariance."""
+) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
+    """Mean and standard deviation of samples; one for a coordinate that does not vary."""
     if samples is None:
-        return jnp.zeros(dim), jnp.eye(dim)
+        return jnp.zeros(dim), jnp.ones(dim)
     xs = as_float(samples)
-    center = jnp.mean(xs, axis=0)
-    values, vectors = jnp.linalg.eigh(jnp.cov(xs, rowvar=False).reshape(dim, dim))
-    # A direction in which the samples do not vary, to within rounding, keeps its unit.
-    flat = values <= 10 * dim * jnp.finfo(values.dtype).eps * values[-1]
-    return center, vectors.T / jnp.sqrt(jnp.where(flat, 1.0, values))[:, None]
+    found = jnp.std(xs, axis=0)
+    return jnp.mean(xs, axis=0), jnp.where(found > 0, found, 1.0)
 
 
 def decays(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
@@ -54,14 +51,14 @@ class TimeDiscriminator(eqx.Module):
     r"""A scalar network d(t, x) of one time and one sample, smooth in both.
 
     $$d(t, x) = \mathrm{net}(z, b(t)) + z^T A(t) z + B(t) \cdot z + c(t)$$
-    with z the whitened sample and b the time's `decays`, in which A, B and c are affine; they
-    start at zero. Neither the whitening nor the horizon is trained.
+    with z the standardised sample, b the time's `decays`, and A, B and c a small network of b.
+    Neither the standardisation nor the horizon is trained.
     """
 
     layers: Layers
-    quadratic: eqx.nn.Linear | None
+    quadratic: Layers | None
     center: Float[Array, " dim"]
-    whiten: Float[Array, "dim dim"]
+    scale: Float[Array, " dim"]
     horizon: Float[Array, ""]
     count: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
@@ -91,8 +88,8 @@ class TimeDiscriminator(eqx.Module):
             decays: How many functions of time the network sees.
             quadratic: Whether the quadratic is there. Where p and q barely overlap it is what
                 decides how d goes on beyond the samples.
-            like: Samples, best those of p, whose mean and covariance whiten every sample first
-                [units of x]; without, samples are taken as they are.
+            like: Samples, best of p and q together, whose mean and standard deviation standardise
+                each coordinate first [units of x]; without, samples are taken as they are.
             activation: Elementwise and smooth; a module-level function, not a fresh lambda.
             last: Elementwise map of the raw output, as in `Discriminator`.
             key: Randomness of the weights.
@@ -101,13 +98,13 @@ class TimeDiscriminator(eqx.Module):
             ValueError: If a size is not positive.
         """
         check_counts("TimeDiscriminator", {"dim": dim, "decays": decays})
+        key_net, key_time = jax.random.split(key)
         sizes = {"dim + decays": dim + decays, "width": width}
-        self.layers = layers("TimeDiscriminator", sizes, "scalar", depth, key)
-        self.quadratic = None
-        if quadratic:
-            linear = eqx.nn.Linear(decays, dim * dim + dim + 1, key=key)
-            self.quadratic = jax.tree.map(jnp.zeros_like, linear)
-        self.center, self.whiten = _whitening(like, dim)
+        self.layers = layers("TimeDiscriminator", sizes, "scalar", depth, key_net)
+        sizes = {"decays": decays, "width": _HIDDEN}
+        out = dim * dim + dim + 1
+        self.quadratic = layers("TimeDiscriminator", sizes, out, 1, key_time) if quadratic else None
+        self.center, self.scale = _standard(like, dim)
         self.horizon = as_float(horizon)
         self.count, self.activation, self.last = decays, activation, last
 
@@ -121,12 +118,12 @@ class TimeDiscriminator(eqx.Module):
         Returns:
             d(t, x), in the units of the GAN's discriminator.
         """
-        fixed = (self.center, self.whiten, self.horizon)
-        center, whiten, horizon = jax.lax.stop_gradient(fixed)
-        b, z = decays(t, horizon, self.count), whiten @ (as_float(x) - center)
+        fixed = (self.center, self.scale, self.horizon)
+        center, scale, horizon = jax.lax.stop_gradient(fixed)
+        b, z = decays(t, horizon, self.count), (as_float(x) - center) / scale
         raw = forward(self.layers, self.activation, same, jnp.concatenate([z, b.astype(z.dtype)]))
         if self.quadratic is not None:
-            coefficients = _GAIN * self.quadratic(b)
+            coefficients = forward(self.quadratic, jax.nn.silu, same, b.astype(z.dtype))
             a, slope, level = jnp.split(coefficients, (z.size**2, z.size**2 + z.size))
             raw = raw + z @ (a.reshape(z.size, z.size) @ z) + slope @ z + level[0]
         return self.last(raw)
