@@ -47,7 +47,7 @@ def prototype(steps, xs_q, xs_p, key):
 def best(steps, xs_q, xs_p, key, **options):
     both = np.concatenate([xs_q, xs_p])
     net = df.networks.TimeDiscriminator(2, depth=0, horizon=_ou.HORIZON, like=both, key=jr.key(1))
-    options = {"optimizer": adam(2e-2, steps), "batch_size": 64, "ema_decay": 0.99, **options}
+    options = {"optimizer": adam(2e-2, steps), "batch_size": 64, "ema_decay": 0.995, **options}
     return df.train_flow_ratio(
         GAN, net, xs_q, xs_p, horizon=_ou.HORIZON, steps=steps, key=key, **options
     )[0].ema

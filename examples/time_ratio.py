@@ -42,7 +42,7 @@ def train(name, steps, batch, xs_q, xs_p):
     net = df.networks.TimeDiscriminator(2, horizon=_ou.HORIZON, like=both, key=jr.key(1), **shape)
     rate = 2e-3 if name == "plain" else 2e-2
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    options = {"steps": steps, "batch_size": batch, "ema_decay": 0.99, "optimizer": optimizer}
+    options = {"steps": steps, "batch_size": batch, "ema_decay": 0.995, "optimizer": optimizer}
     options |= {"horizon": _ou.HORIZON, "key": jr.key(7)}
     state, _ = df.train_flow_ratio(GAN, net, xs_q, xs_p, **options, **RUNS[name])
     return state.ema
