@@ -42,8 +42,8 @@ def train(name, steps, batch, xs_q, xs_p):
     net = df.networks.TimeDiscriminator(2, horizon=_ou.HORIZON, like=both, key=jr.key(1), **shape)
     rate = 2e-3 if name == "plain" else 2e-2
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
-    options = {"steps": steps, "batch_size": batch, "ema_decay": 0.995, "optimizer": optimizer}
-    options |= {"horizon": _ou.HORIZON, "key": jr.key(7)}
+    options = {"steps": steps, "batch_size": batch, "ema_decay": 0.998, "optimizer": optimizer}
+    options |= {"ts": _ou.GRID, "key": jr.key(7)}
     state, _ = df.train_flow_ratio(GAN, net, xs_q, xs_p, **options, **RUNS[name])
     return state.ema
 
@@ -74,7 +74,7 @@ def main(argv=None):
     parser.add_argument("--fast", action="store_true", help="fewer steps, for a check")
     fast = parser.parse_args(argv).fast
     OUT.mkdir(exist_ok=True)
-    steps, batch = (300, 16) if fast else (3000, 64)
+    steps, batch = (400, 16) if fast else (3000, 128)
     xs_q, xs_p = (np.float32(xs) for xs in _ou.samples(jr.key(0), 50_000))
     ts = np.linspace(0, _ou.HORIZON, 31, dtype=np.float32)
     found = {}
