@@ -47,12 +47,12 @@ def prototype(steps, xs_q, xs_p, key):
 def best(steps, xs_q, xs_p, key, **options):
     both = np.concatenate([xs_q, xs_p])
     net = df.networks.TimeDiscriminator(2, depth=0, horizon=_ou.HORIZON, like=both, key=jr.key(1))
-    options = {"optimizer": adam(2e-2, steps), "batch_size": 128, "ema_decay": 0.998, **options}
+    options = {"optimizer": adam(2e-2, steps), "batch_size": 192, "ema_decay": 0.998, **options}
     options["ts"] = _ou.GRID
     return df.train_flow_ratio(GAN, net, xs_q, xs_p, steps=steps, key=key, **options)[0].ema
 
 
-def ou(report, steps=3000, seed=0):
+def ou(report, steps=4000, seed=0):
     """The issue's goals, with samples only and with grad log p known."""
     xs_q, xs_p = (np.float32(xs) for xs in _ou.samples(jr.key(seed), COUNT))
     runs = {

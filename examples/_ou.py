@@ -15,7 +15,7 @@ P = np.array([[0.8, 0.64], [0.64, 0.8]])
 M, S = np.array([4.0, 2.0]), 0.64
 RATES, AXES = np.linalg.eigh(np.linalg.inv(P))
 HORIZON, TIMES = 3.0, (0.3, 1.0, 3.0)
-GRID = HORIZON * np.linspace(0, 1, 33) ** 1.7
+GRID = HORIZON * np.linspace(0, 1, 33) ** 1.5
 
 
 def samples(key, count):
