@@ -1,15 +1,10 @@
 """The time-conditioned ratio: how exact its flow is, and how it does beside `transport`.
 
-`ou(report)` and `against_transport(report)` call
-
-    report(case, metric, ours, goal, baseline, baseline_name, unit)
-
-where at or below `goal` is good; a goal of None is a number to know. Alone, this file prints one
-JSON line a case.
+`report` prints one JSON line of the keywords it gets, for `flow.py`. Each function is one case. The
+errors of `ou` have goals of their own, so that `value` is ours; elsewhere it is ours / baseline.
 """
 
 import functools
-import json
 import pathlib
 import sys
 import time
@@ -27,6 +22,12 @@ import _ou
 
 GAN = df.gans.logit()
 COUNT = 100_000
+
+
+def tell(report, case, metric, ours, goal, baseline, baseline_name, unit):
+    value = ours / baseline if goal is None else ours
+    numbers = {"value": value, "goal": goal, "ours": ours, "baseline": baseline}
+    report(case=case, metric=metric, **numbers, baseline_name=baseline_name, unit=unit)
 
 
 def adam(rate, steps):
@@ -74,9 +75,9 @@ def ou(report, steps=4000, seed=0):
         for i, t in enumerate(_ou.TIMES):
             for j, (metric, goal, unit) in enumerate(metrics):
                 words = f"error of {metric} at t = {t:g}"
-                report(case, words, errors[i, j], goal, others[i, j], base, unit)
+                tell(report, case, words, errors[i, j], goal, others[i, j], base, unit)
         words = "relative error of the velocity, mean over time"
-        report(case, words, velocity, 0.05, other_velocity, base, "1")
+        tell(report, case, words, velocity, 0.05, other_velocity, base, "1")
 
 
 # Beside the critic that is retrained at each Euler step, at equal numbers of critic steps.
@@ -134,26 +135,5 @@ def against_transport(report, names=tuple(PROBLEMS)):
         our_time, ours = seconds(functools.partial(move, new))
         case, base = f"{name}, {steps} critic steps", "transport, retrained on the new batch"
         words = "W2 of a new batch to held-out samples"
-        report(case, words, w2(problem, ours), None, w2(problem, theirs), base, "units of x")
-        report(case, "time to move a new batch", our_time, None, their_time, base, "s")
-
-
-def _print(case, metric, ours, goal, baseline, baseline_name, unit):
-    line = {
-        "case": case,
-        "metric": metric,
-        "value": float(ours),
-        "goal": goal,
-        "ours": float(ours),
-        "baseline": float(baseline),
-        "baseline_name": baseline_name,
-        "unit": unit,
-    }
-    print(json.dumps(line), flush=True)
-
-
-CASES = {"ou": ou, "against_transport": against_transport}
-
-if __name__ == "__main__":
-    for name in sys.argv[1:] or CASES:
-        CASES[name](_print)
+        tell(report, case, words, w2(problem, ours), None, w2(problem, theirs), base, "units of x")
+        tell(report, case, "time to move a new batch", our_time, None, their_time, base, "s")

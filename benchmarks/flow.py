@@ -11,6 +11,7 @@ import sys
 import _flow_devices
 import _flow_ratios
 import _flow_solver
+import _flow_time
 
 
 def report(**line):
@@ -26,6 +27,8 @@ CASES = {
     "equal_error": _flow_solver.equal_error,
     "kernels": _flow_ratios.kernels,
     "s_curve": _flow_ratios.s_curve,
+    "time_ratio": _flow_time.ou,
+    "against_transport": _flow_time.against_transport,
     "scaling": _flow_devices.scaling,
 }
 CASES = {name: functools.partial(case, report) for name, case in CASES.items()}
