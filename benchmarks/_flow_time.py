@@ -18,6 +18,7 @@ import divergence_flows as df
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "examples"))
 import _data
+import _flow_ratios
 import _ou
 
 GAN = df.gans.logit()
@@ -137,3 +138,29 @@ def against_transport(report, names=tuple(PROBLEMS)):
         words = "W2 of a new batch to held-out samples"
         tell(report, case, words, w2(problem, ours), None, w2(problem, theirs), base, "units of x")
         tell(report, case, "time to move a new batch", our_time, None, their_time, base, "s")
+
+
+def equal_time(report, n=10_000, warm=100):
+    """The S-curve by a ratio at all times that trains as long as the fitted ratio's flow takes."""
+    problem = _flow_ratios.problem_of(n)
+    theirs, took = _flow_ratios.to_the_curve(problem, n)
+    clouds = [np.float32(each) for each in (problem.source, problem.train[: 2 * n])]
+    horizon = sum(count * size for count, size in _flow_ratios.PHASES)
+    like = np.concatenate(clouds)
+    net = df.networks.TimeDiscriminator(2, 64, 3, horizon=horizon, like=like, key=jr.key(1))
+    optimizer = adam(2e-3, 10_000)
+
+    def train(steps, optimizer):
+        options = {"horizon": horizon, "optimizer": optimizer, "chunk": warm, "key": jr.key(2)}
+        return df.train_flow_ratio(GAN, net, *clouds, steps=steps, **options)[0].ema
+
+    train(warm, optimizer)  # compiles
+    each = seconds(functools.partial(train, 2 * warm, optimizer))[0] / (2 * warm)
+    steps = max(1, round(took / each / warm)) * warm
+    trained, network = seconds(functools.partial(train, steps, adam(2e-3, steps)))
+    field = df.velocity(GAN.h, df.flow_log_ratio(GAN, network))
+    ours = np.asarray(df.integrate(field, clouds[0], np.array([0.0, horizon])).ys[-1])
+    w2s = [_flow_ratios.between(each, problem.held, 1000, 10) for each in (ours, theirs)]
+    case = f"S-curve, {n} particles, {steps} steps in {trained:.0f} s against {took:.0f} s"
+    words, base = "W2 to held-out samples, mean of 10 pairs of 1000", "random features"
+    tell(report, case, words, w2s[0], None, w2s[1], base, "units of x")

@@ -29,6 +29,7 @@ CASES = {
     "s_curve": _flow_ratios.s_curve,
     "time_ratio": _flow_time.ou,
     "against_transport": _flow_time.against_transport,
+    "equal_time": _flow_time.equal_time,
     "scaling": _flow_devices.scaling,
 }
 CASES = {name: functools.partial(case, report) for name, case in CASES.items()}
