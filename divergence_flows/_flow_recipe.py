@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from ._losses import need
 from ._optimizer import Optimizer
-from ._types import ScalarLike, check_counts
+from ._types import ScalarLike, check_counts, check_numbers
 
 FORMS = ("self_consistent", "sequential")
 
@@ -31,7 +31,7 @@ class FlowRecipe(eqx.Module):
 
 
 def _check_numbers(owner: str, recipe: FlowRecipe) -> None:
-    """Refuses numbers out of range; those inside a trace are not known yet."""
+    """Refuses numbers out of range."""
     decay: Any = recipe.ema_decay
     weight: Any = recipe.neighbours
     price: Any = recipe.score_weight
@@ -40,9 +40,7 @@ def _check_numbers(owner: str, recipe: FlowRecipe) -> None:
         "neighbours": (weight, weight >= 0, "0 or more"),
         "score_weight": (price, price >= 0, "0 or more"),
     }
-    for name, (value, good, words) in numbers.items():
-        if not isinstance(good, Tracer) and not good:
-            raise ValueError(f"{owner}: `{name}` is {value}; pass {words}.")
+    check_numbers(owner, numbers)
 
 
 def _check_times(owner: str, ts: Float[Array, " time"]) -> None:

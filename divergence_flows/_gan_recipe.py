@@ -3,12 +3,11 @@
 from typing import Any
 
 import equinox as eqx
-from jax.core import Tracer
 
 from ._losses import need
 from ._optimizer import Optimizer
 from ._penalty import check_penalty
-from ._types import ScalarLike, check_counts
+from ._types import ScalarLike, check_counts, check_numbers
 
 _FORMS = ("loss", "distillation")
 
@@ -32,7 +31,7 @@ class Recipe(eqx.Module):
 
 
 def _check_numbers(owner: str, recipe: Recipe) -> None:
-    """Refuses numbers out of range; those inside a trace are not known yet."""
+    """Refuses numbers out of range."""
     # `Any`, since the checker's ScalarLike holds complex numbers, which have no order.
     eps: Any = recipe.step_size
     weight: Any = recipe.penalty_weight
@@ -42,9 +41,7 @@ def _check_numbers(owner: str, recipe: Recipe) -> None:
         "penalty_weight": (weight, weight >= 0, "0 or more"),
         "ema_decay": (decay, (decay >= 0) & (decay < 1), "a number from 0 (no average) to below 1"),
     }
-    for name, (value, good, words) in numbers.items():
-        if not isinstance(good, Tracer) and not good:
-            raise ValueError(f"{owner}: `{name}` is {value}; pass {words}.")
+    check_numbers(owner, numbers)
 
 
 def check_recipe(owner: str, recipe: Recipe) -> None:

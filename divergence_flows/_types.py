@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
 
@@ -129,6 +130,21 @@ def check_counts(owner: str, counts: Mapping[str, int | None]) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{owner}: `{name}` is {value}; pass a positive integer.")
+
+
+def check_numbers(owner: str, numbers: Mapping[str, tuple[Any, Any, str]]) -> None:
+    """Refuses numbers out of range; those inside a trace are not known yet.
+
+    Args:
+        owner: Who asks, for the message.
+        numbers: By the name of their argument: the value, whether it is good, and what is asked.
+
+    Raises:
+        ValueError: If one is not good.
+    """
+    for name, (value, good, words) in numbers.items():
+        if not isinstance(good, Tracer) and not good:
+            raise ValueError(f"{owner}: `{name}` is {value}; pass {words}.")
 
 
 def refuse(tree: PyTree, bad: Bool[Array, ""], words: str) -> PyTree:
