@@ -13,7 +13,8 @@ import divergence_flows as df
 # p = N(0, P) and q_0 = N(M, S I), the KL flow: section 8 of the theory.
 P = np.array([[0.8, 0.64], [0.64, 0.8]])
 M, S = np.array([4.0, 2.0]), 0.64
-RATES, AXES = np.linalg.eigh(np.linalg.inv(P))
+PRECISION = np.linalg.inv(P)
+RATES, AXES = np.linalg.eigh(PRECISION)
 HORIZON, TIMES = 3.0, (0.3, 1.0, 3.0)
 GRID = HORIZON * np.linspace(0, 1, 33) ** 1.5
 
@@ -26,7 +27,7 @@ def samples(key, count):
 
 
 def score_p(x):
-    return -jnp.linalg.inv(P) @ x
+    return -PRECISION.astype(x.dtype) @ x
 
 
 def moments(t):
