@@ -57,7 +57,7 @@ def main(argv=None):
     parser.add_argument("--fast", action="store_true", help="fewer seeds and steps, for a check")
     fast = parser.parse_args(argv).fast
     OUT.mkdir(exist_ok=True)
-    size = Size(1, 300, 32, 8) if fast else Size(3, 3000, 64, 32, (5e-4, 2.5e-4))
+    size = Size(1, 300, 32, 8) if fast else Size(3, 2000, 64, 32, (5e-4, 2.5e-4))
     rng = np.random.default_rng(0)
     xs, held = (rng.permutation(each) for each in faces(rng))
     scores = Scores(xs, held)
