@@ -6,11 +6,11 @@ No discriminator is trained. A round makes fresh samples of the generator, moves
 along grad log p/q, the ratio fitted to the samples at each step by logistic regression on random
 features, and regresses the generator onto where they ended. What is distilled is shown beside the
 particles themselves, moved without a generator by as many field evaluations: the price of a
-sample in one pass. W2 is to held-out samples. On the curve the generator that
-follows every step ends near the floor (.16, floor .15, particles .12), and those with fewer rounds
-behind (.20 and .28 for k = 5 and 20). The digits, in the plane of 50 principal components, fail,
-distilled or not: a ratio fitted to 500 samples of each knows their means and covariances and
-hardly more; `two_samples.py` has the learned critic that does better. Writes examples/out/distilled_flow.png.
+sample in one pass. W2 is to held-out samples. On the curve the generator that follows every step
+ends near the floor (.16, floor .15, particles .12), and those with fewer rounds behind (.20 and
+.28 for k = 5 and 20). The digits, in the plane of 50 principal components, fail, distilled or not:
+a ratio fitted to 500 samples of each knows their means and covariances and hardly more;
+`two_samples.py` has the learned critic that does better. Writes examples/out/distilled_flow.png.
 """
 
 import argparse
