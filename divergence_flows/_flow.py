@@ -113,7 +113,7 @@ def integrate(
         progress_meter,
         throw,
     )
-    terms = _terms(field)
+    terms = _terms(field, settings)
     return solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, dense)
 
 
@@ -161,14 +161,16 @@ def settle(
         event = diffrax.Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
     ts = np.array([0.0, math.inf])
     settings = setup(start, ts, dt0, event=event, **options)
-    terms = _terms(field)
+    terms = _terms(field, settings)
     return solve(
         terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, only_end=True
     )
 
 
-def _terms(field: Field) -> diffrax.ODETerm:
-    """Makes diffrax's term of a field."""
+def _terms(field: Field, settings: dict[str, Any]) -> diffrax.ODETerm:
+    """Makes diffrax's term of a field; fixed steps have no controller to mislead."""
+    if isinstance(settings["stepsize_controller"], diffrax.ConstantStepSize):
+        return diffrax.ODETerm(as_partial(field))
     return diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
 
 
@@ -201,7 +203,13 @@ def solve(
     ts = eqx.error_if(ts, ~jnp.all(jnp.diff(ts) > 0), "integrate: `ts` must increase, always.")
     if dt0 is not None:
         dt0 = eqx.error_if(dt0, ~(dt0 > 0), "integrate: `dt0` must be positive.")
-    saveat = diffrax.SaveAt(t1=True) if only_end else diffrax.SaveAt(ts=ts, dense=dense)
+    # Saving at times costs a loop inside each step; start and end alone need none. What stops
+    # early must say so by an inf, and only saving at times does.
+    ends = ts.shape[0] == 2 and settings["event"] is None and settings["throw"]
+    if only_end or ends:
+        saveat = diffrax.SaveAt(t0=not only_end, t1=True, dense=dense)
+    else:
+        saveat = diffrax.SaveAt(ts=ts, dense=dense)
     throw = settings["throw"]
     solution = diffrax.diffeqsolve(
         terms,
