@@ -10,6 +10,12 @@ the library's own calculus, is that forecast. Each line then says how far the ge
 from held-out ones: squared kernel MMD (0 is equal) and how often a classifier tells them apart
 (.5 is chance), mean and standard deviation of the seeds that did not break. Writes
 examples/out/gan_digits.png, the first seed of each; a broken one is blank.
+
+In full, 1000 MMD2 over three seeds: vanilla 98, C = 1 20, C = 3 17, C = 5 20, non-saturating 20,
+logit 20, arcsinh 17, MLE 133, f-GAN 121, energy-based 139, least squares 21, raw 29. The b-GAN
+broke in all seeds and the heuristic f-GAN in one, their critics being exponentials of what they
+learn. So the forecast holds below .01 and above .1; between, C = 1 (blots, to the eye) and least
+squares learned. A classifier tells even the best from real digits 94 % of the time.
 """
 
 import argparse
