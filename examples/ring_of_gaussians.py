@@ -7,6 +7,11 @@ side in one jitted call, `df.train_gan` under `jax.vmap`. The pull on a sample t
 away, h'(u) for u far below 0, is what the losses differ in: see gan_losses.py. A mode is covered
 if one sample in 100 lies within 3 sd of it. Writes examples/out/ring_of_gaussians.png (modes
 covered, mean of the seeds, bars of one standard error) and ring_of_gaussians_samples.png.
+
+In full, modes of 8 and share of samples near one: vanilla 7.0, 40 %; C = 1 6.2, 44 %; C = 3 6.5,
+50 %; C = 5 5.6, 58 %; arcsinh 5.7, 58 %; logit 3.0, 74 %; non-saturating 1.9, 84 %; MLE .3, 2 %.
+The stronger the pull on what gives itself away, the fewer modes and the fewer strays: towards
+KL(q||p) and beyond, a flow seeks modes. MLE, whose pull grows like r, learns nothing here.
 """
 
 import argparse
