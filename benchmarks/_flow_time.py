@@ -22,7 +22,7 @@ import _flow_ratios
 import _ou
 
 GAN = df.gans.logit()
-COUNT = 100_000
+COUNT = 1_000_000
 
 
 def tell(report, case, metric, ours, goal, baseline, baseline_name, unit):
@@ -47,32 +47,40 @@ def prototype(steps, xs_q, xs_p, key):
 
 
 def best(steps, xs_q, xs_p, key, **options):
-    both = np.concatenate([xs_q, xs_p])
-    net = df.networks.TimeDiscriminator(2, depth=0, horizon=_ou.HORIZON, like=both, key=jr.key(1))
-    options = {"optimizer": adam(2e-2, steps), "batch_size": 192, "ema_decay": 0.998, **options}
+    like = np.concatenate([xs_q[:100_000], xs_p[:100_000]])
+    net = df.networks.TimeDiscriminator(2, depth=0, horizon=_ou.HORIZON, like=like, key=jr.key(1))
+    options = {"optimizer": adam(2e-2, steps), "batch_size": 1024, "ema_decay": 0.9995, **options}
     options["ts"] = _ou.GRID
     return df.train_flow_ratio(GAN, net, xs_q, xs_p, steps=steps, key=key, **options)[0].ema
 
 
-def ou(report, steps=4000, seed=0):
-    """The issue's goals, with samples only and with grad log p known."""
-    xs_q, xs_p = (np.float32(xs) for xs in _ou.samples(jr.key(seed), COUNT))
-    runs = {
-        "prototype": prototype,
-        "samples only": best,
-        "grad log p known": functools.partial(best, score_p=_ou.score_p),
+def ou(report, steps=10_000, seeds=(0, 1, 2)):
+    """The issue's goals, with samples only and with grad log p known: the worst of some seeds.
+
+    A million samples, so that training never sees one many times: 100,000 were learned by heart,
+    and the mean at t = .3 was then off by .03 however long it trained.
+    """
+    runs = {  # the prototype has the steps that the issue gives it
+        "prototype": functools.partial(prototype, 3000),
+        "samples only": functools.partial(best, steps),
+        "grad log p known": functools.partial(best, steps, score_p=_ou.score_p),
     }
     ts = np.linspace(0, _ou.HORIZON, 31, dtype=np.float32)
     found = {}
     for name, run in runs.items():
-        network = run(steps, xs_q, xs_p, jr.key(seed + 7))
-        velocity = float(np.mean(_ou.velocity_error(GAN, network, ts)))
-        found[name] = (_ou.errors(GAN, network), velocity)
+        each = []
+        for seed in seeds:
+            xs_q, xs_p = (np.float32(xs) for xs in _ou.samples(jr.key(seed), COUNT))
+            network = run(xs_q, xs_p, jr.key(seed + 7))
+            velocity = float(np.mean(_ou.velocity_error(GAN, network, ts)))
+            each.append((_ou.errors(GAN, network), velocity))
+        found[name] = (np.max([errors for errors, _ in each], axis=0), max(v for _, v in each))
     others, other_velocity = found.pop("prototype")
     metrics = (("mean", 0.02, "units of x"), ("covariance", 0.02, "units of x, squared"))
     metrics = (*metrics, ("E_q|log q|", 0.05, "nat"))
+    worst = f"worst of {len(seeds)} seeds"
     for name, (errors, velocity) in found.items():
-        case, base = f"OU flow, {name}, {steps} steps", f"plain prototype, {steps} steps"
+        case, base = f"OU flow, {name}, {steps} steps, {worst}", f"plain prototype, {worst}"
         for i, t in enumerate(_ou.TIMES):
             for j, (metric, goal, unit) in enumerate(metrics):
                 words = f"error of {metric} at t = {t:g}"
