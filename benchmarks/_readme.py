@@ -24,7 +24,8 @@ def number(value):
 
 
 def rows(head, body):
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in (head, *body)]
+    escaped = [[str(each).replace("|", r"\|") for each in row] for row in (head, *body)]
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return "\n".join([lines[0], "|---|" + "---|" * (len(head) - 1), *lines[1:]])
 
 
