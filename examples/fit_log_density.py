@@ -6,8 +6,9 @@
 2. A log density as blackjax's samplers take it, of a dictionary of parameters.
 3. A numpyro model, through `initialize_model`.
 
-Each fit is checked against a long run of the No-U-Turn sampler, and k-hat says how far to trust it.
-Needs numpyro and blackjax: `nox -s examples` brings them.
+Each fit is checked against a long run of blackjax's No-U-Turn sampler, and k-hat says how far to
+trust it. The sampler needs no warm-up: it starts at the fitted mean, and the fitted covariance is
+its inverse mass matrix. Needs numpyro and blackjax: `nox -s examples` brings them.
 """
 
 import argparse
@@ -77,40 +78,50 @@ def from_numpyro():
     return Partial(minus_potential, model.potential_fn), model.param_info.z
 
 
-def sample(log_p, position, steps):
-    """A long run of NUTS, to compare with."""
-    key, warm_key = jr.split(jr.key(2))
-    warmup = blackjax.window_adaptation(blackjax.nuts, log_p)
-    (state, parameters), _ = warmup.run(warm_key, position, 500)
-    kernel = blackjax.nuts(log_p, **parameters).step
+def sample(log_p, position, q, steps):
+    """A long run of NUTS to compare with, in units of the fit."""
+    flat, unravel = ravel_pytree(position)
+    # In these units a Gaussian of any size has variance 1, and a half is a safe step.
+    kernel = blackjax.nuts(log_p, step_size=0.5, inverse_mass_matrix=q.covariance)
 
     def step(state, key):
-        state, _ = kernel(key, state)
+        state, _ = kernel.step(key, state)
         return state, ravel_pytree(state.position)[0]
 
-    return jax.jit(lambda s: jax.lax.scan(step, s, jr.split(key, steps))[1])(state)
+    start = kernel.init(unravel(q.mean.astype(flat.dtype)))
+    keys = jr.split(jr.key(2), steps)
+    return jax.jit(lambda start: jax.lax.scan(step, start, keys)[1])(start)
+
+
+def compare(make, steps):
+    """Fits what `make` made, and asks a chain of so many steps whether it is right."""
+    log_p, position = make()
+    position = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), position)
+    q, info = df.fit_gaussian(log_p, position, key=jr.key(0))
+    chain = sample(log_p, position, q, steps)
+    sd = jnp.std(chain, axis=0)
+    off = jnp.max(jnp.abs(q.mean - jnp.mean(chain, axis=0)) / sd)
+    ratio = jnp.sqrt(jnp.diag(q.covariance)) / sd
+    print(
+        f"{make.__name__}: {q.mean.size} parameters, ELBO {info.elbo:.2f}, gap {info.gap:.0e}, "
+        f"steps {int(info.steps.sum())}, k-hat {info.k_hat:.2f}\n"
+        f"    against NUTS: means within {off:.2f} sd, sd ratios {ratio.min():.2f} to "
+        f"{ratio.max():.2f}",
+        flush=True,
+    )
+    # The fit of KL(q||p) is too narrow where p has tails, as in the spread of eight schools.
+    assert info.k_hat < 0.7
+    assert off < 0.15
+    assert 0.5 < ratio.min() and ratio.max() < 1.2
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="shorter chains, for a check")
-    steps = 2000 if parser.parse_args(argv).fast else 20000
+    steps = 1000 if parser.parse_args(argv).fast else 20000
     jax.config.update("jax_enable_x64", True)
     for make in (by_hand, as_blackjax_does, from_numpyro):
-        log_p, position = make()
-        position = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), position)
-        q, info = df.fit_gaussian(log_p, position, key=jr.key(0))
-        chain = sample(log_p, position, steps)
-        sd = jnp.std(chain, axis=0)
-        off = jnp.max(jnp.abs(q.mean - jnp.mean(chain, axis=0)) / sd)
-        ratio = jnp.sqrt(jnp.diag(q.covariance)) / sd
-        print(
-            f"{make.__name__}: {q.mean.size} parameters, ELBO {info.elbo:.2f}, gap {info.gap:.0e}, "
-            f"steps {int(info.steps.sum())}, k-hat {info.k_hat:.2f}\n"
-            f"    against NUTS: means within {off:.2f} sd, sd ratios {ratio.min():.2f} to "
-            f"{ratio.max():.2f}",
-            flush=True,
-        )
+        compare(make, steps)
 
 
 if __name__ == "__main__":
