@@ -1,6 +1,8 @@
 """Everything a developer runs. Each session sets itself up: `nox -s tests`, `nox -s demo`, ..."""
 
 import pathlib
+import shutil
+import tarfile
 
 import nox
 
@@ -38,6 +40,31 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Runs the tests on the oldest versions that pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-e", ".[examples]", *TESTS)
+    session.run(*PYTEST, *session.posargs, env=HEADLESS)
+
+
+@nox.session(venv_backend="uv", reuse_venv=False)
+def release(session: nox.Session) -> None:
+    """Builds twice, looks into what was built, and tests the wheel away from the source."""
+    folder = pathlib.Path(session.create_tmp())
+    built, again, unpacked = folder / "built", folder / "again", folder / "unpacked"
+    for old in (built, again, unpacked):
+        shutil.rmtree(old, ignore_errors=True)
+    # hatchling takes the date from here, or from a constant: never from the clock.
+    when = session.run("git", "log", "-1", "--format=%ct", external=True, silent=True).strip()
+    for out in (built, again):
+        session.run("uv", "build", "-q", "--out-dir", out, env={"SOURCE_DATE_EPOCH": when})
+    session.run("python", "tests/release.py", built, again)
+    (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
+    session.run("uv", "tool", "run", "twine", "check", "--strict", wheel, sdist)
+    with tarfile.open(sdist) as archive:
+        archive.extractall(unpacked, filter="data")
+    (source,) = unpacked.iterdir()
+    # Nothing is left to import but the wheel.
+    shutil.rmtree(source / "divergence_flows")
+    session.install(f"divergence_flows[examples] @ {wheel.resolve().as_uri()}", *TESTS)
+    session.chdir(source)
+    session.run("python", "tests/release.py")
     session.run(*PYTEST, *session.posargs, env=HEADLESS)
 
 
