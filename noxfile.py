@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TESTS = nox.project.dependency_groups(PYPROJECT, "tests")
 PEERS = nox.project.dependency_groups(PYPROJECT, "peers")
+COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
 # Two workers and no picture windows, on any machine.
@@ -41,6 +42,23 @@ def lowest(session: nox.Session) -> None:
     """Runs the tests on the oldest versions that pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-e", ".[examples]", *TESTS)
     session.run(*PYTEST, *session.posargs, env=HEADLESS)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Says which lines and branches of the package no test reaches; fails below 95 %."""
+    session.install("-e", ".[examples]", *TESTS, *COVERAGE)
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs, env=HEADLESS)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session
+def mutations(session: nox.Session) -> None:
+    """Puts one wrong character into a formula at a time: the laws near it must notice."""
+    session.install("-e", ".[examples]", *TESTS)
+    session.run("python", "tests/mutations.py", *session.posargs, env=HEADLESS)
 
 
 @nox.session(venv_backend="uv", reuse_venv=False)

@@ -1,0 +1,125 @@
+"""One wrong character in a formula must fail a test: a spot check of the suite itself.
+
+python tests/mutations.py [WORD ...]     those whose module or formula has one of the words, or all
+
+Each mutation is made in a copy of the package, on which a few laws near it run. `nox -s mutations`.
+"""
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Module, formula, the same with one character (or one transpose) wrong, laws that must notice.
+MUTATIONS = (
+    ("_calculus", "f(r) - r * derivative", "f(r) + r * derivative", "calculus", "first_variation"),
+    ("_calculus", "jnp.exp(u) - log_f(u)", "jnp.exp(u) + log_f(u)", "calculus", "conjugate_meets"),
+    ("_rows_power", "-expm1(-u / 2)", "-expm1(u / 2)", "divergences", "slope_of_f_in_u"),
+    ("_rows_power", "exp(u / 2) / 2", "exp(u / 2) * 2", "divergences", "slope_of_h_is_its"),
+    ("_links", "jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least"),
+    ("_links", "-jnp.exp(d - 1)", "-jnp.exp(d + 1)", "gans", "log_t_is_minus and nwj"),
+    ("_gaussian", "(gap + jnp.sum", "(gap - jnp.sum", "gaussian", "kl_is_the_textbooks"),
+    ("_gaussian", "change * (2 + change)", "change * (2 - change)", "gaussian", "diagonal"),
+    ("_gaussian", "-0.5 * (jnp.sum(z**2)", "-0.5 * (jnp.sum(z**3)", "gaussian", "log_prob_is"),
+    ("_gaussian_flow", "roots**2 + 4 * step", "roots**2 - 4 * step", "geometry", "fixed_point"),
+    (
+        "_gaussian_flow",
+        "half = product(q.scale.T, moment)\n    return _precondition(q.scale, rate), 0.5",
+        "half = product(q.scale, moment)\n    return _precondition(q.scale, rate), 0.5",
+        "geometry",
+        "natural_rate_of_the_covariance",
+    ),
+    ("_bures", "(a, middle, b - a)", "(a, middle, b + a)", "bures", "log_of_a_matrix_close_by"),
+    ("_bures", "db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
+    ("_bures", "other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
+    ("_matrix", "0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
+    ("_mixture", "values - jnp.sum(q", "values + jnp.sum(q", "mixture", "fisher_rao"),
+    ("_losses", "return -jnp.mean(gan.h_t", "return jnp.mean(gan.h_t", "losses", "generator_loss"),
+    ("_nodes", "0.5 / dim", "0.5 * dim", "nodes", "weights_are_positive"),
+    ("_nodes", "(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
+    ("_penalty", "_length(squared) - 1", "_length(squared) + 1", "gan_train", "linear_critic_pays"),
+    ("_penalty", "steep = squared > 0", "steep = squared < 0", "gan_train", "flat_critic"),
+    ("_ulsif", "0.5 * square - jnp", "0.5 * square + jnp", "ratios", "chosen_bandwidth"),
+    ("_kernels", "-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
+    ("_path_length", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_length"),
+    ("_optimal_transport", "(1 - fraction)", "(1 + fraction)", "optimal_transport", "displacement"),
+    ("_psis", "+ 10 / (tail + 10)", "+ 10 / (tail - 10)", "psis", "tail"),
+    ("_velocity", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
+    ("_velocity", "return -jax.vmap(slope", "return jax.vmap(slope", "velocity", "interaction"),
+    ("_langevin", "math.sqrt(2.0)", "math.sqrt(3.0)", "flow", "langevin_has"),
+    ("_path_gradient", "(log_q + jnp", "(log_q - jnp", "path_gradient", "equal_to_p_the_gradient"),
+    ("_optimizer", "past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
+    ("_train", "moved = start + jnp", "moved = start - jnp", "train", "particle_step_is_euler"),
+    ("_train", "logsumexp(-u_p)", "logsumexp(u_p)", "train", "true_ratio_passes"),
+    ("_flow_ratio", "(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "new_particles_follow"),
+)
+
+
+def one_edit(old, new):
+    """Whether one character was changed or left out, or one `.T`."""
+    if len(old) == len(new):
+        return sum(a != b for a, b in zip(old, new, strict=True)) == 1
+    size = len(old) - len(new)
+    gaps = [i for i in range(len(new) + 1) if old[:i] + old[i + size :] == new]
+    return bool(gaps) and (size == 1 or any(old[i : i + size] == ".T" for i in gaps))
+
+
+def mutate(copy, module, old, new):
+    assert one_edit(old, new), (old, new)
+    path = copy / "divergence_flows" / f"{module}.py"
+    text = path.read_text()
+    # Docstrings tell the formula too: the one that counts stands once outside of them.
+    assert text.count(old) == 1, f"{module}: {old!r} stands {text.count(old)} times"
+    path.write_text(text.replace(old, new))
+
+
+def survives(copy, tests, words):
+    """Runs a few laws on a copy; whether they pass, and pytest's last line."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:xdist",
+        "-p",
+        "no:cacheprovider",
+    ]
+    command += [f"tests/test_{tests}.py", "-k", words]
+    # From the copy's own folder, which stands before any installed package.
+    run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    last = (run.stdout.strip().splitlines() or ["nothing"])[-1]
+    if run.returncode not in (0, 1):  # 1: a test failed; anything else is no verdict
+        raise RuntimeError(f"{tests} -k {words!r} did not run:\n{run.stdout}{run.stderr}")
+    return run.returncode == 0, re.sub(r" in .*", "", last).strip("= ")
+
+
+def main(words):
+    chosen = [m for m in MUTATIONS if not words or any(word in m[0] + m[1] for word in words)]
+    alive = []
+    for module, old, new, tests, law in chosen:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "copy"
+            leave = shutil.ignore_patterns(".*", "__pycache__", "out", "results", "build", "dist")
+            shutil.copytree(ROOT, copy, ignore=leave)
+            mutate(copy, module, old, new)
+            lives, told = survives(copy, tests, law)
+        verdict = "SURVIVES" if lives else "killed"
+        shown = [text.split("\n")[0] for text in (old, new)]
+        took = time.perf_counter() - start
+        print(f"{verdict:8} {module:18} {shown[0]:34} -> {shown[1]}", flush=True)
+        print(f"{'':9}{took:4.0f} s, test_{tests} -k {law!r}: {told}", flush=True)
+        alive += [old] * lives
+    print(f"{len(chosen)} mutations, {len(alive)} alive")
+    return bool(alive)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
