@@ -92,10 +92,11 @@ def test_the_bures_flow_rests_where_the_target_is_stiff_or_not(decades, x64):
     assert info.steps.sum() < 500
 
 
-def test_a_vector_scale_gives_the_mean_field_optimum(x64):
+@pytest.mark.parametrize("geometry", ["fisher_rao", "bures"])
+def test_a_vector_scale_gives_the_mean_field_optimum(geometry, x64):
     p = target(decades=2)
     start = df.Gaussian(jnp.zeros(DIM), jnp.ones(DIM))
-    q, _ = df.fit_gaussian(log_target(p), start, nodes=df.cubature(DIM), key=KEY)
+    q, _ = df.fit_gaussian(log_target(p), start, geometry=geometry, nodes=df.cubature(DIM), key=KEY)
     best = 1 / np.sqrt(np.diag(np.linalg.inv(p.covariance)))
     np.testing.assert_allclose(np.abs(q.scale), best, rtol=1e-4)
     np.testing.assert_allclose(q.mean, p.mean, atol=1e-3)

@@ -278,6 +278,15 @@ def test_without_hidden_layers_the_network_is_a_quadratic_of_the_sample():
     assert abs(jnp.diff(values, 2)[0]) > 1e-3
 
 
+@pytest.mark.usefixtures("x64")
+def test_without_the_quadratic_it_is_affine_in_the_sample():
+    net = df.networks.TimeDiscriminator(2, depth=0, quadratic=False, key=jr.key(0))
+    x, way = jr.normal(jr.key(1), (2, 2))
+    values = jnp.array([net(0.3, x + k * way) for k in range(3)])
+    chex.assert_trees_all_close(jnp.diff(values, 2), jnp.zeros(1), atol=1e-12)
+    assert abs(jnp.diff(values)[0]) > 1e-3
+
+
 def test_like_makes_the_network_blind_to_the_units_of_each_coordinate():
     xs = jr.normal(jr.key(0), (500, 2))
     unit, shift = jnp.array([3.0, 0.1]), jnp.array([5.0, -1.0])
