@@ -34,6 +34,14 @@ def test_k_hat_is_the_maximum_likelihood_shape_of_the_tail(variance, x64):
     np.testing.assert_allclose(pareto_k(log_weights), shrunk, atol=0.01)
 
 
+@pytest.mark.parametrize("k", [0.2, 1.0])
+def test_a_short_tail_is_drawn_towards_one_half_by_ten_observations(k, x64):
+    # Over many samples of 100, whose tail has 20, the fit itself is unbiased to a few hundredths.
+    log_weights = -k * jnp.log(jr.uniform(jr.key(3), (2000, 100)))
+    mean = jnp.mean(jax.vmap(pareto_k)(log_weights))
+    assert abs(mean - (20 * k + 10 * 0.5) / (20 + 10)) < 0.06
+
+
 def test_k_hat_ignores_the_constant_of_log_p(x64):
     log_weights = jr.normal(jr.key(2), (1000,))
     np.testing.assert_allclose(pareto_k(log_weights + 500.0), pareto_k(log_weights), rtol=1e-9)

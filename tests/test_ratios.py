@@ -14,6 +14,7 @@ from scipy.stats import gaussian_kde
 from sklearn.linear_model import LogisticRegression
 
 import divergence_flows as df
+from divergence_flows._ulsif import least_squares_loss, weighted
 
 pytestmark = pytest.mark.usefixtures("x64")
 RNG = np.random.default_rng(0)
@@ -313,6 +314,13 @@ def left_out_ulsif(inside, outside, width):
     penalty = 1e-3 * np.diag(np.arange(len(XS_P) + 1) > 0)
     c = np.linalg.solve(on_q.T @ on_q / len(on_q) + penalty, np.mean(on_p, 0))
     return np.mean((design(outside[0]) @ c) ** 2) / 2 - np.mean(design(outside[1]) @ c)
+
+
+def test_the_loss_that_chooses_an_ulsif_bandwidth_is_that_of_the_ratio_itself():
+    fit = df.ulsif_ratio(XS_Q, XS_P, centres=12, bandwidth=1.0, key=KEY)
+    on_both = (weighted(jnp.asarray(xs), jnp.ones(len(xs)), 10) for xs in (XS_Q, XS_P))
+    expected = np.mean(at(fit, XS_Q) ** 2) / 2 - np.mean(at(fit, XS_P))
+    np.testing.assert_allclose(least_squares_loss(*fit.args, *on_both), expected, rtol=1e-10)
 
 
 # The field that refits
