@@ -56,7 +56,7 @@ MUTATIONS = (
     ("_optimizer", "past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
     ("_train", "moved = start + jnp", "moved = start - jnp", "train", "particle_step_is_euler"),
     ("_train", "logsumexp(-u_p)", "logsumexp(u_p)", "train", "true_ratio_passes"),
-    ("_flow_ratio", "(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "new_particles_follow"),
+    ("_flow_ratio", "(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "average_forgets"),
 )
 
 

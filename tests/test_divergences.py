@@ -223,6 +223,14 @@ def test_standard_f_differs_from_f_by_a_line_and_is_never_negative(name):
         assert jnp.all(div.standard(u) > 0) and div.standard(0.0) == 0
 
 
+@pytest.mark.parametrize("name", ["kl_pq", "softened_reverse_kl", "least_squares"])
+def test_the_slope_of_standard_f_is_that_of_f_less_the_lines(name):
+    with jax.enable_x64(True):
+        div, u = ROWS[name], jnp.asarray(U)
+        right = jnp.exp(u) * (div.activation(u) - div.activation(jnp.zeros(())))
+        chex.assert_trees_all_close(slope(div.standard)(u), right, rtol=1e-9, atol=1e-11)
+
+
 @each_row
 def test_reversal_swaps_p_and_q(name):
     """f(r) -> r f(1/r) has h'(u) -> e^u h'(-u)."""
@@ -259,6 +267,16 @@ def test_alpha_passes_through_the_named_rows(a):
             got = df.divergences.alpha(near)
             chex.assert_trees_all_close(got.standard(u), factor * row.standard(u), rtol=1e-7)
             chex.assert_trees_all_close(got.h_prime(u), factor * row.h_prime(u), rtol=1e-7)
+
+
+def test_f_has_the_slope_in_its_parameter_that_finite_differences_have():
+    with jax.enable_x64(True):
+        for make in (df.divergences.alpha, df.divergences.shifted_vanilla):
+            f = lambda c: make(c).f(jnp.array([0.2, 1.7, 6.0]))  # noqa: B023
+            _, found = jax.jvp(f, (0.7,), (1.0,))
+            differences = (f(0.7 + 1e-5) - f(0.7 - 1e-5)) / 2e-5
+            assert jnp.min(jnp.abs(found)) > 1e-3
+            chex.assert_trees_all_close(found, differences, rtol=1e-7)
 
 
 def test_shifted_vanilla_tends_to_reverse_kl():

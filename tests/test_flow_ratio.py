@@ -195,6 +195,23 @@ def test_a_run_killed_from_outside_resumes_bit_for_bit(tmp_path):
     same(run(), run(checkpoint=file))
 
 
+def weights(net):
+    return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(net) if leaf.ndim])
+
+
+def test_the_average_forgets_its_first_weights_soon():
+    optimizer = optax.sgd(0.1)
+    state = df.FlowRatioState.start(network(), optimizer)
+    for k in range(2):
+        before, batch = state, (XS_Q, XS_P)
+        state, _ = df.flow_ratio_step(
+            LOGIT, optimizer, before, batch, ts=TS, batch_size=8, key=jr.key(k)
+        )
+        past = (1 + k) / (10 + k)  # while that is less than ema_decay
+        mean = past * weights(before.ema) + (1 - past) * weights(state.discriminator)
+        chex.assert_trees_all_close(weights(state.ema), mean, rtol=1e-4, atol=1e-6)
+
+
 def test_a_vmapped_run_is_each_run_alone():
     keys = jr.split(jr.key(9), 2)
     together = jax.jit(jax.vmap(lambda key: run(key=key)[0].ema))(keys)
