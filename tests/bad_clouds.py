@@ -1,0 +1,4 @@
+"""Bad input for clouds, flows, ratios, networks and training."""
+
+TABLE = {}
+ABSENT = {}
