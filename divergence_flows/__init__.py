@@ -75,10 +75,8 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
         velocity as velocity,
         with_log_prob as with_log_prob,
     )
-    from ._flow import (
-        integrate as integrate,
-        settle as settle,
-    )
+    from ._flow import integrate as integrate
+    from ._settle import settle as settle
     from ._langevin import langevin as langevin
     from ._path_length import curve_length as curve_length
     from ._optimal_transport import (

@@ -1,52 +1,54 @@
-r"""Following a field through time, to given times or until it rests.
+r"""Following a field through time.
 
 With `_langevin` the only importer of diffrax. One jitted solve serves all: a field that is a
 module-level function or a `jax.tree_util.Partial` over one is traced once, a fresh lambda always.
 """
 
 import dataclasses
-import functools
-import math
-from collections.abc import Callable
 from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from diffrax import (
     RESULTS as RESULTS,
     AbstractProgressMeter as AbstractProgressMeter,
     AbstractSolver as AbstractSolver,
     AbstractStepSizeController as AbstractStepSizeController,
     Bosh3 as Bosh3,
+    Event as Event,
     Kvaerno3 as Kvaerno3,
     NoProgressMeter as NoProgressMeter,
     PIDController as PIDController,
+    Solution as Solution,
     TextProgressMeter as TextProgressMeter,
     TqdmProgressMeter as TqdmProgressMeter,
     Tsit5 as Tsit5,
+    steady_state_event as steady_state_event,
 )
 from jaxtyping import Array, Float
 
 from ._states import (
+    Names,
     State,
     Times,
     as_arrays,
+    as_state,
     at_least_two,
     bits,
     cast_times,
     fixed_steps,
-    root_mean_square,
+    overflow_is_nan,
+    rate_of,
+    sound,
 )
-from ._types import Field, Scalar, ScalarLike, as_float, as_partial, refuse
+from ._types import Field, Scalar, ScalarLike, as_partial, check_counts, refuse
 
-# By bits of the state's dtype: (rtol, atol) of explicit and of implicit solvers, and of rest.
+# By bits of the state's dtype: (rtol, atol) of explicit and of implicit solvers.
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.
 _EXPLICIT = {16: (1e-2, 1e-2), 32: (1e-5, 1e-5), 64: (1e-8, 1e-8)}
 _IMPLICIT = {16: (1e-2, 1e-2), 32: (1e-3, 1e-4), 64: (1e-6, 1e-8)}
-_REST = {16: 1e-1, 32: 1e-3, 64: 1e-6}
 
 
 def integrate(
@@ -92,104 +94,62 @@ def integrate(
         A diffrax solution: `.ys` with a time axis in front of every leaf, `.result`, `.stats`.
 
     Raises:
-        ValueError: If `ts` holds fewer than two times, or fixed steps come without `dt0`.
-        EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, or the solve fails.
+        ValueError: If `ts` holds fewer than two times, `y0` no numbers, or fixed steps come without
+            `dt0`; while tracing, if `field` returns no rate of the state.
+        EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, `y0` is not finite
+            (unless `throw=False`), or the solve fails.
 
     References:
         Kidger, On Neural Differential Equations, 2021; diffrax.
     """
-    start = jax.tree.map(as_float, y0)
-    at_least_two("integrate", ts)
-    settings = setup(
-        start,
+    return follow(
+        Names("integrate"),
+        field,
+        y0,
         ts,
-        dt0,
-        solver,
-        stepsize_controller,
-        event,
-        adjoint,
-        max_steps,
-        dense,
-        progress_meter,
-        throw,
+        args,
+        solver=solver,
+        stepsize_controller=stepsize_controller,
+        dt0=dt0,
+        event=event,
+        adjoint=adjoint,
+        max_steps=max_steps,
+        dense=dense,
+        progress_meter=progress_meter,
+        throw=throw,
     )
-    terms = _terms(field, settings)
-    return solve(terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, dense)
 
 
-def settle(
+def follow(
+    names: Names,
     field: Field,
     y0: State,
+    ts: Times,
     args: Any = None,
     *,
-    rtol: float | None = None,
-    atol: float | None = None,
-    rest: Callable[..., Any] | None = None,
     dt0: ScalarLike | None = None,
+    dense: bool = False,
     **options: Any,
 ) -> diffrax.Solution:
-    r"""Follows a field from time 0 until it rests: $|v| < atol + rtol\,|y|$ in root mean square.
-
-    Args:
-        field: `field(t, y, args)`, the rate of the whole state [units of y per unit of time].
-        y0: State at time 0: any pytree of numbers or arrays.
-        args: Passed to `field`; its numbers become arrays.
-        rtol: Relative tolerance of rest [per unit of time]; 1e-6 in float64, 1e-3 in float32.
-        atol: Absolute tolerance of rest [units of y per unit of time]; the same numbers.
-        rest: Another rule: `rest(t, y, args)` says whether the state rests. `rtol` and `atol` are
-            then not used.
-        dt0: As in `integrate`.
-        **options: As in `integrate`, but for `event` and `dense`; `max_steps`, 65536 by default,
-            decides when to give up, and with `throw=False` the state reached then is returned.
-
-    Returns:
-        A diffrax solution: `.ys` holds one time in front of every leaf, `.ts` says which, and
-        `.result` is `diffrax.RESULTS.event_occurred` if the state came to rest.
-
-    Raises:
-        ValueError: If fixed steps come without `dt0`.
-        EquinoxRuntimeError: If the state is not at rest after `max_steps`, or the solve fails.
-
-    References:
-        diffrax, "Steady state".
-    """
-    start = jax.tree.map(as_float, y0)
-    if rest is None:
-        slow = _REST[bits(start)]
-        event = _rest_event(slow if rtol is None else rtol, slow if atol is None else atol)
-    else:
-        event = diffrax.Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
-    ts = np.array([0.0, math.inf])
-    settings = setup(start, ts, dt0, event=event, **options)
-    terms = _terms(field, settings)
-    return solve(
-        terms, start, *cast_times(start, ts, dt0), as_arrays(args), settings, only_end=True
-    )
+    """As `integrate`, for whoever names itself."""
+    start = as_state(names, y0)
+    at_least_two(names.owner, ts)
+    settings = setup(names.owner, start, ts, dt0, dense=dense, **options)
+    terms = terms_of(names, field, settings)
+    times = cast_times(start, ts, dt0)
+    return solve(names, terms, start, *times, as_arrays(args), settings, dense)
 
 
-def _terms(field: Field, settings: dict[str, Any]) -> diffrax.ODETerm:
+def terms_of(names: Names, field: Field, settings: dict[str, Any]) -> diffrax.ODETerm:
     """Makes diffrax's term of a field; fixed steps have no controller to mislead."""
-    if isinstance(settings["stepsize_controller"], diffrax.ConstantStepSize):
-        return diffrax.ODETerm(as_partial(field))
-    return diffrax.ODETerm(jax.tree_util.Partial(_overflow_is_nan, as_partial(field)))
-
-
-def _overflow_is_nan(field: Field, t: ScalarLike, y: State, args: Any) -> State:
-    """Makes no number of a rate that overflows.
-
-    A controller rejects a NaN; an inf ends in inf / inf, diffrax's scaled error, and the length
-    of every later step is then NaN.
-    """
-    rate = field(t, y, args)
-    return jax.tree.map(_finite_or_nan, rate)
-
-
-def _finite_or_nan(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
-    return jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)
+    fixed = isinstance(settings["stepsize_controller"], diffrax.ConstantStepSize)
+    rate = rate_of if fixed else overflow_is_nan
+    return diffrax.ODETerm(jax.tree_util.Partial(rate, names, as_partial(field)))
 
 
 @eqx.filter_jit
 def solve(
+    names: Names,
     terms: diffrax.AbstractTerm,
     y0: State,
     ts: Float[Array, " time"],
@@ -200,17 +160,15 @@ def solve(
     only_end: bool = False,
 ) -> diffrax.Solution:
     """Checks the times and solves, compiled once for each structure of its arguments."""
-    ts = eqx.error_if(ts, ~jnp.all(jnp.diff(ts) > 0), "integrate: `ts` must increase, always.")
-    if dt0 is not None:
-        dt0 = eqx.error_if(dt0, ~(dt0 > 0), "integrate: `dt0` must be positive.")
+    throw = settings["throw"]
+    y0, ts, dt0 = sound(names, y0, ts, dt0, only_end, throw)
     # Saving at times costs a loop inside each step; start and end alone need none. What stops
     # early must say so by an inf, and only saving at times does.
-    ends = ts.shape[0] == 2 and settings["event"] is None and settings["throw"]
+    ends = ts.shape[0] == 2 and settings["event"] is None and throw
     if only_end or ends:
         saveat = diffrax.SaveAt(t0=not only_end, t1=True, dense=dense)
     else:
         saveat = diffrax.SaveAt(ts=ts, dense=dense)
-    throw = settings["throw"]
     solution = diffrax.diffeqsolve(
         terms,
         t0=ts[0],
@@ -221,21 +179,22 @@ def solve(
         saveat=saveat,
         **{**settings, "throw": False},
     )
-    return _raise(solution) if throw else solution
+    return _raise(names.owner, solution) if throw else solution
 
 
-def _raise(solution: diffrax.Solution) -> diffrax.Solution:
+def _raise(owner: str, solution: diffrax.Solution) -> diffrax.Solution:
     """Raises if a solve failed; only flags go to the host, so that a cloud stays where it lies."""
     result = solution.result
     failed = result.error_if(jnp.zeros((), bool), ~diffrax.is_okay(result))
     # Fixed steps have no error estimate that would reject a state which is no number.
     broken = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(solution.ys)) > 0
     reached = (result == diffrax.RESULTS.successful) & ~failed
-    message = "integrate: the state is not finite; the steps are too large, or `field` is not."
+    message = f"{owner}: the state is not finite; the steps are too large, or `field` is not."
     return dataclasses.replace(solution, ys=refuse(solution.ys, broken & reached, message))
 
 
 def setup(
+    owner: str,
     y0: State,
     ts: Times,
     dt0: ScalarLike | None,
@@ -249,9 +208,10 @@ def setup(
     throw: bool = True,
 ) -> dict[str, Any]:
     """Fills in what was not given, each choice fit for the ones before it."""
+    check_counts(owner, {"max_steps": max_steps})
     solver = diffrax.Tsit5() if solver is None else solver
     if stepsize_controller is None:
-        stepsize_controller = _controller(solver, dt0, bits(y0))
+        stepsize_controller = _controller(owner, solver, dt0, bits(y0))
     if max_steps is None:
         fixed = isinstance(stepsize_controller, diffrax.ConstantStepSize)
         max_steps = (fixed_steps(ts, dt0) if fixed else None) or (4096 if dense else 65536)
@@ -267,7 +227,7 @@ def setup(
 
 
 def _controller(
-    solver: diffrax.AbstractSolver, dt0: ScalarLike | None, width: int
+    owner: str, solver: diffrax.AbstractSolver, dt0: ScalarLike | None, width: int
 ) -> diffrax.AbstractStepSizeController:
     """Adapts the steps of a solver that estimates its error, and fixes the others'."""
     if isinstance(solver, diffrax.AbstractAdaptiveSolver):
@@ -276,18 +236,7 @@ def _controller(
         return diffrax.PIDController(rtol=rtol, atol=atol)
     if dt0 is None:
         raise ValueError(
-            f"integrate: `solver` {type(solver).__name__} takes fixed steps, and `dt0` is None; "
+            f"{owner}: `solver` {type(solver).__name__} takes fixed steps, and `dt0` is None; "
             "give their size, for instance dt0=0.01."
         )
     return diffrax.ConstantStepSize()
-
-
-@functools.cache
-def _rest_event(rtol: float, atol: float) -> diffrax.Event:
-    """Makes one event for each pair of tolerances, so that none is traced twice."""
-    return diffrax.Event(diffrax.steady_state_event(rtol, atol, root_mean_square))
-
-
-def _without_options(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
-    """Spares a rule of rest what diffrax tells an event besides."""
-    return rest(t, y, args)

@@ -17,13 +17,13 @@ from ._flow import (
     Kvaerno3,
     PIDController,
     Tsit5,
-    settle,
 )
 from ._gaussian import Gaussian
 from ._gaussian_flow import fisher_rao_field, gaussian_field
 from ._gaussian_moments import Moments, elbo, gap, mean_hessian, moments
 from ._nodes import Nodes
 from ._own_units import OwnUnits
+from ._settle import settle
 from ._types import Field, Scalar, ScalarLike
 
 # Bosh3's stability function vanishes at -1.596: a step of that length ends every mode of rate 1,

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
+from ._doors import check_rate
 from ._flow import setup, solve
-from ._states import Times, as_arrays, at_least_two, cast_times
-from ._types import ScalarLike, as_float, as_partial
+from ._states import Names, Times, as_arrays, as_state, at_least_two, cast_times, refuse_options
+from ._types import ScalarLike, as_partial
 
 
 def langevin(
@@ -44,16 +45,20 @@ def langevin(
         A diffrax solution: `.ys` holds the particles at all `ts`.
 
     Raises:
-        ValueError: If `ts` holds fewer than two times.
-        EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, or the solve fails.
+        ValueError: If `ts` holds fewer than two times, there are no particles, or an option is not
+            for here; while tracing, if `score` returns no gradient of a particle.
+        EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, `x0` is not finite,
+            or the solve fails.
 
     References:
         Jordan, Kinderlehrer & Otto, 1998; Foster et al., SIAM J. Numer. Anal. 2024 (ShARK).
     """
-    start = as_float(x0)
-    at_least_two("langevin", ts)
+    names = Names("langevin", "score", "x0")
+    refuse_options(names.owner, options, "stepsize_controller", "dense")
+    start = as_state(names, x0)
+    at_least_two(names.owner, ts)
     chosen = diffrax.ShARK() if solver is None else solver
-    settings = setup(start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
+    settings = setup(names.owner, start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
     times, _ = cast_times(start, ts, None)
     step = jnp.asarray(dt0, times.dtype)
     path = diffrax.VirtualBrownianTree(
@@ -66,14 +71,15 @@ def langevin(
     )
     drift = diffrax.ODETerm(jax.tree_util.Partial(_per_particle, as_partial(score)))
     terms = diffrax.MultiTerm(drift, diffrax.ControlTerm(_diffusion, path))
-    return solve(terms, start, times, step, as_arrays(args), settings)
+    return solve(names, terms, start, times, step, as_arrays(args), settings)
 
 
 def _per_particle(
     score: Callable[..., Any], t: ScalarLike, xs: Float[Array, "n *event"], args: Any
 ) -> Float[Array, "n *event"]:
     """Evaluates a score of one particle on a cloud."""
-    return jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
+    rate = jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
+    return check_rate("langevin", "score", rate, xs)
 
 
 def _diffusion(t: ScalarLike, xs: Float[Array, "n *event"], args: Any) -> lx.AbstractLinearOperator:

@@ -18,8 +18,8 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ._checkpoint import load, save
+from ._doors import check_cloud as check_cloud
 from ._flow import AbstractProgressMeter
-from ._types import refuse
 
 Cloud = Float[Array, "_ *event"]
 History = dict[str, list[Any]]
@@ -171,27 +171,6 @@ def follow(
     finally:
         loop.meter.close(shown)
     return state, {name: jnp.asarray(_join(parts)) for name, parts in history.items()}
-
-
-def check_cloud(owner: str, name: str, xs: Cloud) -> Cloud:
-    """Refuses samples that are none, or not finite.
-
-    Args:
-        owner: Who asks, for the message.
-        name: The argument's.
-        xs: Samples.
-
-    Returns:
-        The samples; use these.
-
-    Raises:
-        ValueError: If there are no samples.
-        EquinoxRuntimeError: If one is not finite.
-    """
-    if xs.shape[0] < 1:
-        raise ValueError(f"{owner}: `{name}` has no samples; pass at least one.")
-    words = f"{owner}: `{name}` has NaN or inf; drop those samples first."
-    return refuse(xs, ~jnp.all(jnp.isfinite(xs)), words)
 
 
 def as_path(owner: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> pathlib.Path | None:

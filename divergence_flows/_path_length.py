@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._flow import integrate
-from ._states import Times
-from ._types import Field, Scalar, ScalarLike, as_float, as_partial
+from ._doors import check_rate
+from ._flow import follow
+from ._states import Names, Times, as_state
+from ._types import Field, Scalar, ScalarLike, as_partial
 
 
 def curve_length(
@@ -39,9 +40,10 @@ def curve_length(
     References:
         Ambrosio, Gigli & Savare, Gradient Flows, 2008, theorem 8.3.1.
     """
-    start = as_float(y0)
+    names = Names("curve_length")
+    start = as_state(names, y0)
     longer = jax.tree_util.Partial(_with_length, as_partial(field))
-    solution = integrate(longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
+    solution = follow(names, longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
     return jax.tree.leaves(solution.ys)[-1][-1]
 
 
@@ -53,7 +55,7 @@ def _with_length(
 ) -> tuple[Float[Array, "n *event"], Scalar]:
     """Adds the speed, whose gradient is zero where the cloud rests."""
     xs, _ = state
-    rate = field(t, xs, args)
+    rate = check_rate("curve_length", "field", field(t, xs, args), xs)
     square = jnp.sum(rate**2) / rate.shape[0]
     moves = square > 0
     return rate, jnp.where(moves, jnp.sqrt(jnp.where(moves, square, 1.0)), 0.0)

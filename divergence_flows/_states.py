@@ -6,6 +6,7 @@ Public doors accept numpy arrays, lists of times and Python numbers; what lies b
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -13,11 +14,20 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from ._types import Scalar, ScalarLike
+from ._doors import check_rate
+from ._types import Field, Scalar, ScalarLike, as_float, refuse
 
 # Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
 State = PyTree[Real[ArrayLike, "..."]]
 Times = Real[Array | np.ndarray, " time"] | Sequence[ScalarLike]
+
+
+class Names(eqx.Module):
+    """Who solves, and what its arguments are called: for messages."""
+
+    owner: str = eqx.field(static=True)
+    field: str = eqx.field(static=True, default="field")
+    state: str = eqx.field(static=True, default="y0")
 
 
 def root_mean_square(tree: PyTree[Float[Array, "..."]]) -> Scalar:
@@ -44,6 +54,55 @@ def cast_times(
     return jnp.asarray(ts, dtype), None if dt0 is None else jnp.asarray(dt0, dtype)
 
 
+def as_state(names: Names, y0: State) -> PyTree[Float[Array, "..."]]:
+    """Makes float arrays of a state, and refuses one that holds no numbers."""
+    if not any(np.size(leaf) for leaf in jax.tree.leaves(y0)):
+        raise ValueError(
+            f"{names.owner}: `{names.state}` holds no numbers; pass a state of at least one."
+        )
+    return jax.tree.map(as_float, y0)
+
+
+def sound(
+    names: Names,
+    y0: State,
+    ts: Float[Array, " time"],
+    dt0: Scalar | None,
+    endless: bool,
+    throw: bool,
+) -> tuple[State, Float[Array, " time"], Scalar | None]:
+    """Refuses what no solve can start from; use what is returned."""
+    good = jnp.all(jnp.diff(ts) > 0) & (jnp.all(jnp.isfinite(ts)) | endless)
+    words = f"{names.owner}: `ts` must increase, always; pass finite times, each after the last."
+    ts = eqx.error_if(ts, ~good, words)
+    if dt0 is not None:
+        words = f"{names.owner}: `dt0` must be positive and finite; pass such a step."
+        dt0 = eqx.error_if(dt0, ~((dt0 > 0) & jnp.isfinite(dt0)), words)
+    if throw:
+        broken = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(y0)) > 0
+        words = f"{names.owner}: `{names.state}` has NaN or inf; pass finite numbers."
+        y0 = refuse(y0, jnp.asarray(broken), words)
+    return y0, ts, dt0
+
+
+def rate_of(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
+    """Evaluates a field, and refuses what is no rate of the state."""
+    return check_rate(names.owner, names.field, field(t, y, args), y)
+
+
+def overflow_is_nan(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
+    """As `rate_of`, and makes no number of a rate that overflows.
+
+    A controller rejects a NaN; an inf ends in inf / inf, diffrax's scaled error, and the length
+    of every later step is then NaN.
+    """
+    return jax.tree.map(_finite_or_nan, rate_of(names, field, t, y, args))
+
+
+def _finite_or_nan(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)
+
+
 def bits(y0: State) -> int:
     """Tells the width of the state's dtype."""
     return jnp.finfo(jnp.result_type(*jax.tree.leaves(y0))).bits
@@ -54,8 +113,10 @@ def fixed_steps(ts: Times, dt0: ScalarLike | None) -> int | None:
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((ts, dt0)))
     if dt0 is None or traced:
         return None
-    times = np.asarray(ts, np.float64)
-    steps = (times[-1] - times[0]) / np.asarray(dt0, np.float64)
+    times, step = np.asarray(ts, np.float64), float(np.asarray(dt0))
+    if not step > 0:
+        return None  # refused before the first step
+    steps = (times[-1] - times[0]) / step
     return 1 << int(steps + 2).bit_length() if 0 < steps < 2**40 else None
 
 
@@ -66,3 +127,19 @@ def at_least_two(caller: str, ts: Times) -> None:
             f"{caller}: `ts` holds {len(ts)} time(s); give at least two, the first being the time "
             "of the initial state."
         )
+
+
+def refuse_options(owner: str, options: dict[str, Any], *names: str) -> None:
+    """Refuses options that a solve fills in itself."""
+    for name in names:
+        if name in options:
+            raise ValueError(
+                f"{owner}: `{name}` is no option here; leave it out, or use `integrate`."
+            )
+
+
+def check_tolerances(owner: str, rtol: float, atol: float) -> None:
+    """Refuses tolerances at which nothing ever rests."""
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not 0 <= value < np.inf or rtol + atol == 0:
+            raise ValueError(f"{owner}: `{name}` is {value}; pass a positive number.")

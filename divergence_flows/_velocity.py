@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
+from ._doors import check_cloud, check_rate, check_some, named
 from ._types import (
     Field,
     LogRatioFn,
     Scalar,
     ScalarFn,
     ScalarLike,
+    as_float,
     as_partial,
     check_counts,
     split_partial,
@@ -29,7 +31,8 @@ def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
     r"""MonoFlow of `h`: the velocity field $v(x) = \nabla_x h(\log r(t, x))$ of a cloud.
 
     Args:
-        h: Increasing function of the log ratio, scalar to scalar.
+        h: Increasing function of the log ratio, scalar to scalar. One that decreases moves the
+            other way, up the divergence; nothing refuses it but `dissipation`.
         log_r: $\log p / q_t$ as `log_r(t, x, args)` of one time and one point of any event shape
             [nats]; a constant may be left out where h is the identity or a power of r.
 
@@ -37,7 +40,7 @@ def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
 
     Raises:
-        TypeError: While tracing, from JAX, if `h` or `log_r` does not return a scalar.
+        ValueError: While tracing the field, if `h` or `log_r` does not return a scalar.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
@@ -46,11 +49,12 @@ def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
 
 
 def _velocity(
-    h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, xs: Float[ArrayLike, "n *event"], args: Any
+    h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, xs: Real[ArrayLike, "n *event"], args: Any
 ) -> Float[Array, "n *event"]:
     """Applies the chain rule to each particle on its own."""
-    one = functools.partial(_velocity_of_one, h, log_r)
-    return jax.vmap(one, in_axes=(None, 0, None))(t, jnp.asarray(xs), args)
+    owner = "velocity"
+    one = functools.partial(_velocity_of_one, named(owner, "h", h), named(owner, "log_r", log_r))
+    return jax.vmap(one, in_axes=(None, 0, None))(t, as_float(xs), args)
 
 
 def _velocity_of_one(
@@ -90,7 +94,7 @@ def gradient_flow(variation: LogRatioFn) -> Field:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
 
     Raises:
-        TypeError: While tracing, from JAX, if `variation` does not return a scalar.
+        ValueError: While tracing the field, if `variation` does not return a scalar.
 
     References:
         Ambrosio, Gigli & Savare, Gradient Flows, 2008, section 10.4.
@@ -99,11 +103,11 @@ def gradient_flow(variation: LogRatioFn) -> Field:
 
 
 def _gradient_flow(
-    variation: LogRatioFn, t: ScalarLike, xs: Float[ArrayLike, "n *event"], args: Any
+    variation: LogRatioFn, t: ScalarLike, xs: Real[ArrayLike, "n *event"], args: Any
 ) -> Float[Array, "n *event"]:
     """Differentiates the variation at each particle, the cloud held fixed."""
-    cloud = jnp.asarray(xs)
-    slope = jax.grad(variation, argnums=1)
+    cloud = as_float(xs)
+    slope = jax.grad(named("gradient_flow", "variation", variation), argnums=1)
     return -jax.vmap(slope, in_axes=(None, 0, None, None))(t, cloud, cloud, args)
 
 
@@ -137,8 +141,8 @@ def cloud_velocity(h: ScalarFn, fit: Callable[..., Any], *, block: int | None = 
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
 
     Raises:
-        ValueError: If `block` is not positive.
-        TypeError: While tracing, from JAX, if `h` or the potential does not return a scalar.
+        ValueError: If `block` is not positive; while tracing the field, if there are no particles,
+            or `fit` returns no potential, or that or `h` no scalar.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, with the inner maximum solved.
@@ -152,13 +156,20 @@ def _cloud_velocity(
     h: ScalarFn,
     fit: Callable[..., Any],
     t: ScalarLike,
-    xs: Float[ArrayLike, "n *event"],
+    xs: Real[ArrayLike, "n *event"],
     args: Any,
 ) -> Float[Array, "n *event"]:
     """Fits, then moves some particles at a time."""
-    cloud = jnp.asarray(xs)
+    owner, cloud = "cloud_velocity", as_float(xs)
+    check_some(owner, "xs", cloud)
     potential = fit(jax.lax.stop_gradient(cloud))
-    move = functools.partial(_velocity_of_one, h, potential, t, args=args)
+    if not callable(potential):
+        raise ValueError(
+            f"{owner}: `fit` returns {potential}; it must return a function `potential(t, x, args)`"
+            " of one point."
+        )
+    whole = named(owner, "fit(xs)", potential)
+    move = functools.partial(_velocity_of_one, named(owner, "h", h), whole, t, args=args)
     return jax.lax.map(move, cloud, batch_size=min(block.size or len(cloud), len(cloud)))
 
 
@@ -184,7 +195,9 @@ def with_log_prob(
         [nats per unit of flow time].
 
     Raises:
-        ValueError: If `field` was made by `gradient_flow` or `cloud_velocity`.
+        ValueError: If `field` was made by `gradient_flow` or `cloud_velocity`, or `noise` has no
+            probes; while tracing, if `field` returns no velocity for each particle.
+        EquinoxRuntimeError: If `noise` is not finite.
 
     References:
         Chen et al., Neural ODEs, NeurIPS 2018; Grathwohl et al., FFJORD, ICLR 2019.
@@ -197,7 +210,7 @@ def with_log_prob(
             "log q then has no equation along one particle. Give a field of each particle alone, "
             "for instance `velocity(h, log_r)`."
         )
-    probes = None if noise is None else jnp.asarray(noise)
+    probes = None if noise is None else check_cloud("with_log_prob", "noise", as_float(noise))
     return jax.tree_util.Partial(_with_log_prob, as_partial(field), probes)
 
 
@@ -222,7 +235,7 @@ def _at(
     field: Field, t: ScalarLike, args: Any, xs: Float[Array, "n *event"]
 ) -> Float[Array, "n *event"]:
     """Puts the field's differentiated argument last."""
-    return field(t, xs, args)
+    return check_rate("with_log_prob", "field", field(t, xs, args), xs)
 
 
 def _basis(xs: Float[Array, "n *event"]) -> Float[Array, "dim n *event"]:
@@ -234,11 +247,11 @@ def _basis(xs: Float[Array, "n *event"]) -> Float[Array, "dim n *event"]:
 
 def dissipation(
     h: ScalarFn,
-    u: Float[ArrayLike, " n"],
-    grad_u: Float[ArrayLike, "n *event"],
+    u: Real[ArrayLike, " n"],
+    grad_u: Real[ArrayLike, "n *event"],
     *,
     of: ScalarFn | None = None,
-    weights: Float[ArrayLike, " n"] | None = None,
+    weights: Real[ArrayLike, " n"] | None = None,
 ) -> Scalar:
     r"""Rate of change of a divergence along the MonoFlow of `h`; never positive.
 
@@ -257,21 +270,26 @@ def dissipation(
 
     Raises:
         TypeCheckError: While tracing, if the particles do not line up.
-        EquinoxRuntimeError: If `h` or `of` decreases at any `u`.
+        ValueError: If there are no particles.
+        EquinoxRuntimeError: If `h` or `of` decreases at any `u`, or a number is not finite.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
     """
-    u, grad_u = jnp.asarray(u), jnp.asarray(grad_u)
+    owner = "dissipation"
+    u, grad_u = check_cloud(owner, "u", as_float(u)), check_cloud(owner, "grad_u", as_float(grad_u))
     slope = _slope(h, u, "h") * (1.0 if of is None else _slope(of, u, "of"))
     squared = jnp.sum(grad_u**2, axis=tuple(range(1, grad_u.ndim)))
     if weights is None:
         return -jnp.mean(slope * squared)
-    return -jnp.sum(jnp.asarray(weights) * slope * squared)
+    return -jnp.sum(check_cloud(owner, "weights", as_float(weights)) * slope * squared)
 
 
 def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
     """Differentiates h and refuses one that decreases."""
-    slope = jax.vmap(jax.grad(h))(u)
-    message = f"dissipation: `{name}` decreases at some `u`, so it drives no MonoFlow; negate it."
-    return eqx.error_if(slope, jnp.any(slope < 0), message)
+    slope = jax.vmap(jax.grad(named("dissipation", name, h)))(u)
+    message = (
+        f"dissipation: `{name}` decreases at some `u`, or has no slope there, so it drives no "
+        "MonoFlow; negate it, or pass `u` of its domain."
+    )
+    return eqx.error_if(slope, ~jnp.all(slope >= 0), message)

@@ -27,6 +27,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ROWS = (
     {"_types", "_checkpoint", "_devices"},
     {
+        "_doors",
         "_monotone",
         "_curves",
         "_states",
@@ -52,7 +53,7 @@ ROWS = (
         "_layers",
     },
     {"_time_network"},
-    {"_gaussian_moments", "_own_units", "_langevin", "_psis", "networks", "_loop"},
+    {"_gaussian_moments", "_own_units", "_langevin", "_settle", "_psis", "networks", "_loop"},
     {
         "_rows_power",
         "_rows_logistic",
@@ -242,11 +243,13 @@ CLOUD, POINT, FLAT = jnp.ones((3, 2)), jnp.ones(2), jnp.ones(())
 WRONG = {
     "_types": lambda: of("_types").as_float([1.0, 2.0]),
     "_monotone": lambda: of("_monotone").root(jnp.exp, jnp.sinh, POINT, FLAT),
+    "_doors": lambda: of("_doors").check_cloud("a test", "xs", [1.0]),
     "_curves": lambda: of("_curves").soft(jnp.arange(3)),
     "_calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),
     "_velocity": lambda: df.dissipation(jnp.sin, CLOUD, CLOUD),
     "_flow": lambda: df.integrate(jnp.sin, POINT, CLOUD),
     "_langevin": lambda: df.langevin(jnp.sin, POINT, CLOUD, key=jr.key(0)),
+    "_settle": lambda: df.settle(jnp.sin, POINT > 0),
     "_psis": lambda: of("_psis").pareto_k(CLOUD),
     "_gaussian_fit": lambda: df.fit_gaussian(jnp.sum, CLOUD, key=1),
     "_gaussian_rest": lambda: of("_gaussian_rest").climb(jnp.sum, POINT, [], 1, FLAT, {}),
