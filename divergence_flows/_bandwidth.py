@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from ._loop import check_cloud
 from ._types import Scalar, as_float
 
-Samples = Float[ArrayLike, "_ dim"]
+Samples = Real[ArrayLike, "_ dim"]
 Bandwidth = Real[ArrayLike, "*widths"]
 
 

@@ -10,10 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._convolution import Image, Kernel, Output, convolve, convolve_transposed
-from ._types import check_counts, same
+from ._doors import check_input
+from ._types import as_float, check_counts, same
 
 Activation = Callable[..., Any]
 
@@ -150,9 +151,7 @@ class ConvDiscriminator(eqx.Module):
         self.size, self.channels = size, channels
         self.activation, self.last = activation, last
 
-    def __call__(
-        self, x: Float[Array, "{self.channels} {self.size} {self.size}"]
-    ) -> Float[Array, ""]:
+    def __call__(self, x: Real[ArrayLike, "channels height width"]) -> Float[Array, ""]:
         """Evaluates one image; `jax.vmap(d)(xs)` evaluates a batch.
 
         Args:
@@ -160,7 +159,12 @@ class ConvDiscriminator(eqx.Module):
 
         Returns:
             d(x), in the units of the GAN's discriminator.
+
+        Raises:
+            ValueError: If the image has other sizes than the network's.
         """
+        x = as_float(x)
+        check_input("ConvDiscriminator", "x", x, self.channels, self.size, self.size)
         half = self.activation(self.first(jnp.moveaxis(x, 0, -1)))
         quarter = self.activation(_apply(self.norm, self.second(half)))
         return self.last(self.dense(jnp.ravel(quarter)))
@@ -223,9 +227,7 @@ class ConvGenerator(eqx.Module):
         self.size, self.latent = size, latent
         self.activation, self.last = activation, last
 
-    def __call__(
-        self, z: Float[Array, " {self.latent}"]
-    ) -> Float[Array, "_ {self.size} {self.size}"]:
+    def __call__(self, z: Real[ArrayLike, " latent"]) -> Float[Array, "_ {self.size} {self.size}"]:
         """Evaluates one noise vector; `jax.vmap(g)(zs)` makes a batch.
 
         Args:
@@ -233,7 +235,12 @@ class ConvGenerator(eqx.Module):
 
         Returns:
             One image [units of x].
+
+        Raises:
+            ValueError: If the noise has not `latent` coordinates.
         """
+        z = as_float(z)
+        check_input("ConvGenerator", "z", z, self.latent)
         quarter = self.dense(z).reshape(self.size // 4, self.size // 4, -1)
         quarter = self.activation(_apply(self.norms[0], quarter))
         half = self.activation(_apply(self.norms[1], self.first(quarter)))

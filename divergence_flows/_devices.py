@@ -1,5 +1,7 @@
 """One axis of a pytree laid over every device, of this process or of many."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,12 @@ from jaxtyping import Array, ArrayLike, PyTree, Shaped
 Leaf = Shaped[ArrayLike, "*shape"]
 
 
-def _check(leaf: Leaf, devices: int) -> None:
+def _check(leaf: Any, devices: int) -> None:
     """Refuses what has no leading axis that the devices can share evenly."""
+    if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
+        raise ValueError(
+            f"over_devices: `tree` has a leaf of type {type(leaf).__name__}; pass arrays."
+        )
     if isinstance(leaf, Tracer):
         raise ValueError(
             "over_devices: `tree` is inside `jit` or `vmap`; lay it out first, then call those."
@@ -54,11 +60,13 @@ def over_devices(tree: PyTree) -> PyTree:
         The same values, laid out.
 
     Raises:
-        ValueError: If a leaf has no leading axis, if the number of devices does not divide it, or
-            inside a trace.
+        ValueError: If there is no leaf, or one is no array or has no leading axis, if the
+            number of devices does not divide it, or inside a trace.
         AssertionError: From JAX, if the processes do not pass the same values.
     """
     leaves, structure = jax.tree.flatten(tree)
+    if not leaves:
+        raise ValueError("over_devices: `tree` holds no arrays; pass one at least.")
     devices = jax.devices()
     for leaf in leaves:
         _check(leaf, len(devices))

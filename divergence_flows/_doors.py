@@ -1,29 +1,17 @@
-"""What stands at public doors: checks that many functions share, and their words.
+"""What stands at public doors: checks of clouds and numbers that many functions share.
 
-Shapes are told while tracing and cost nothing at run time; contents are looked at once for each
-call of a door, never inside a field or a loop.
+Contents are looked at once for each call of a door, never inside a field or a loop.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Shaped
+from jax.core import Tracer
+from jaxtyping import Array, Float, PyTree
 
-from ._types import Scalar, as_float, each, refuse
-
-Network = Callable[..., Any]  # of one sample
-DISCRIMINATOR = (
-    "a function of one sample that returns one number, `networks.Discriminator` or "
-    "`networks.ConvDiscriminator` of the samples' size for instance"
-)
-OVER_TIME = (
-    "a function of one time and one sample that returns one number, `networks.TimeDiscriminator` "
-    "of the samples' size for instance"
-)
+from ._types import refuse
 
 
 def check_cloud(owner: str, name: str, xs: Float[Array, "_ *event"]) -> Float[Array, "_ *event"]:
@@ -81,203 +69,35 @@ def _told(leaf: Any) -> str:
     return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
-def one_of(xs: Shaped[Array, "_ *event"]) -> jax.ShapeDtypeStruct:
-    """What one row of a cloud is like.
-
-    Args:
-        xs: The cloud.
-
-    Returns:
-        Its shape and dtype.
-    """
-    return jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
-
-
-def check_makes(
-    owner: str,
-    argument: str,
-    function: Network,
-    inputs: tuple[jax.ShapeDtypeStruct, ...],
-    shape: tuple[int, ...],
-    remedy: str,
-) -> None:
-    """Refuses a function of one sample that does not take it, or makes something else of it.
-
-    It is traced, not run, as one of a batch, since batch norms want to know its axis.
-
-    Args:
-        owner: Who asks, for the message.
-        argument: The function's name there.
-        function: The function.
-        inputs: What one sample is like, after what else it takes.
-        shape: What it must make of it.
-        remedy: What to pass instead.
-
-    Raises:
-        ValueError: If it fails on such a sample, or makes anything but one array of that shape.
-    """
-    sample = told(inputs[-1])
-    batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
-    try:
-        made = jax.eval_shape(each(function), *batch)
-    except Exception as error:
-        first = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{owner}: `{argument}` does not take one of the samples, {sample} "
-            f"({type(error).__name__}: {first}); pass {remedy}."
-        ) from error
-    leaves = jax.tree.leaves(made)
-    if [leaf.shape for leaf in leaves] != [(1, *shape)] or not _is_real(leaves[0]):
-        ones = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
-        raise ValueError(
-            f"{owner}: `{argument}` makes {told(ones[0] if len(ones) == 1 else ones)} of one of "
-            f"the samples, {sample}; pass {remedy}."
-        )
-
-
-def _is_real(leaf: Any) -> bool:
-    if not isinstance(leaf, (int, float, np.ndarray, np.number, jax.Array, jax.ShapeDtypeStruct)):
-        return False
-    dtype = jnp.result_type(leaf)
-    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
-
-
-def check_critic(owner: str, argument: str, network: Network, xs: Float[Array, "_ *event"]) -> None:
-    """Refuses a discriminator that does not make one number of one of these samples.
-
-    Args:
-        owner: Who asks, for the message.
-        argument: The discriminator's name there.
-        network: The discriminator.
-        xs: Samples.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    check_makes(owner, argument, network, (one_of(xs),), (), DISCRIMINATOR)
-
-
-def check_generator(
-    owner: str, argument: str, network: Network, latent: int, xs: Float[Array, "_ *event"]
-) -> None:
-    """Refuses a generator that does not make a sample like these of one noise vector.
-
-    Args:
-        owner: Who asks, for the message.
-        argument: The generator's name there.
-        network: The generator.
-        latent: Coordinates of the noise.
-        xs: Samples.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    noise, event = jax.ShapeDtypeStruct((latent,), xs.dtype), xs.shape[1:]
-    remedy = (
-        f"a function that makes a sample of shape {event} of noise of shape ({latent},), "
-        "`networks.Generator` or `networks.ConvGenerator` of these sizes for instance, or "
-        "another `latent`"
-    )
-    check_makes(owner, argument, network, (noise,), event, remedy)
-
-
-def check_over_time(
-    owner: str, argument: str, network: Network, xs: Float[Array, "_ *event"]
-) -> None:
-    """Refuses a d(t, x) that does not make one number of a time and one of these samples.
-
-    Args:
-        owner: Who asks, for the message.
-        argument: The discriminator's name there.
-        network: The discriminator.
-        xs: Samples.
-
-    Raises:
-        ValueError: If it does not.
-    """
-    time = jax.ShapeDtypeStruct((), xs.dtype)
-    check_makes(owner, argument, network, (time, one_of(xs)), (), OVER_TIME)
-
-
-def scalar_of(owner: str, argument: str, function: Callable[..., Any], *inputs: Any) -> Scalar:
-    """Calls a function, and refuses what is not one number.
-
-    Args:
-        owner: Who asks, for the message.
-        argument: The function's name there.
-        function: The function.
-        inputs: What it gets.
-
-    Returns:
-        The number, as a float.
-
-    Raises:
-        ValueError: While tracing, if it returns anything else.
-    """
-    made = function(*inputs)
-    if not _is_real(made) or jnp.shape(made) != ():
-        raise ValueError(
-            f"{owner}: `{argument}` returns {told(made)}; it must return one real number for each "
-            "point, so sum or index what it returns now."
-        )
-    return as_float(made)
-
-
-def check_rate(owner: str, argument: str, rate: PyTree, state: PyTree) -> PyTree:
-    """Refuses a rate that is not made like the state that it is the rate of.
-
-    Args:
-        owner: Who asks, for the message.
-        argument: The name there of the function that returned it.
-        rate: What it returned.
-        state: What it was given.
-
-    Returns:
-        The rate, as floats.
-
-    Raises:
-        ValueError: While tracing, if the structures or shapes differ.
-    """
-    leaves, structure = jax.tree.flatten(rate)
-    wanted, asked = jax.tree.flatten(state)
-    fits = structure == asked and all(
-        _is_real(one) and jnp.shape(one) == jnp.shape(other)
-        for one, other in zip(leaves, wanted, strict=True)
-    )
-    if not fits:
-        raise ValueError(
-            f"{owner}: `{argument}` returns {told(rate)} for {told(state)}; it must return one "
-            "number for each of these, in the same structure and shapes."
-        )
-    return jax.tree.map(as_float, rate)
-
-
 def check_positive(owner: str, **numbers: Any) -> None:
-    """Refuses numbers that are not positive and finite; arrays of JAX are not looked into.
-
-    A door that stands in loops must not wait for a device.
+    """Refuses numbers that are not positive and finite; those inside a trace are not known yet.
 
     Args:
         owner: Who asks, for the message.
         numbers: By the name of their argument.
 
     Raises:
-        ValueError: If a Python or numpy number is not.
+        ValueError: If one is not.
     """
     for name, value in numbers.items():
-        if not isinstance(value, jax.Array) and not 0 < value < np.inf:
+        if not isinstance(value, Tracer) and not 0 < value < np.inf:
             raise ValueError(f"{owner}: `{name}` is {value}; pass a positive number.")
 
 
-def named(owner: str, argument: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function refuse, in the words of `scalar_of`, to return anything but one number.
+def check_input(owner: str, argument: str, x: Float[Array, "..."], *shape: int) -> None:
+    """Refuses what is not of the one shape that a network or a fitted function takes.
 
     Args:
-        owner: Who asks, for the message.
-        argument: The function's name there.
-        function: The function.
+        owner: Its name, for the message.
+        argument: The input's name.
+        x: The input.
+        shape: The shape.
 
-    Returns:
-        The same, for use inside one trace.
+    Raises:
+        ValueError: While tracing, if it has another.
     """
-    return functools.partial(scalar_of, owner, argument, function)
+    if x.shape != shape:
+        raise ValueError(
+            f"{owner}: `{argument}` has shape {x.shape}, and this one was made for shape {shape}; "
+            "pass that, or make one for these sizes."
+        )

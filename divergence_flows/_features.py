@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._blocks import Blocks, total
+from ._doors import check_input
 from ._types import Scalar, ScalarLike, as_float
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
@@ -38,6 +39,7 @@ class Fourier(eqx.Module):
 
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
         """Features of one sample."""
+        check_input("the fitted function", "x", x, self.centre.size)
         away = x - self.centre
         angles = jnp.matmul(self.frequencies, away, precision="highest")
         waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
@@ -57,6 +59,7 @@ class Centres(eqx.Module):
 
     def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
         """Features of one sample."""
+        check_input("the fitted function", "x", x, self.points.shape[1])
         squares = jnp.sum((self.points - x) ** 2, axis=1)
         return jnp.concatenate([jnp.ones_like(x[:1]), gaussian_kernel(squares, self.widths)])
 
@@ -195,7 +198,7 @@ def linear(
     feature_map: FeatureMap,
     coefficients: Float[Array, " features"],
     t: ScalarLike,
-    x: Float[ArrayLike, " dim"],
+    x: Real[ArrayLike, " dim"],
     args: Any,
 ) -> Scalar:
     """A potential: coefficients times features, at all times.

@@ -12,14 +12,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
+from ._callables import Network, check_over_time
+from ._doors import check_cloud
 from ._flow_losses import Grid, Paths, total_loss
 from ._flow_path import Replay, extend, jittered, trajectories
 from ._flow_recipe import FlowRecipe, check_flow
 from ._losses import need
-from ._optimizer import Optimizer, average, descend, initial
-from ._states import Times
+from ._optimizer import Optimizer, average, check_memory, descend, initial
+from ._states import Times, check_times
 from ._train import Batch, Cloud, draw
 from ._types import LogRatioFn, Scalar, ScalarLike, as_float
 
@@ -40,10 +42,10 @@ class FlowRatioState(eqx.Module):
     @classmethod
     def start(
         cls,
-        discriminator: PyTree,
+        discriminator: Network,
         optimizer: Optimizer,
         *,
-        xs_q: Float[ArrayLike, "n *event"] | None = None,
+        xs_q: Real[ArrayLike, "n *event"] | None = None,
         ts: Times | None = None,
     ) -> "FlowRatioState":
         """State before the first step.
@@ -58,15 +60,17 @@ class FlowRatioState(eqx.Module):
             The state; the average starts at the discriminator itself.
 
         Raises:
-            ValueError: If only one of `xs_q` and `ts` is given.
+            ValueError: If only one of `xs_q` and `ts` is given, there are no samples, or `ts` does
+                not increase.
+            EquinoxRuntimeError: If a sample is not finite.
         """
+        owner = "FlowRatioState"
         if (xs_q is None) != (ts is None):
-            raise ValueError(
-                "FlowRatioState: pass both `xs_q` and `ts` (sequential form), or neither."
-            )
+            raise ValueError(f"{owner}: pass both `xs_q` and `ts` (sequential form), or neither.")
         replay = None
         if xs_q is not None and ts is not None:
-            xs = as_float(xs_q)
+            check_times(owner, ts)
+            xs = check_cloud(owner, "xs_q", as_float(xs_q))
             replay = Replay.start(xs, jnp.asarray(ts, xs.dtype))
         memory = initial(optimizer, discriminator)
         return cls(discriminator, discriminator, memory, jnp.asarray(0), replay)
@@ -173,30 +177,37 @@ def flow_ratio_step(
         The new state, and the losses before the step.
 
     Raises:
-        ValueError: If an option is wrong, or `gan` has no ratio.
+        ValueError: If an option is wrong, `gan` has no ratio, there are no samples, or the
+            discriminator, `score_p` or what the optimiser remembers does not fit.
 
     References:
         Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
         NeurIPS 2023 (a discriminator of its own flow); Rhodes, Xu & Gutmann, Telescoping
         density-ratio estimation, NeurIPS 2020 (neighbours).
     """
+    owner = "flow_ratio_step"
     xs_q, xs_p = (as_float(xs) for xs in batch)
+    check_times(owner, ts)
+    check_over_time(
+        owner, "state.discriminator", state.discriminator, score_p, xs_q=xs_q, xs_p=xs_p
+    )
+    check_memory(owner, optimizer, state.discriminator, state.opt_state)
     form = "self_consistent" if state.replay is None else "sequential"
     grid = jnp.asarray(ts, xs_q.dtype)
     options = (form, hold, batch_size, neighbours, score_p, score_weight, ema_decay)
     recipe = FlowRecipe(gan, optimizer, grid, *options)
-    check_flow("flow_ratio_step", recipe)
+    check_flow(owner, recipe)
     return take(recipe, state, (xs_q, xs_p), key)
 
 
 def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Float[ArrayLike, "*event"], args: Any
+    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
 ) -> Scalar:
     del args
     return gan.log_t(discriminator(t, as_float(x)))
 
 
-def flow_log_ratio(gan: Any, discriminator: PyTree) -> LogRatioFn:
+def flow_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
     r"""The log ratio that a time-conditioned discriminator has learned, log T(d(t, x)).
 
     `velocity(gan.h, flow_log_ratio(gan, state.ema))` is the field. Where log p is known,

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ._losses import need
@@ -43,14 +41,6 @@ def _check_numbers(owner: str, recipe: FlowRecipe) -> None:
     check_numbers(owner, numbers)
 
 
-def _check_times(owner: str, ts: Float[Array, " time"]) -> None:
-    """Refuses times that no flow runs through."""
-    if ts.shape[0] < 2:
-        raise ValueError(f"{owner}: `ts` holds {ts.shape[0]} time(s); give at least two.")
-    if not isinstance(ts, Tracer) and not np.all(np.diff(ts) > 0):
-        raise ValueError(f"{owner}: `ts` must increase, from the time of `xs_q` on.")
-
-
 def check_flow(owner: str, recipe: FlowRecipe) -> None:
     """Refuses options that make no step.
 
@@ -63,7 +53,6 @@ def check_flow(owner: str, recipe: FlowRecipe) -> None:
     """
     need(owner, recipe.gan, "phi", "psi", "h_t", "log_t", "inverse")
     check_counts(owner, {"batch_size": recipe.batch_size, "hold": recipe.hold})
-    _check_times(owner, recipe.ts)
     _check_numbers(owner, recipe)
     if recipe.form not in FORMS:
         words = " or ".join(map(repr, FORMS))

@@ -9,16 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
+from ._callables import Network, check_over_time
 from ._checkpoint import digest, key_digest, values
+from ._doors import check_positive
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._flow_ratio import FlowRatioState, take
 from ._flow_recipe import FlowRecipe, check_flow
 from ._loop import Loop, as_path, check_cloud, follow
 from ._optimizer import Optimizer, default_optimizer, first_update
-from ._states import Times
-from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts
+from ._states import Times, check_times
+from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts, refuse
 
 # Intervals of the default grid; each is one midpoint step of the flow.
 _INTERVALS = 32
@@ -82,16 +84,23 @@ def _times(horizon: ScalarLike | None, ts: Times | None, like: Array) -> Float[A
             "train_flow_ratio: pass either `horizon`, the time when the flow ends, or `ts`, all "
             "times to train at."
         )
+    owner = "train_flow_ratio"
     if ts is not None:
-        return jnp.asarray(ts, like.dtype)
-    return jnp.asarray(horizon, like.dtype) * jnp.linspace(0, 1, _INTERVALS + 1) ** 2
+        check_times(owner, ts)
+        grid = jnp.asarray(ts, like.dtype)
+    else:
+        check_positive(owner, horizon=horizon)
+        grid = jnp.asarray(horizon, like.dtype) * jnp.linspace(0, 1, _INTERVALS + 1) ** 2
+    bad = ~(jnp.all(jnp.diff(grid) > 0) & jnp.all(jnp.isfinite(grid)))
+    name = "horizon" if ts is None else "ts"
+    return refuse(grid, bad, f"{owner}: `{name}` makes no finite times that increase.")
 
 
 def train_flow_ratio(
     gan: Any,
-    discriminator: PyTree,
-    xs_q: Float[ArrayLike, "n *event"],
-    xs_p: Float[ArrayLike, "m *event"],
+    discriminator: Network,
+    xs_q: Real[ArrayLike, "n *event"],
+    xs_p: Real[ArrayLike, "m *event"],
     *,
     horizon: ScalarLike | None = None,
     ts: Times | None = None,
@@ -150,7 +159,8 @@ def train_flow_ratio(
 
     Raises:
         ValueError: If an option is wrong, `gan` has no ratio, there are no samples, the
-            checkpoint is another run's, or `checkpoint` is asked for inside a trace.
+            discriminator or `score_p` does not fit them, the checkpoint is another run's, or
+            `checkpoint` is asked for inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
 
     References:
@@ -161,6 +171,7 @@ def train_flow_ratio(
     start = check_cloud("train_flow_ratio", "xs_q", as_float(xs_q))
     goal = check_cloud("train_flow_ratio", "xs_p", as_float(xs_p))
     grid = _times(horizon, ts, start)
+    check_over_time("train_flow_ratio", "discriminator", discriminator, score_p, xs_q=start)
     optimizer = default_optimizer(steps) if optimizer is None else optimizer
     score = None if score_p is None else as_partial(score_p)
     hold = max(1, steps // grid.shape[0])

@@ -3,7 +3,9 @@
 from typing import Any
 
 import equinox as eqx
+from jaxtyping import Array, Float
 
+from ._callables import Network, check_critic, check_generator
 from ._losses import need
 from ._optimizer import Optimizer
 from ._penalty import check_penalty
@@ -44,6 +46,25 @@ def _check_numbers(owner: str, recipe: Recipe) -> None:
     check_numbers(owner, numbers)
 
 
+def check_networks(
+    owner: str, recipe: Recipe, networks: tuple[Network, Network], xs_p: Float[Array, "m *event"]
+) -> None:
+    """Refuses networks that do not fit the samples or the noise.
+
+    Args:
+        owner: Who asks, for the message.
+        recipe: The options.
+        networks: The discriminator and the generator.
+        xs_p: Samples of p.
+
+    Raises:
+        ValueError: If one does not fit.
+    """
+    discriminator, generator = networks
+    check_critic(owner, "discriminator", discriminator, xs_p=xs_p)
+    check_generator(owner, "generator", generator, recipe.latent, xs_p)
+
+
 def check_recipe(owner: str, recipe: Recipe) -> None:
     """Refuses options that make no step.
 
@@ -57,7 +78,7 @@ def check_recipe(owner: str, recipe: Recipe) -> None:
     need(owner, recipe.gan, "phi", "psi", "h_t")
     names = ("latent", "batch_size", "critic_steps", "generator_steps")
     check_counts(owner, {name: getattr(recipe, name) for name in names})
-    check_penalty(owner, recipe.penalty)
+    check_penalty(owner, recipe.penalty, recipe.penalty_weight)
     _check_numbers(owner, recipe)
     if recipe.form not in _FORMS:
         raise ValueError(f"{owner}: `form` is {recipe.form!r}; pass 'loss' or 'distillation'.")

@@ -11,12 +11,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
-from ._gan_recipe import Recipe, check_recipe
+from ._callables import Network
+from ._gan_recipe import Recipe, check_networks, check_recipe
 from ._loop import scan
 from ._losses import generator_loss, regression_loss
-from ._optimizer import Optimizer, average, descend, initial
+from ._optimizer import Optimizer, average, check_memory, descend, initial
 from ._train import Cloud, RatioInfo, RatioState, particle_step, ratio_step
 from ._types import Scalar, ScalarLike, as_float, each
 
@@ -36,8 +37,8 @@ class GANState(eqx.Module):
     @classmethod
     def start(
         cls,
-        discriminator: PyTree,
-        generator: PyTree,
+        discriminator: Network,
+        generator: Network,
         d_optimizer: Optimizer,
         g_optimizer: Optimizer,
     ) -> "GANState":
@@ -164,7 +165,7 @@ def gan_step(
     d_optimizer: Optimizer,
     g_optimizer: Optimizer,
     state: GANState,
-    xs_p: Float[ArrayLike, "m *event"],
+    xs_p: Real[ArrayLike, "m *event"],
     *,
     latent: int,
     batch_size: int = 128,
@@ -207,7 +208,8 @@ def gan_step(
         The new state, and the losses before the updates.
 
     Raises:
-        ValueError: If an option is wrong, or `gan` is a `Divergence`, with the reason.
+        ValueError: If an option is wrong, `gan` is a `Divergence`, with the reason, there are no
+            samples, or a network or what an optimiser remembers does not fit.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4; Gao et al., Deep generative learning via
@@ -228,5 +230,9 @@ def gan_step(
         ema_decay,
         share_fakes,
     )
-    check_recipe("gan_step", recipe)
-    return take(recipe, state, as_float(xs_p), key)
+    owner, goal = "gan_step", as_float(xs_p)
+    check_recipe(owner, recipe)
+    check_networks(owner, recipe, (state.discriminator, state.generator), goal)
+    check_memory(owner, d_optimizer, state.discriminator, state.d_opt_state)
+    check_memory(owner, g_optimizer, state.generator, state.g_opt_state)
+    return take(recipe, state, goal, key)

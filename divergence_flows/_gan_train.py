@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
+from ._callables import Network
 from ._checkpoint import digest, key_digest, values
 from ._flow import AbstractProgressMeter, NoProgressMeter
-from ._gan_recipe import Recipe, check_recipe
+from ._gan_recipe import Recipe, check_networks, check_recipe
 from ._gan_step import GANState, take
 from ._loop import Loop, as_path, check_cloud, follow
 from ._optimizer import Optimizer, first_update, game_optimizer
@@ -73,9 +74,9 @@ def _header(plan: _Plan, state: GANState, steps: int, chunk: int) -> dict[str, A
 
 def train_gan(
     gan: Any,
-    discriminator: PyTree,
-    generator: PyTree,
-    xs_p: Float[ArrayLike, "m *event"],
+    discriminator: Network,
+    generator: Network,
+    xs_p: Real[ArrayLike, "m *event"],
     *,
     latent: int,
     steps: int = 4000,
@@ -132,8 +133,9 @@ def train_gan(
         The last state, whose `ema` is the averaged generator, and the losses.
 
     Raises:
-        ValueError: If an option is wrong, `gan` is a `Divergence`, there are no samples, the
-            checkpoint is another run's, or `checkpoint` is asked for inside a trace.
+        ValueError: If an option is wrong, `gan` is a `Divergence`, there are no samples, a network
+            does not fit them, the checkpoint is another run's, or `checkpoint` is asked for
+            inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
 
     References:
@@ -159,6 +161,7 @@ def train_gan(
     check_recipe("train_gan", recipe)
     check_counts("train_gan", {"steps": steps, "chunk": chunk})
     goal = check_cloud("train_gan", "xs_p", as_float(xs_p))
+    check_networks("train_gan", recipe, (discriminator, generator), goal)
     plan = _Plan(recipe, goal, key)
     path = as_path("train_gan", checkpoint, (plan, discriminator, generator))
     state = GANState.start(discriminator, generator, d_optimizer, g_optimizer)

@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._bandwidth import Bandwidth, Samples, two_clouds, widths
 from ._blocks import Blocks, blocks, log_total, total
+from ._doors import check_cloud, check_input
 from ._features import first_moment, fourier, gaussian_kernel, linear
-from ._loop import check_cloud
 from ._matrix import definite
 from ._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, check_counts
 
@@ -73,7 +73,7 @@ def _kde(
     factor: Float[Array, "dim dim"],
     centre: Float[Array, " dim"],
     data: Blocks,
-    x: Float[ArrayLike, " dim"],
+    x: Real[ArrayLike, " dim"],
 ) -> Scalar:
     unit = _in_units(factor, centre, as_float(x))
     size = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * unit.size * jnp.log(2 * jnp.pi)
@@ -140,10 +140,12 @@ def _exact_witness(
     found: Float[Array, " widths"],
     data: Blocks,
     t: ScalarLike,
-    x: Float[ArrayLike, " dim"],
+    x: Real[ArrayLike, " dim"],
     args: Any,
 ) -> Scalar:
-    return total(Partial(_kernel_sum, as_float(x), found), data)
+    point = as_float(x)
+    check_input("the fitted function", "x", point, data.rows.shape[-1])
+    return total(Partial(_kernel_sum, point, found), data)
 
 
 def _kernel_sum(
@@ -159,7 +161,7 @@ def _feature_witness(
     waves: Any,
     coefficients: Float[Array, " features"],
     t: ScalarLike,
-    x: Float[ArrayLike, " dim"],
+    x: Real[ArrayLike, " dim"],
     args: Any,
 ) -> Scalar:
     return linear(waves, coefficients, t, x, args)

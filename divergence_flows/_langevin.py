@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._doors import check_rate
+from ._callables import check_rate
 from ._flow import setup, solve
 from ._states import Names, Times, as_arrays, as_state, at_least_two, cast_times, refuse_options
 from ._types import ScalarLike, as_partial

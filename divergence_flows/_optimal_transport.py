@@ -14,7 +14,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, Int32, Num, Real
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from ._doors import check_cloud, check_rate
+from ._callables import check_rate
+from ._doors import check_cloud
 from ._types import Scalar, ScalarLike, as_float
 
 

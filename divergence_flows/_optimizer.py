@@ -66,6 +66,26 @@ def initial(optimizer: Optimizer, module: PyTree) -> PyTree:
     return optimizer.init(eqx.filter(module, eqx.is_inexact_array))
 
 
+def check_memory(owner: str, optimizer: Optimizer, module: PyTree, opt_state: PyTree) -> None:
+    """Refuses what another optimiser remembers, or the same of another network.
+
+    Args:
+        owner: Who asks, for the message.
+        optimizer: The optimiser.
+        module: A network.
+        opt_state: What should be the optimiser's memory of it.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    fresh = jax.eval_shape(optimizer.init, eqx.filter(module, eqx.is_inexact_array))
+    if jax.tree.structure(fresh) != jax.tree.structure(opt_state):
+        raise ValueError(
+            f"{owner}: `state` remembers another optimiser or network; start it with the "
+            "optimiser that you pass here."
+        )
+
+
 def _of_trained(trained: PyTree, rest: PyTree, loss: Callable[..., Any]) -> tuple[Scalar, PyTree]:
     return loss(eqx.combine(trained, rest))
 

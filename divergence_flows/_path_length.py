@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._doors import check_rate
+from ._callables import check_rate
 from ._flow import follow
 from ._states import Names, Times, as_state
 from ._types import Field, Scalar, ScalarLike, as_partial

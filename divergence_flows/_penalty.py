@@ -2,23 +2,29 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._types import Scalar, as_float
+from ._callables import Network, check_critic
+from ._types import Scalar, ScalarLike, as_float
 
 PENALTIES = ("r1", "zero", "one")
 
 
-def check_penalty(owner: str, penalty: str | None) -> None:
-    """Refuses a penalty that we do not know.
+def check_penalty(owner: str, penalty: str | None, weight: ScalarLike = 0.0) -> None:
+    """Refuses a penalty that we do not know, and a weight that is negative.
 
     Args:
         owner: Who asks, for the message.
         penalty: Its name, or None.
+        weight: Its weight, not looked at inside a trace.
 
     Raises:
-        ValueError: If it has no such name.
+        ValueError: If it has no such name, or its weight no sense.
     """
+    if not isinstance(weight, Tracer) and not 0 <= weight < np.inf:
+        raise ValueError(f"{owner}: `penalty_weight` is {weight}; pass 0 or more.")
     if penalty is not None and penalty not in PENALTIES:
         raise ValueError(
             f"{owner}: `penalty` is {penalty!r}; pass 'r1' (squared slope at samples of p), "
@@ -45,9 +51,9 @@ def _length(squared: Float[Array, " n"]) -> Float[Array, " n"]:
 
 def gradient_penalty(
     penalty: str,
-    discriminator: PyTree,
-    xs_p: Float[ArrayLike, "m *event"],
-    xs_q: Float[ArrayLike, "n *event"],
+    discriminator: Network,
+    xs_p: Real[ArrayLike, "m *event"],
+    xs_q: Real[ArrayLike, "n *event"],
     *,
     key: PRNGKeyArray | None = None,
 ) -> Scalar:
@@ -70,7 +76,8 @@ def gradient_penalty(
         The penalty [units of d squared per unit of x squared; "one" takes both as 1].
 
     Raises:
-        ValueError: If the name is unknown, or `key` is needed and missing.
+        ValueError: If the name is unknown, `key` is needed and missing, there are no samples, or
+            the discriminator does not fit.
 
     References:
         Mescheder, Geiger & Nowozin, ICML 2018 ("r1"); Thanh-Tung, Tran & Venkatesh, ICLR 2019
@@ -78,6 +85,8 @@ def gradient_penalty(
     """
     check_penalty("gradient_penalty", penalty)
     points = as_float(xs_p)
+    clouds = {"xs_p": points, "xs_q": as_float(xs_q)}
+    check_critic("gradient_penalty", "discriminator", discriminator, **clouds)
     if penalty != "r1":
         if key is None:
             raise ValueError(f"gradient_penalty: {penalty!r} draws points; pass `key` too.")

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
 
 from ._bandwidth import Samples, median_of, two_clouds
+from ._doors import check_positive
 from ._features import Centres, fourier
 from ._ratios import logistic, logistic_loss, positive, sided
-from ._types import Scalar, check_counts
+from ._types import Scalar, ScalarLike, check_counts
 from ._ulsif import least_squares, least_squares_loss, some_of, weighted
 
 _MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0)
@@ -22,7 +23,7 @@ def ratio_bandwidth(
     xs_p: Samples,
     *,
     loss: str = "logistic",
-    multiples: Sequence[float] = _MULTIPLES,
+    multiples: Sequence[ScalarLike] = _MULTIPLES,
     folds: int = 3,
     features: int = 256,
     degree: int = 2,
@@ -71,6 +72,10 @@ def ratio_bandwidth(
         raise ValueError(
             f"{owner}: `folds` is {folds}; pass 2 at least, and no more than the samples of either."
         )
+    if len(multiples) < 1:
+        raise ValueError(f"{owner}: `multiples` holds none; pass one at least.")
+    for each in multiples:
+        check_positive(owner, multiples=each)
     found = median_of(owner, one, other, 1024) * jnp.asarray(multiples, one.dtype)
     penalty = positive(owner, ridge, one.dtype)
     if loss == "logistic":

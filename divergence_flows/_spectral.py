@@ -131,10 +131,18 @@ def spectral(network: PyTree, *, key: PRNGKeyArray) -> PyTree:
     Returns:
         A network called like the first, with arrays only if the first has.
 
+    Raises:
+        ValueError: If there is no such layer.
+
     References:
         Miyato et al., Spectral normalization for generative adversarial networks, ICLR 2018.
     """
     parts, structure = jax.tree.flatten(network, is_leaf=_is_layer)
+    if not any(_is_layer(part) for part in parts):
+        raise ValueError(
+            f"spectral: `network` is a {type(network).__name__} with no layer to normalise; pass a "
+            "module whose layers have a `weight` or `kernel` of two or more axes."
+        )
     keys = jax.random.split(key, len(parts))
     plain = [_is_layer(part) and not _is_normalised(part) for part in parts]
     made = [

@@ -14,7 +14,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from ._doors import check_rate
+from ._callables import check_rate
 from ._types import Field, Scalar, ScalarLike, as_float, refuse
 
 # Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
@@ -126,6 +126,19 @@ def at_least_two(caller: str, ts: Times) -> None:
         raise ValueError(
             f"{caller}: `ts` holds {len(ts)} time(s); give at least two, the first being the time "
             "of the initial state."
+        )
+
+
+def check_times(owner: str, ts: Times, name: str = "ts") -> None:
+    """Refuses times that no flow runs through; those inside a trace are not known yet."""
+    at_least_two(owner, ts)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(ts)):
+        return
+    times = np.asarray(ts, np.float64)
+    if not (np.all(np.isfinite(times)) and np.all(np.diff(times) > 0)):
+        raise ValueError(
+            f"{owner}: `{name}` must increase, from the time of `xs_q` on, and be finite; it is "
+            f"{times.tolist()}."
         )
 
 

@@ -9,8 +9,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
+from ._doors import check_cloud, check_input, check_positive
 from ._layers import Activation, Layers, forward, layers
 from ._types import ScalarLike, as_float, check_counts, same
 
@@ -19,12 +20,13 @@ _HIDDEN = 32
 
 
 def _standard(
-    samples: Float[ArrayLike, "n dim"] | None, dim: int
+    samples: Real[ArrayLike, "n dim"] | None, dim: int
 ) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
     """Mean and standard deviation of samples; one for a coordinate that does not vary."""
     if samples is None:
         return jnp.zeros(dim), jnp.ones(dim)
-    xs = as_float(samples)
+    xs = check_cloud("TimeDiscriminator", "like", as_float(samples))
+    check_input("TimeDiscriminator", "like", xs, len(xs), dim)
     found = jnp.std(xs, axis=0)
     return jnp.mean(xs, axis=0), jnp.where(found > 0, found, 1.0)
 
@@ -73,7 +75,7 @@ class TimeDiscriminator(eqx.Module):
         horizon: ScalarLike = 1.0,
         decays: int = 8,
         quadratic: bool = True,
-        like: Float[ArrayLike, "n {dim}"] | None = None,
+        like: Real[ArrayLike, "n dim"] | None = None,
         activation: Activation = jax.nn.silu,
         last: Activation = same,
         key: PRNGKeyArray,
@@ -95,9 +97,11 @@ class TimeDiscriminator(eqx.Module):
             key: Randomness of the weights.
 
         Raises:
-            ValueError: If a size is not positive.
+            ValueError: If a size or `horizon` is not positive, or `like` are other samples.
+            EquinoxRuntimeError: If `like` is not finite.
         """
         check_counts("TimeDiscriminator", {"dim": dim, "decays": decays})
+        check_positive("TimeDiscriminator", horizon=horizon)
         key_net, key_time = jax.random.split(key)
         sizes = {"dim + decays": dim + decays, "width": width}
         self.layers = layers("TimeDiscriminator", sizes, "scalar", depth, key_net)
@@ -108,7 +112,7 @@ class TimeDiscriminator(eqx.Module):
         self.horizon = as_float(horizon)
         self.count, self.activation, self.last = decays, activation, last
 
-    def __call__(self, t: ScalarLike, x: Float[ArrayLike, " dim"]) -> Float[Array, ""]:
+    def __call__(self, t: ScalarLike, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:
         """Evaluates one sample at one time; `jax.vmap(d, (None, 0))(t, xs)` a cloud.
 
         Args:
@@ -117,10 +121,15 @@ class TimeDiscriminator(eqx.Module):
 
         Returns:
             d(t, x), in the units of the GAN's discriminator.
+
+        Raises:
+            ValueError: If the sample has not `dim` coordinates.
         """
+        x = as_float(x)
+        check_input("TimeDiscriminator", "x", x, self.center.size)
         fixed = (self.center, self.scale, self.horizon)
         center, scale, horizon = jax.lax.stop_gradient(fixed)
-        b, z = decays(t, horizon, self.count), (as_float(x) - center) / scale
+        b, z = decays(t, horizon, self.count), (x - center) / scale
         raw = forward(self.layers, self.activation, same, jnp.concatenate([z, b.astype(z.dtype)]))
         if self.quadratic is not None:
             coefficients = forward(self.quadratic, jax.nn.silu, same, b.astype(z.dtype))

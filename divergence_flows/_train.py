@@ -11,18 +11,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
+from ._callables import Network, check_critic, named
+from ._doors import check_cloud, check_positive
 from ._ipm import is_witness
 from ._loop import Cloud
 from ._losses import NO_RATIO, discriminator_loss, need
-from ._optimizer import Optimizer, descend, initial
-from ._penalty import gradient_penalty
+from ._optimizer import Optimizer, check_memory, descend, initial
+from ._penalty import check_penalty, gradient_penalty
 from ._spectral import refresh
-from ._types import LogRatioFn, Scalar, ScalarLike, as_float, each
+from ._types import LogRatioFn, Scalar, ScalarLike, as_float, check_counts, each
 
 # Samples of q first, then of p; a public door takes numpy arrays too.
-Batch = tuple[Float[ArrayLike, "_ *event"], Float[ArrayLike, "_ *event"]]
+Batch = tuple[Real[ArrayLike, "_ *event"], Real[ArrayLike, "_ *event"]]
 
 
 class RatioState(eqx.Module):
@@ -32,7 +34,7 @@ class RatioState(eqx.Module):
     opt_state: PyTree
 
     @classmethod
-    def start(cls, discriminator: PyTree, optimizer: Optimizer) -> "RatioState":
+    def start(cls, discriminator: Network, optimizer: Optimizer) -> "RatioState":
         """State before the first step.
 
         Args:
@@ -136,18 +138,24 @@ def ratio_step(
 
     Raises:
         ValueError: If `batch_size` or a penalty that draws comes without `key`, the penalty is
-            unknown, or `gan` has no phi and psi.
+            unknown, a number is out of range, `gan` has no phi and psi, there are no samples, or
+            the discriminator or what the optimiser remembers does not fit.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
+    owner = "ratio_step"
+    check_penalty(owner, penalty, penalty_weight)
+    check_counts(owner, {"batch_size": batch_size})
     xs_q, xs_p = (as_float(xs) for xs in batch)
+    check_critic(owner, "state.discriminator", state.discriminator, xs_q=xs_q, xs_p=xs_p)
+    check_memory(owner, optimizer, state.discriminator, state.opt_state)
     key_penalty = None
     if key is not None:
         key_q, key_p, key_penalty = jax.random.split(key, 3)
         xs_q, xs_p = draw(key_q, xs_q, batch_size), draw(key_p, xs_p, batch_size)
     elif batch_size is not None:
-        raise ValueError("ratio_step: `batch_size` draws samples; pass `key` too.")
+        raise ValueError(f"{owner}: `batch_size` draws samples; pass `key` too.")
     loss = functools.partial(_loss, gan, penalty, penalty_weight, (xs_q, xs_p), key_penalty)
     discriminator, opt_state, info = descend(loss, optimizer, state.discriminator, state.opt_state)
     return RatioState(refresh(discriminator), opt_state), info
@@ -159,8 +167,8 @@ def _generator_value(gan: Any, discriminator: PyTree, x: Float[Array, "*event"])
 
 def particle_step(
     gan: Any,
-    discriminator: PyTree,
-    xs: Float[ArrayLike, "n *event"],
+    discriminator: Network,
+    xs: Real[ArrayLike, "n *event"],
     step_size: ScalarLike,
 ) -> tuple[Float[Array, "n *event"], ParticleInfo]:
     r"""One Euler step of every particle: $x + \epsilon\, \nabla_x h_T(d(x))$.
@@ -177,13 +185,17 @@ def particle_step(
         The moved particles, and what they did.
 
     Raises:
-        ValueError: If `gan` is no GAN.
+        ValueError: If `gan` is no GAN, there are no particles, `step_size` is not positive, or the
+            discriminator does not fit.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
-    need("particle_step", gan, "phi", "psi", "h_t")
+    owner = "particle_step"
+    need(owner, gan, "phi", "psi", "h_t")
+    check_positive(owner, step_size=step_size)
     start = as_float(xs)
+    check_critic(owner, "discriminator", discriminator, xs=start)
     value = functools.partial(_generator_value, gan, discriminator)
     values, vs = jax.vmap(jax.value_and_grad(value))(start)
     speed = jnp.sqrt(jnp.sum(vs**2) / start.shape[0])
@@ -192,12 +204,12 @@ def particle_step(
 
 
 def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Float[ArrayLike, "*event"], args: Any
+    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
 ) -> Scalar:
     return gan.log_t(discriminator(as_float(x)))
 
 
-def learned_log_ratio(gan: Any, discriminator: PyTree) -> LogRatioFn:
+def learned_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
     """The log ratio that a discriminator has learned, log T(d(x)), at all times.
 
     Args:
@@ -219,8 +231,8 @@ def learned_log_ratio(gan: Any, discriminator: PyTree) -> LogRatioFn:
 
 def ratio_check(
     log_r: LogRatioFn,
-    xs_q: Float[ArrayLike, "n *event"],
-    xs_p: Float[ArrayLike, "m *event"],
+    xs_q: Real[ArrayLike, "n *event"],
+    xs_p: Real[ArrayLike, "m *event"],
     *,
     t: ScalarLike = 0.0,
     args: Any = None,
@@ -243,15 +255,20 @@ def ratio_check(
         `effective_sample_size` between 1 and the number of samples of q.
 
     Raises:
-        ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio.
+        ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio, or returns
+            no scalar, or there are no samples.
+        EquinoxRuntimeError: If a sample is not finite.
 
     References:
         Kong, A note on importance sampling using standardized weights, 1992.
     """
+    owner = "ratio_check"
     if is_witness(log_r):
-        raise ValueError(f"ratio_check: `log_r` is no log ratio: {NO_RATIO}")
-    along = jax.vmap(log_r, in_axes=(None, 0, None))
-    u_q, u_p = along(t, as_float(xs_q), args), along(t, as_float(xs_p), args)
+        raise ValueError(f"{owner}: `log_r` is no log ratio: {NO_RATIO}")
+    one = check_cloud(owner, "xs_q", as_float(xs_q))
+    other = check_cloud(owner, "xs_p", as_float(xs_p))
+    along = jax.vmap(named(owner, "log_r", log_r), in_axes=(None, 0, None))
+    u_q, u_p = along(t, one, args), along(t, other, args)
     total = jax.nn.logsumexp(u_q)
     size = jnp.exp(2 * total - jax.nn.logsumexp(2 * u_q))
     mean_r = jnp.exp(total - jnp.log(u_q.size))

@@ -12,10 +12,12 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
+from ._callables import Network, check_critic
 from ._checkpoint import digest, key_digest, values
 from ._chunk import Plan, TransportState, step
+from ._doors import check_positive
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._loop import Loop, Told, as_path, check_cloud, follow
 from ._losses import need
@@ -72,9 +74,9 @@ def _keep(state: TransportState, done: int) -> Told:
 
 def transport(
     gan: Any,
-    discriminator: PyTree,
-    xs_q: Float[ArrayLike, "n *event"],
-    xs_p: Float[ArrayLike, "m *event"],
+    discriminator: Network,
+    xs_q: Real[ArrayLike, "n *event"],
+    xs_p: Real[ArrayLike, "m *event"],
     *,
     steps: int = 4000,
     step_size: ScalarLike | Callable[..., Any] | None = None,
@@ -122,19 +124,21 @@ def transport(
         The moved particles, and a `TransportInfo`.
 
     Raises:
-        ValueError: If a count is not positive, a cloud is empty, the checkpoint is another run's,
-            or `checkpoint` is asked for inside a trace.
+        ValueError: If a number is not positive, a cloud is empty, the discriminator does not make
+            one number of one sample, the checkpoint is another run's, or `checkpoint` is asked
+            for inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
     need("transport", gan, "phi", "psi", "h_t")
-    check_penalty("transport", penalty)
+    check_penalty("transport", penalty, penalty_weight)
     counts = {"steps": steps, "critic_steps": critic_steps, "batch_size": batch_size}
     check_counts("transport", {**counts, "chunk": chunk})
     start = check_cloud("transport", "xs_q", as_float(xs_q))
     goal = check_cloud("transport", "xs_p", as_float(xs_p))
+    check_critic("transport", "discriminator", discriminator, xs_q=start)
     optimizer = default_optimizer(steps * critic_steps) if optimizer is None else optimizer
     schedule, price = _schedule(step_size, steps), (penalty, penalty_weight)
     plan = Plan(gan, optimizer, schedule, goal, key, critic_steps, batch_size, *price)
@@ -154,4 +158,5 @@ def _schedule(step_size: ScalarLike | Callable[..., Any] | None, steps: int) -> 
         return default_step_size(steps)
     if callable(step_size):
         return as_partial(step_size)
+    check_positive("transport", step_size=step_size)
     return Partial(_constant, as_float(step_size))

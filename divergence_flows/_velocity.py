@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._doors import check_cloud, check_rate, check_some, named
+from ._callables import check_rate, named
+from ._doors import check_cloud, check_some
 from ._types import (
     Field,
     LogRatioFn,

@@ -6,16 +6,17 @@ network passes through plain `jit`, `vmap` and `scan`; activations are part of t
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._conv_networks import (
     ConvDiscriminator as ConvDiscriminator,
     ConvGenerator as ConvGenerator,
 )
+from ._doors import check_input as _check_input
 from ._layers import Activation, Layers, forward as _forward, layers as _layers
 from ._spectral import refresh as refresh, spectral as spectral
 from ._time_network import TimeDiscriminator as TimeDiscriminator
-from ._types import same as _same
+from ._types import as_float as _as_float, same as _same
 
 
 class Discriminator(eqx.Module):
@@ -26,6 +27,7 @@ class Discriminator(eqx.Module):
     """
 
     layers: Layers
+    dim: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
     last: Activation = eqx.field(static=True)
 
@@ -54,10 +56,9 @@ class Discriminator(eqx.Module):
             ValueError: If a size is not positive.
         """
         self.layers = _layers("Discriminator", {"dim": dim, "width": width}, "scalar", depth, key)
-        self.activation = activation
-        self.last = last
+        self.dim, self.activation, self.last = dim, activation, last
 
-    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, ""]:
+    def __call__(self, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:
         """Evaluates one sample; `jax.vmap(d)(xs)` evaluates a cloud.
 
         Args:
@@ -65,7 +66,12 @@ class Discriminator(eqx.Module):
 
         Returns:
             d(x), in the units of the GAN's discriminator.
+
+        Raises:
+            ValueError: If the sample has not `dim` coordinates.
         """
+        x = _as_float(x)
+        _check_input("Discriminator", "x", x, self.dim)
         return _forward(self.layers, self.activation, self.last, x)
 
 
@@ -73,6 +79,7 @@ class Generator(eqx.Module):
     """A network g(z) that turns latent noise into a sample."""
 
     layers: Layers
+    latent: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
     last: Activation = eqx.field(static=True)
 
@@ -103,10 +110,9 @@ class Generator(eqx.Module):
         """
         sizes = {"latent": latent, "dim": dim, "width": width}
         self.layers = _layers("Generator", sizes, dim, depth, key)
-        self.activation = activation
-        self.last = last
+        self.latent, self.activation, self.last = latent, activation, last
 
-    def __call__(self, z: Float[Array, " latent"]) -> Float[Array, " dim"]:
+    def __call__(self, z: Real[ArrayLike, " latent"]) -> Float[Array, " dim"]:
         """Evaluates one noise vector; `jax.vmap(g)(zs)` makes a batch.
 
         Args:
@@ -114,5 +120,10 @@ class Generator(eqx.Module):
 
         Returns:
             One sample [units of x].
+
+        Raises:
+            ValueError: If the noise has not `latent` coordinates.
         """
+        z = _as_float(z)
+        _check_input("Generator", "z", z, self.latent)
         return _forward(self.layers, self.activation, self.last, z)

@@ -26,8 +26,9 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # Lowest first. A module imports only from rows below its own.
 ROWS = (
     {"_types", "_checkpoint", "_devices"},
+    {"_doors"},
+    {"_callables"},
     {
-        "_doors",
         "_monotone",
         "_curves",
         "_states",
@@ -243,6 +244,7 @@ CLOUD, POINT, FLAT = jnp.ones((3, 2)), jnp.ones(2), jnp.ones(())
 WRONG = {
     "_types": lambda: of("_types").as_float([1.0, 2.0]),
     "_monotone": lambda: of("_monotone").root(jnp.exp, jnp.sinh, POINT, FLAT),
+    "_callables": lambda: of("_callables").check_critic("a test", "d", critic(), xs=[1.0]),
     "_doors": lambda: of("_doors").check_cloud("a test", "xs", [1.0]),
     "_curves": lambda: of("_curves").soft(jnp.arange(3)),
     "_calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),

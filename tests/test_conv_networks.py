@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 import divergence_flows as df
 
@@ -208,5 +207,5 @@ def test_a_size_that_makes_no_network_is_refused(make, words):
 
 
 def test_an_image_of_another_size_is_refused():
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(ValueError, match=r"`x` has shape \(2, 12, 12\)"):
         critic()(jnp.zeros((2, 12, 12)))
