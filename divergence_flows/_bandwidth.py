@@ -11,7 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from ._loop import check_cloud
+from ._doors import check_cloud, check_clouds
 from ._types import Scalar, as_float
 
 Samples = Real[ArrayLike, "_ dim"]
@@ -19,7 +19,7 @@ Bandwidth = Real[ArrayLike, "*widths"]
 
 
 def two_clouds(
-    owner: str, xs_q: Samples, xs_p: Samples
+    owner: str, xs_q: Samples, xs_p: Samples, names: tuple[str, str] = ("xs_q", "xs_p")
 ) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
     """Samples of q and of p, checked, in one dtype.
 
@@ -27,6 +27,7 @@ def two_clouds(
         owner: Who asks, for the message.
         xs_q: Samples of q.
         xs_p: Samples of p.
+        names: What the owner calls them.
 
     Returns:
         Both; use these.
@@ -38,8 +39,8 @@ def two_clouds(
     """
     xs_q, xs_p = as_float(xs_q), as_float(xs_p)
     dtype = jnp.result_type(xs_q, xs_p)
-    pairs = (("xs_q", xs_q), ("xs_p", xs_p))
-    one, other = (check_cloud(owner, name, xs.astype(dtype)) for name, xs in pairs)
+    clouds = dict(zip(names, (xs_q.astype(dtype), xs_p.astype(dtype)), strict=True))
+    one, other = check_clouds(owner, **clouds)
     return one, other
 
 
@@ -99,7 +100,7 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     if ys is None:
         first = check_cloud(owner, "xs", as_float(xs))
         return median_of(owner, first, first[:0], size)
-    return median_of(owner, *two_clouds(owner, xs, ys), size)
+    return median_of(owner, *two_clouds(owner, xs, ys, ("xs", "ys")), size)
 
 
 def median_of(

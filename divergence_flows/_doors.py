@@ -34,6 +34,30 @@ def check_cloud(owner: str, name: str, xs: Float[Array, "_ *event"]) -> Float[Ar
     return refuse(xs, ~jnp.all(jnp.isfinite(xs)), words)
 
 
+def check_clouds(owner: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+    """As `check_cloud`, of several: what is wrong with one is told by all that come back.
+
+    So nothing is left out under jit, where an input that decides nothing is not looked at.
+
+    Args:
+        owner: Who asks, for the message.
+        clouds: By the name of their argument.
+
+    Returns:
+        The same in order; use these.
+
+    Raises:
+        ValueError: If one has no samples.
+        EquinoxRuntimeError: If one is not finite.
+    """
+    checked: dict[str, Any] = dict(clouds)
+    for name, xs in clouds.items():
+        check_some(owner, name, xs)
+        words = f"{owner}: `{name}` has NaN or inf; drop those samples first."
+        checked = refuse(checked, ~jnp.all(jnp.isfinite(xs)), words)
+    return tuple(checked.values())
+
+
 def check_some(owner: str, name: str, xs: Float[Array, "_ *event"]) -> None:
     """Refuses a cloud of no samples, by its shape alone.
 

@@ -29,13 +29,14 @@ from diffrax import (
 )
 from jaxtyping import Array, Float
 
+from ._doors import check_positive
 from ._states import (
     Names,
     State,
     Times,
     as_arrays,
     as_state,
-    at_least_two,
+    begin,
     bits,
     cast_times,
     fixed_steps,
@@ -133,7 +134,7 @@ def follow(
 ) -> diffrax.Solution:
     """As `integrate`, for whoever names itself."""
     start = as_state(names, y0)
-    at_least_two(names.owner, ts)
+    begin(names.owner, ts)
     settings = setup(names.owner, start, ts, dt0, dense=dense, **options)
     terms = terms_of(names, field, settings)
     times = cast_times(start, ts, dt0)
@@ -209,6 +210,8 @@ def setup(
 ) -> dict[str, Any]:
     """Fills in what was not given, each choice fit for the ones before it."""
     check_counts(owner, {"max_steps": max_steps})
+    if dt0 is not None and not isinstance(dt0, jax.Array):
+        check_positive(owner, dt0=dt0)
     solver = diffrax.Tsit5() if solver is None else solver
     if stepsize_controller is None:
         stepsize_controller = _controller(owner, solver, dt0, bits(y0))

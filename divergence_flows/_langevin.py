@@ -12,7 +12,16 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._callables import check_rate
 from ._flow import setup, solve
-from ._states import Names, Times, as_arrays, as_state, at_least_two, cast_times, refuse_options
+from ._states import (
+    Names,
+    Times,
+    as_arrays,
+    as_state,
+    begin,
+    cast_times,
+    increasing,
+    refuse_options,
+)
 from ._types import ScalarLike, as_partial
 
 
@@ -56,10 +65,11 @@ def langevin(
     names = Names("langevin", "score", "x0")
     refuse_options(names.owner, options, "stepsize_controller", "dense")
     start = as_state(names, x0)
-    at_least_two(names.owner, ts)
+    begin(names.owner, ts)
     chosen = diffrax.ShARK() if solver is None else solver
     settings = setup(names.owner, start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
     times, _ = cast_times(start, ts, None)
+    times = increasing(names.owner, times, False)  # or the path's words come first
     step = jnp.asarray(dt0, times.dtype)
     path = diffrax.VirtualBrownianTree(
         times[0],

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ._callables import check_rate
-from ._doors import check_cloud
+from ._doors import check_cloud, check_clouds
 from ._types import Scalar, ScalarLike, as_float
 
 
@@ -46,7 +46,8 @@ def _finite(
     owner: str, xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]
 ) -> tuple[Float[Array, "n *event"], Float[Array, "n *event"]]:
     """Both samples, checked."""
-    return check_cloud(owner, "xs", as_float(xs)), check_cloud(owner, "ys", as_float(ys))
+    x, y = check_clouds(owner, xs=as_float(xs), ys=as_float(ys))
+    return x, y
 
 
 def _pairs(xs: Float[Array, "n *event"], ys: Float[Array, "n *event"]) -> Int[Array, " n"]:

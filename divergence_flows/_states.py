@@ -72,9 +72,7 @@ def sound(
     throw: bool,
 ) -> tuple[State, Float[Array, " time"], Scalar | None]:
     """Refuses what no solve can start from; use what is returned."""
-    good = jnp.all(jnp.diff(ts) > 0) & (jnp.all(jnp.isfinite(ts)) | endless)
-    words = f"{names.owner}: `ts` must increase, always; pass finite times, each after the last."
-    ts = eqx.error_if(ts, ~good, words)
+    ts = increasing(names.owner, ts, endless)
     if dt0 is not None:
         words = f"{names.owner}: `dt0` must be positive and finite; pass such a step."
         dt0 = eqx.error_if(dt0, ~((dt0 > 0) & jnp.isfinite(dt0)), words)
@@ -83,6 +81,13 @@ def sound(
         words = f"{names.owner}: `{names.state}` has NaN or inf; pass finite numbers."
         y0 = refuse(y0, jnp.asarray(broken), words)
     return y0, ts, dt0
+
+
+def increasing(owner: str, ts: Float[Array, " time"], endless: bool) -> Float[Array, " time"]:
+    """Refuses times that do not increase; use what is returned."""
+    good = jnp.all(jnp.diff(ts) > 0) & (jnp.all(jnp.isfinite(ts)) | endless)
+    words = f"{owner}: `ts` must increase, always; pass finite times, each after the last."
+    return eqx.error_if(ts, ~good, words)
 
 
 def rate_of(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
@@ -129,17 +134,27 @@ def at_least_two(caller: str, ts: Times) -> None:
         )
 
 
-def check_times(owner: str, ts: Times, name: str = "ts") -> None:
+def check_times(owner: str, ts: Times) -> None:
     """Refuses times that no flow runs through; those inside a trace are not known yet."""
     at_least_two(owner, ts)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(ts)):
         return
     times = np.asarray(ts, np.float64)
-    if not (np.all(np.isfinite(times)) and np.all(np.diff(times) > 0)):
+    good = (np.diff(times) > 0) & np.isfinite(times[1:]) & np.isfinite(times[:-1])
+    if not np.all(good):
+        first = int(np.argmin(good))
         raise ValueError(
-            f"{owner}: `{name}` must increase, from the time of `xs_q` on, and be finite; it is "
-            f"{times.tolist()}."
+            f"{owner}: `ts` must increase, and goes from {times[first]} to {times[first + 1]}; "
+            "pass finite times, each after the last."
         )
+
+
+def begin(owner: str, ts: Times) -> None:
+    """As `check_times`, but times on a device wait for the solve, which looks at them there."""
+    if isinstance(ts, jax.Array):
+        at_least_two(owner, ts)
+    else:
+        check_times(owner, ts)
 
 
 def refuse_options(owner: str, options: dict[str, Any], *names: str) -> None:

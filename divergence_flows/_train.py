@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
 from ._callables import Network, check_critic, named
-from ._doors import check_cloud, check_positive
+from ._doors import check_clouds, check_positive
 from ._ipm import is_witness
 from ._loop import Cloud
 from ._losses import NO_RATIO, discriminator_loss, need
@@ -265,8 +265,7 @@ def ratio_check(
     owner = "ratio_check"
     if is_witness(log_r):
         raise ValueError(f"{owner}: `log_r` is no log ratio: {NO_RATIO}")
-    one = check_cloud(owner, "xs_q", as_float(xs_q))
-    other = check_cloud(owner, "xs_p", as_float(xs_p))
+    one, other = check_clouds(owner, xs_q=as_float(xs_q), xs_p=as_float(xs_p))
     along = jax.vmap(named(owner, "log_r", log_r), in_axes=(None, 0, None))
     u_q, u_p = along(t, one, args), along(t, other, args)
     total = jax.nn.logsumexp(u_q)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._callables import check_rate, named
-from ._doors import check_cloud, check_some
+from ._doors import check_cloud, check_clouds, check_some
 from ._types import (
     Field,
     LogRatioFn,
@@ -219,11 +219,11 @@ def _with_log_prob(
     field: Field,
     noise: Real[Array, "probes n *event"] | None,
     t: ScalarLike,
-    state: tuple[Float[Array, "n *event"], Float[Array, " n"]],
+    state: tuple[Real[ArrayLike, "n *event"], Real[ArrayLike, " n"]],
     args: Any,
 ) -> tuple[Float[Array, "n *event"], Float[Array, " n"]]:
     """Pushes probes through the field's derivative and contracts them with themselves."""
-    xs, _ = state
+    xs = as_float(state[0])
     rate, push = jax.linearize(functools.partial(_at, field, t, args), xs)
     probes = _basis(xs) if noise is None else noise.astype(xs.dtype)
     pushed = jax.vmap(push)(probes)
@@ -278,12 +278,15 @@ def dissipation(
         Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
     """
     owner = "dissipation"
-    u, grad_u = check_cloud(owner, "u", as_float(u)), check_cloud(owner, "grad_u", as_float(grad_u))
+    clouds = {"u": as_float(u), "grad_u": as_float(grad_u)}
+    if weights is not None:
+        clouds["weights"] = as_float(weights)
+    u, grad_u, *rest = check_clouds(owner, **clouds)
     slope = _slope(h, u, "h") * (1.0 if of is None else _slope(of, u, "of"))
     squared = jnp.sum(grad_u**2, axis=tuple(range(1, grad_u.ndim)))
-    if weights is None:
+    if not rest:
         return -jnp.mean(slope * squared)
-    return -jnp.sum(check_cloud(owner, "weights", as_float(weights)) * slope * squared)
+    return -jnp.sum(rest[0] * slope * squared)
 
 
 def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:

@@ -300,5 +300,5 @@ def test_wrong_times_and_steps_are_refused():
         df.integrate(decay, 1.0, [0.0, 1.0], solver=diffrax.Euler())
     with pytest.raises(Exception, match="must increase"):
         df.integrate(decay, 1.0, [1.0, 0.0], 1.0)
-    with pytest.raises(Exception, match="must be positive"):
+    with pytest.raises(Exception, match=r"`dt0` is -0\.1; pass a positive"):
         df.integrate(decay, 1.0, [0.0, 1.0], 1.0, dt0=-0.1)

@@ -1,0 +1,4 @@
+"""Stub."""
+
+TABLE = {}
+ABSENT = {}
