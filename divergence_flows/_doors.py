@@ -50,12 +50,12 @@ def check_clouds(owner: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array
         ValueError: If one has no samples.
         EquinoxRuntimeError: If one is not finite.
     """
-    checked: dict[str, Any] = dict(clouds)
+    checked = tuple(clouds.values())  # a dict would come back sorted
     for name, xs in clouds.items():
         check_some(owner, name, xs)
         words = f"{owner}: `{name}` has NaN or inf; drop those samples first."
         checked = refuse(checked, ~jnp.all(jnp.isfinite(xs)), words)
-    return tuple(checked.values())
+    return checked
 
 
 def check_some(owner: str, name: str, xs: Float[Array, "_ *event"]) -> None:
