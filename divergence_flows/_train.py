@@ -145,6 +145,7 @@ def ratio_step(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
     owner = "ratio_step"
+    need(owner, gan, "phi", "psi")
     check_penalty(owner, penalty, penalty_weight)
     check_counts(owner, {"batch_size": batch_size})
     xs_q, xs_p = (as_float(xs) for xs in batch)

@@ -6,6 +6,7 @@ import math
 import bad_fields
 import bad_networks
 import bad_ratios
+import bad_steps
 import bad_training
 import diffrax
 import jax
@@ -255,7 +256,7 @@ DISTANCES = {
         "wrong value": every(displaced, by_type("displacement", "t"), (XS, same, "half")),
     },
 }
-PARTS = (bad_fields, bad_ratios, bad_networks, bad_training)
+PARTS = (bad_fields, bad_ratios, bad_networks, bad_steps, bad_training)
 TABLE = {**SOLVES, **DISTANCES}
 ABSENT = {
     "integrate": (*KEYLESS, NO_H),

@@ -37,10 +37,8 @@ def at_some_time(x, t=0.5):
 
 def calls(call, name, argument, good, other, shape):
     """Cells of one network called: what is no sample of its size."""
-    owner, made_for = (
-        f"{name}.__call__",
-        by_value(name, f"`{argument}` has shape", "made for shape"),
-    )
+    owner = f"{name}.__call__"
+    made_for = by_value(name, f"`{argument}` has shape", "made for shape")
     ints = np.arange(good.size).reshape(good.shape)
     return {
         "wrong rank": every(call, by_type(owner, argument), (good[None],), (jnp.ones(()),)),
@@ -77,7 +75,7 @@ TABLE = {
         **constructor(
             N.Discriminator,
             "Discriminator",
-            {"dim": 2},
+            {"dim": 2, "depth": 1},
             ("dim", "width"),
             depth=[(-1, by_value("Discriminator", "`depth` is -1"))],
         ),
@@ -93,7 +91,7 @@ TABLE = {
         **constructor(
             N.TimeDiscriminator,
             TIME,
-            {"dim": 2},
+            {"dim": 2, "width": 2, "depth": 0, "quadratic": False},
             ("dim", "decays"),
             horizon=[
                 (0.0, by_value(TIME, "`horizon` is 0.0")),
