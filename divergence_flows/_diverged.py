@@ -23,6 +23,7 @@ _CRITIC = (
     "The discriminator's steps are too large, or nothing bounds its loss: lower its learning rate, "
     "enlarge `batch_size`, or take a GAN whose loss is bounded, such as `gans.logit()`"
 )
+_DOMAIN = "; or d lies outside the domain of phi or psi: end the network by a map into it"
 _BOUND = "; `penalty` or `networks.spectral` bound the discriminator"
 _STEP = (
     "The steps are too large, or the slope of h_T(d) has no bound: lower `step_size`, take an h "
@@ -182,14 +183,15 @@ def error(
     """
     length = next(iter(told.values())).shape[0]
     at = {name: int(where) for name, where in jax.device_get(first).items()}
-    found = {name: at[name] for name in (*told, *(n for n in at if n not in told))}
+    # What went through a trace has lost its order.
+    names = (*told, *(field.name for field in dataclasses.fields(state)))
+    found = {name: at[name] for name in names}
     quantity = min(found, key=found.__getitem__)
     if found[quantity] == length:
         return None
     step = done + found[quantity]
     value = float(told[quantity][found[quantity]]) if quantity in told else None
-    what = _shown(quantity, value)
-    advice = _STILL if value == 0 else ADVICE.get(quantity, _CRITIC)
+    what, advice = _shown(quantity, value), _advice(quantity, value, step, state)
     kept = f"; checkpoint {path} holds it" if path is not None and done else ""
     words = (
         f"{owner}: diverged at step {step} (counted from 0) of {steps}: {what}. {advice}. The last "
@@ -197,6 +199,18 @@ def error(
         "diverge again: change a setting" + (", and pass another `checkpoint`." if kept else ".")
     )
     return RunDiverged(words, step, quantity, state, done)
+
+
+def _advice(quantity: str, value: float | None, step: int, state: PyTree) -> str:
+    """What usually causes it, and what to change."""
+    fields = [(field.name, getattr(state, field.name)) for field in dataclasses.fields(state)]
+    old = [name for name, part in fields if bool(_broken(part, part))]
+    if old:
+        return f"NaN stood in `{'`, `'.join(old)}` of the state before: pass networks without it"
+    if value == 0:
+        return _STILL
+    advice = ADVICE.get(quantity, _CRITIC)
+    return advice + _DOMAIN if step == 0 and quantity in ("losses", "d_losses") else advice
 
 
 def _shown(quantity: str, value: float | None) -> str:

@@ -113,7 +113,7 @@ def main(argv):
                 while done < args.kills and tries < 3 * args.kills:
                     folder, tries = pathlib.Path(place) / f"{loop}-{kind}", tries + 1
                     again = done % 2 == 1 and (folder / "run.npz").exists()
-                    well = drill(loop, kind, rng, folder, whole, seconds * 0.8, again)
+                    well = drill(loop, kind, rng, folder, whole, seconds * 0.6, again)
                     if well is None:
                         shutil.rmtree(folder)
                         continue

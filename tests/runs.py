@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
+from jax.tree_util import Partial
 
 import divergence_flows as df
 
@@ -32,21 +35,55 @@ def clock():
     return df.networks.TimeDiscriminator(2, 8, 1, horizon=1.0, key=jr.key(3))
 
 
+class From(eqx.Module):
+    """A number that is another from a step on; arrays, so that others compile nothing new."""
+
+    start: jax.Array
+    before: jax.Array
+    after: jax.Array
+
+    def __init__(self, before, start=0, after=None):
+        after = before if after is None else after
+        self.start = jnp.asarray(start)
+        self.before, self.after = jnp.asarray(before, float), jnp.asarray(after, float)
+
+    def __call__(self, step):
+        return jnp.where(step < self.start, self.before, self.after)
+
+
+def remember(weights):
+    return jnp.asarray(0), jax.tree.map(jnp.zeros_like, weights)
+
+
+def descend(rate, slopes, memory, weights=None):
+    count, past = memory
+    past = jax.tree.map(lambda m, slope: 0.9 * m + slope, past, slopes)
+    return jax.tree.map(lambda m: -rate(count) * m, past), (count + 1, past)
+
+
+def sgd(*rate):
+    """Descent with momentum, one program for all rates; it steps once for each update."""
+    return optax.GradientTransformation(remember, Partial(descend, From(*rate)))
+
+
 def transport(gan=None, d=None, **options):
     gan, d = gan or df.gans.vanilla(), d or critic()
-    options = {**OPTIONS, "critic_steps": 2, "key": jr.key(4), **options}
+    rates = {"optimizer": sgd(0.01), "step_size": From(0.1)}
+    options = {**OPTIONS, **rates, "critic_steps": 2, "key": jr.key(4), **options}
     return df.transport(gan, d, XS_Q, XS_P, **options)
 
 
 def train_gan(gan=None, d=None, g=None, **options):
     gan, d, g = gan or df.gans.vanilla(), d or critic(), g or maker()
-    options = {**OPTIONS, "latent": 3, "key": jr.key(4), **options}
+    rates = {"d_optimizer": sgd(0.01), "g_optimizer": sgd(0.01)}
+    options = {**OPTIONS, **rates, "latent": 3, "key": jr.key(4), **options}
     return df.train_gan(gan, d, g, XS_P, **options)
 
 
 def train_flow_ratio(gan=None, d=None, **options):
     gan, d = gan or df.gans.logit(), d or clock()
-    options = {**OPTIONS, "ts": TS, "form": "sequential", "key": jr.key(4), **options}
+    rates = {"ts": TS, "form": "sequential", "optimizer": sgd(0.01)}
+    options = {**OPTIONS, **rates, "key": jr.key(4), **options}
     return df.train_flow_ratio(gan, d, XS_Q, XS_P, **options)
 
 

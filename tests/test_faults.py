@@ -461,7 +461,7 @@ def test_words_of_a_callers_own_interrupt_stay_his():
     def own(state):
         raise KeyboardInterrupt("enough")
 
-    with pytest.raises(KeyboardInterrupt, match="^enough$"):
+    with pytest.raises(KeyboardInterrupt, match=r"^enough$"):
         tally(on_chunk=own)
 
 
