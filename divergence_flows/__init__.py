@@ -128,6 +128,7 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
         RatioCheck as RatioCheck,
         RatioState as RatioState,
     )
+    from ._diverged import RunDiverged as RunDiverged
     from ._chunk import TransportState as TransportState
     from ._transport import transport as transport, TransportInfo as TransportInfo
     from ._penalty import gradient_penalty as gradient_penalty

@@ -6,12 +6,19 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from ._diverged import Told
 from ._loop import Cloud, scan
 from ._optimizer import Optimizer
 from ._train import RatioInfo, RatioState, particle_step, ratio_step
 from ._types import Scalar, ScalarLike
+
+# An Euler step as long as so many times the extent of all data is none that was meant.
+FAR = 1e3
+# So many steps in which no particle moves at all, while p is elsewhere, are no chance.
+STILL = 100
 
 
 class TransportState(eqx.Module):
@@ -68,3 +75,43 @@ def step(plan: Plan, state: TransportState) -> tuple[TransportState, dict[str, S
     xs, info = particle_step(plan.gan, ratio.discriminator, state.xs, eps)
     new = TransportState(xs, ratio, state.step + 1)
     return new, {"losses": told.loss[-1], "speeds": info.speed}
+
+
+def _eps(schedule: Callable[..., Any], moment: Int[Array, ""]) -> Scalar:
+    return jnp.asarray(schedule(moment), float)
+
+
+def signs(
+    plan: Plan, start: Cloud, old: TransportState, new: TransportState, told: Told
+) -> dict[str, Bool[Array, " steps"]]:
+    """Signs of a run that is lost though its numbers are finite.
+
+    Particles are thrown away: an Euler step, root mean square, is more than `FAR` times as long
+    as the farthest sample of either cloud is from p's mean. Or the discriminator has collapsed:
+    in a chunk of `STILL` steps or more no particle has moved at all, and their mean is not p's.
+
+    Args:
+        plan: The run.
+        start: The particles at its start.
+        old: State before a chunk.
+        new: State after it.
+        told: Losses and speeds of its steps.
+
+    Returns:
+        For each step whether its speed has such a sign.
+    """
+    speeds, flat = told["speeds"], jnp.reshape(plan.xs_p, (plan.xs_p.shape[0], -1))
+    middle = jnp.mean(flat, axis=0)
+    clouds = (flat, jnp.reshape(start, (start.shape[0], -1)))
+    reach = jnp.max(jnp.stack([jnp.max(_lengths(xs - middle)) for xs in clouds]))
+    eps = jax.vmap(functools.partial(_eps, plan.schedule))(old.step + jnp.arange(len(speeds)))
+    far = (jnp.abs(eps) * speeds > FAR * reach) & (reach > 0)
+    if len(speeds) < STILL:
+        return {"speeds": far}
+    apart = _lengths(jnp.mean(jnp.reshape(new.xs, clouds[1].shape), axis=0) - middle)
+    still = jnp.all(speeds == 0) & (apart > 1e-3 * reach)
+    return {"speeds": far | still}
+
+
+def _lengths(xs: Float[Array, "*n dim"]) -> Float[Array, "*n"]:
+    return jnp.sqrt(jnp.sum(xs**2, axis=-1))

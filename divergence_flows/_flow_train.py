@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from ._callables import Network, check_over_time
 from ._checkpoint import digest, key_digest, values
@@ -18,7 +18,7 @@ from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._flow_ratio import FlowRatioState, take
 from ._flow_recipe import FlowRecipe, check_flow
 from ._loop import Loop, as_path, check_cloud, follow
-from ._optimizer import Optimizer, default_optimizer, first_update
+from ._optimizer import Optimizer, default_optimizer, first_updates
 from ._states import Times, check_times
 from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts, refuse
 
@@ -30,12 +30,15 @@ class FlowRatioTold(eqx.Module):
     """What happened at each step, before it and without weights.
 
     `losses` of p against q_t and `neighbour_losses` of each time against the next, means over
-    times [nats for the logistic pairs]; `score_losses`, zero without `score_p`.
+    times [nats for the logistic pairs]; `score_losses`, zero without `score_p`. `diverged` is -1;
+    inside `jit` and `vmap`, where nothing is raised, the step at which the run diverged, if it
+    did: what is told from there on is NaN, and the state is the last good one.
     """
 
     losses: Float[Array, " steps"]
     neighbour_losses: Float[Array, " steps"]
     score_losses: Float[Array, " steps"]
+    diverged: Int[Array, ""]
 
 
 class _Plan(eqx.Module):
@@ -73,7 +76,7 @@ def _header(plan: _Plan, state: FlowRatioState, steps: int, chunk: int) -> dict[
         "xs_p": digest(plan.xs_p),
         "score_p": None if score is None else digest(score(x)),
         "discriminator": digest((d, d(recipe.ts[-1], x))),
-        "optimizer": digest(first_update(recipe.optimizer, d)),
+        "optimizer": digest(first_updates(recipe.optimizer, d)),
     }
 
 
@@ -162,6 +165,10 @@ def train_flow_ratio(
             discriminator or `score_p` does not fit them, the checkpoint is another run's, or
             `checkpoint` is asked for inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
+        RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
+            `jit` and `vmap`.
+        OSError: If the checkpoint cannot be written; the one before stands.
+        KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
 
     References:
         Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,

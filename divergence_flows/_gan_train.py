@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from ._callables import Network
 from ._checkpoint import digest, key_digest, values
@@ -17,7 +17,7 @@ from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._gan_recipe import Recipe, check_networks, check_recipe
 from ._gan_step import GANState, take
 from ._loop import Loop, as_path, check_cloud, follow
-from ._optimizer import Optimizer, first_update, game_optimizer
+from ._optimizer import Optimizer, first_updates, game_optimizer
 from ._types import Scalar, ScalarLike, as_float, check_counts, each
 
 
@@ -26,12 +26,15 @@ class TrainInfo(eqx.Module):
 
     `d_losses` is the discriminator loss without the penalty, and `penalties` the penalty without
     its weight, before the last of the discriminator's updates; `g_losses` is -E_q[h_T(d)] before
-    the generator's.
+    the generator's. `diverged` is -1; inside `jit` and `vmap`, where nothing is raised, the step at
+    which the run diverged, if it did: what is told from there on is NaN, and the state is the last
+    good one.
     """
 
     d_losses: Float[Array, " steps"]
     g_losses: Float[Array, " steps"]
     penalties: Float[Array, " steps"]
+    diverged: Int[Array, ""]
 
 
 class _Plan(eqx.Module):
@@ -67,8 +70,8 @@ def _header(plan: _Plan, state: GANState, steps: int, chunk: int) -> dict[str, A
         "xs_p": digest(plan.xs_p),
         "discriminator": digest((d, each(d)(plan.xs_p[:2]))),
         "generator": digest((g, each(g)(noise))),
-        "d_optimizer": digest(first_update(recipe.d_optimizer, d)),
-        "g_optimizer": digest(first_update(recipe.g_optimizer, g)),
+        "d_optimizer": digest(first_updates(recipe.d_optimizer, d)),
+        "g_optimizer": digest(first_updates(recipe.g_optimizer, g)),
     }
 
 
@@ -137,6 +140,10 @@ def train_gan(
             does not fit them, the checkpoint is another run's, or `checkpoint` is asked for
             inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
+        RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
+            `jit` and `vmap`.
+        OSError: If the checkpoint cannot be written; the one before stands.
+        KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

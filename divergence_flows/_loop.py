@@ -13,17 +13,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from ._checkpoint import load, save
+from ._diverged import Told, error, hold, no_signs, verdict
 from ._doors import check_cloud as check_cloud
 from ._flow import AbstractProgressMeter
+from ._resume import History, check_place, count, join, read, standing, write
 
 Cloud = Float[Array, "_ *event"]
-History = dict[str, list[Any]]
-Told = dict[str, Shaped[Array | np.ndarray, "..."]]
 
 
 class Loop(eqx.Module):
@@ -83,40 +81,14 @@ def _run_chunk(
     meter: AbstractProgressMeter,
     steps: int,
     length: int,
+    signs: Callable[..., Any],
     state: PyTree,
     shown: PyTree,
-) -> tuple[PyTree, PyTree, PyTree]:
-    """Runs `length` steps without coming back to the host."""
+) -> tuple[PyTree, PyTree, PyTree, PyTree]:
+    """Runs `length` steps without coming back to the host, and says whether they went well."""
     body = functools.partial(_metered, step, meter, steps)
-    (state, shown), told = scan(body, (state, shown), None, length)
-    return state, shown, told
-
-
-def _join(parts: list[Any]) -> Shaped[Array | np.ndarray, "..."]:
-    """All of one kind of history, along time; on the host unless traced."""
-    if any(isinstance(part, Tracer) for part in parts):
-        return jnp.concatenate(parts)
-    return np.concatenate([np.asarray(part) for part in parts])
-
-
-def _save(loop: Loop, path: pathlib.Path, state: PyTree, history: History) -> None:
-    """Writes the state's arrays and the history."""
-    leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
-    arrays: dict[str, Any] = {f"state{i:04d}": np.asarray(x) for i, x in enumerate(leaves)}
-    arrays |= {name: _join(parts) for name, parts in history.items()}
-    save(path, loop.header, arrays)
-
-
-def _resume(
-    loop: Loop, path: pathlib.Path, state: PyTree, history: History
-) -> tuple[PyTree, History]:
-    """Puts the arrays of a checkpoint in the place of the first state's."""
-    stored = load(path, loop.header, loop.owner)
-    arrays, rest = eqx.partition(state, eqx.is_array)
-    leaves, structure = jax.tree.flatten(arrays)
-    leaves = [jnp.asarray(stored[f"state{i:04d}"], leaf.dtype) for i, leaf in enumerate(leaves)]
-    state = eqx.combine(jax.tree.unflatten(structure, leaves), rest)
-    return state, {name: [stored[name]] for name in history}
+    (new, shown), told = scan(body, (state, shown), None, length)
+    return new, shown, told, verdict(signs, state, new, told)
 
 
 def nothing(state: PyTree, done: int) -> Told:
@@ -133,12 +105,24 @@ def nothing(state: PyTree, done: int) -> Told:
     return {}
 
 
+def _stopped(loop: Loop, done: int, history: History) -> KeyboardInterrupt:
+    """What to tell somebody who pressed Ctrl-C."""
+    words = f"{loop.owner}: stopped after step {done} of {loop.steps}; "
+    if loop.path is None:
+        words += "no checkpoint was asked for: pass `checkpoint` to keep what a run did"
+    else:
+        stands, at = standing(loop.owner, loop.path, loop.header, history)
+        words += f"{stands}; the same call goes on from {'there' if at else 'the start'}"
+    return KeyboardInterrupt(f"{words}.")
+
+
 def follow(
     loop: Loop,
     step: Callable[..., Any],
     state: PyTree,
     history: History,
     keep: Callable[..., Any] = nothing,
+    signs: Callable[..., Any] = no_signs,
 ) -> tuple[PyTree, dict[str, Shaped[Array, "..."]]]:
     """Runs from the start, or from a checkpoint, to the end; the meter is closed in any case.
 
@@ -148,29 +132,60 @@ def follow(
         state: The first state.
         history: What is known before the first step; the first kind has one entry a step.
         keep: `keep(state, done)`: what to keep of the state after each chunk, by name.
+        signs: More signs of a diverged run than NaN and inf, as `verdict` takes them; a pytree.
 
     Returns:
-        The last state, and the whole history.
+        The last state, and the whole history with `diverged`: -1, or in a trace, where nothing
+        can be raised, the step at which the run diverged; its last good state is returned then.
+
+    Raises:
+        RunDiverged: At the end of a chunk that is not finite, or has one of the signs.
+        ValueError: If the checkpoint is not this run's.
+        OSError: If it cannot be written.
+        KeyboardInterrupt: On Ctrl-C, with words that say what the checkpoint holds.
     """
-    if loop.path is not None and loop.path.exists():
-        state, history = _resume(loop, loop.path, state, history)
-    done = sum(part.shape[0] for part in next(iter(history.values())))
-    shown = loop.meter.init()
+    if loop.path is not None and os.path.exists(loop.path):
+        state, history = read(loop.owner, loop.path, loop.header, state, history)
+    done = count(history)
+    if loop.path is not None and done < loop.steps:
+        check_place(loop.owner, loop.path)
+    # In a trace a run that has diverged runs on, so that others are the same programs as ever.
+    shown, diverged, good = loop.meter.init(), jnp.asarray(-1), state
     try:
         while done < loop.steps:
             length = min(loop.chunk, loop.steps - done)
-            state, shown, told = _run_chunk(step, loop.meter, loop.steps, length, state, shown)
-            done += length
-            for name, part in {**told, **keep(state, done)}.items():
-                history[name].append(part)
+            new, shown, told, first = _run_chunk(
+                step, loop.meter, loop.steps, length, signs, state, shown
+            )
+            told = {name: told[name] for name in history if name in told}
+            if _traced(first):
+                good, told, diverged = hold(good, new, told, first, done, diverged)
+            elif trouble := error(loop.owner, loop.steps, done, told, first, state, loop.path):
+                raise trouble
+            else:
+                good = new
+            state, done = new, done + length
+            parts = {**told, **keep(good, done)}
+            history = {name: [*past, parts[name]] for name, past in history.items()}
             # Checkpoint first, so that a caller who stops the run loses nothing.
             if loop.path is not None:
-                _save(loop, loop.path, state, history)
+                write(loop.owner, loop.path, loop.header, good, history)
             if loop.on_chunk is not None:
-                loop.on_chunk(state)
+                loop.on_chunk(good)
+    except KeyboardInterrupt as stop:
+        # Words are a caller's own; a trace has not run yet.
+        if stop.args or _traced(diverged):
+            raise
+        raise _stopped(loop, done, history) from None
     finally:
         loop.meter.close(shown)
-    return state, {name: jnp.asarray(_join(parts)) for name, parts in history.items()}
+    whole = {name: jnp.asarray(join(parts)) for name, parts in history.items()}
+    return good, {**whole, "diverged": diverged}
+
+
+def _traced(tree: PyTree) -> bool:
+    """Whether a tree has no numbers yet."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def as_path(owner: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> pathlib.Path | None:
@@ -189,9 +204,11 @@ def as_path(owner: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> p
     """
     if checkpoint is None:
         return None
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree)):
+    # A trace may hold numbers only, and still make no numbers.
+    if _traced((tree, jnp.asarray(0) + 0)):
         raise ValueError(
             f"{owner}: `checkpoint` needs numbers, and this call is inside `jit` or `vmap`; "
             "leave `checkpoint` out there."
         )
-    return pathlib.Path(checkpoint)
+    # A link's target is what is replaced, not the link.
+    return pathlib.Path(os.path.realpath(checkpoint))

@@ -131,16 +131,20 @@ def average(module: PyTree, old: PyTree, decay: ScalarLike) -> PyTree:
     return eqx.combine(jax.tree.map(_as_old, mean, past), rest)
 
 
-def first_update(optimizer: Optimizer, module: PyTree) -> PyTree:
-    """An optimiser's first answer to a gradient equal to the weights: its fingerprint.
+def first_updates(optimizer: Optimizer, module: PyTree) -> PyTree:
+    """An optimiser's first two answers to gradients equal to the weights: its fingerprint.
+
+    The first alone would not tell momentum: Adam's is the gradient's sign at any.
 
     Args:
         optimizer: Any optax optimiser.
         module: A network.
 
     Returns:
-        The update.
+        The updates.
     """
     weights = eqx.filter(module, eqx.is_inexact_array)
-    update, _ = optimizer.update(weights, optimizer.init(weights), weights)
-    return update
+    one, state = optimizer.update(weights, optimizer.init(weights), weights)
+    moved = optax.apply_updates(weights, one)
+    other, _ = optimizer.update(moved, state, moved)
+    return one, other

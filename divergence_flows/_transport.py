@@ -16,12 +16,13 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
 from ._callables import Network, check_critic
 from ._checkpoint import digest, key_digest, values
-from ._chunk import Plan, TransportState, step
+from ._chunk import Plan, TransportState, signs, step
+from ._diverged import Told
 from ._doors import check_positive
 from ._flow import AbstractProgressMeter, NoProgressMeter
-from ._loop import Loop, Told, as_path, check_cloud, follow
+from ._loop import Loop, as_path, check_cloud, follow
 from ._losses import need
-from ._optimizer import Optimizer, default_optimizer, default_step_size, first_update
+from ._optimizer import Optimizer, default_optimizer, default_step_size, first_updates
 from ._penalty import check_penalty
 from ._train import RatioState
 from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts
@@ -32,7 +33,9 @@ class TransportInfo(eqx.Module):
 
     `losses` is the discriminator loss before the last of its updates at each step [nats for the
     logistic pairs]; `speeds` the root mean square velocity [units of x per unit of flow time];
-    `path` the particles at `path_steps`; `discriminator` the last one.
+    `path` the particles at `path_steps`; `discriminator` the last one. `diverged` is -1; inside
+    `jit` and `vmap`, where nothing is raised, the step at which the run diverged, if it did: what
+    is told from there on is NaN, and all else is of the last good state.
     """
 
     losses: Float[Array, " steps"]
@@ -40,6 +43,7 @@ class TransportInfo(eqx.Module):
     path: Float[Array, "time n *event"]
     path_steps: Int[Array, " time"]
     discriminator: PyTree
+    diverged: Int[Array, ""]
 
 
 def _constant(value: Scalar, step: Int[Array, ""]) -> Scalar:
@@ -52,6 +56,7 @@ def _header(plan: Plan, state: TransportState, steps: int, chunk: int) -> dict[s
     """The run's fingerprint: its settings, and its functions at a few arguments."""
     when, discriminator = (0, steps // 2, steps - 1), state.ratio.discriminator
     return {
+        "run": "transport",
         "steps": steps,
         "chunk": chunk,
         "critic_steps": plan.critic_steps,
@@ -63,7 +68,7 @@ def _header(plan: Plan, state: TransportState, steps: int, chunk: int) -> dict[s
         "xs_q": digest(state.xs),
         "xs_p": digest(plan.xs_p),
         "discriminator": digest((state.ratio, discriminator(state.xs[0]))),
-        "optimizer": digest(first_update(plan.optimizer, discriminator)),
+        "optimizer": digest(first_updates(plan.optimizer, discriminator)),
     }
 
 
@@ -128,6 +133,11 @@ def transport(
             one number of one sample, the checkpoint is another run's, or `checkpoint` is asked
             for inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
+        RunDiverged: At the end of a chunk in which a number is not finite any more, an Euler step
+            throws the particles a thousand times as far as the data reach, or, in 100 steps or
+            more, none has moved at all though p is elsewhere; not inside `jit` and `vmap`.
+        OSError: If the checkpoint cannot be written; the one before stands.
+        KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
@@ -148,7 +158,8 @@ def transport(
     header = {} if path is None else _header(plan, state, steps, chunk)
     loop = Loop("transport", steps, chunk, progress_meter, path, header, on_chunk)
     history = {"losses": [], "speeds": [], **{k: [v] for k, v in _keep(state, 0).items()}}
-    state, told = follow(loop, Partial(step, plan), state, history, _keep)
+    lost = Partial(signs, plan, start)
+    state, told = follow(loop, Partial(step, plan), state, history, _keep, lost)
     return state.xs, TransportInfo(**told, discriminator=state.ratio.discriminator)
 
 

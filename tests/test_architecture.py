@@ -25,10 +25,11 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # Lowest first. A module imports only from rows below its own.
 ROWS = (
-    {"_types", "_checkpoint", "_devices"},
+    {"_types", "_checkpoint", "_devices", "_diverged"},
     {"_doors"},
     {"_callables"},
     {
+        "_resume",
         "_monotone",
         "_curves",
         "_states",
@@ -290,6 +291,8 @@ WRONG = {
     "_train": lambda: of("_train").particle_step(df.gans.logit(), critic(), CLOUD, POINT),
     "_devices": lambda: of("_devices")._place(CLOUD, 1),
     "_checkpoint": lambda: of("_checkpoint").load("a string.npz", {}, "a test"),
+    "_resume": lambda: of("_resume").count({"losses": 1}),
+    "_diverged": lambda: of("_diverged").error("a test", "many", 0, {}, {}, None, None),
     "_chunk": lambda: of("_chunk").step(1, 1),
     "_optimizer": lambda: of("_optimizer").game_optimizer("fast"),
     "_spectral": lambda: df.networks.spectral(critic(), key=1.0),

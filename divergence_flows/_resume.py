@@ -1,0 +1,172 @@
+"""A run in a checkpoint: its state and its history, put there and taken out again."""
+
+import pathlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, PyTree, Shaped
+
+from ._checkpoint import Stored, load, on_host, prepare, refusal, save
+
+# What a run has told so far, by name, in parts along time.
+History = dict[str, list[Any]]
+
+
+def join(parts: list[Any]) -> Shaped[Array | np.ndarray, "..."]:
+    """All of one kind of history, along time; on the host unless traced.
+
+    Args:
+        parts: Its parts.
+
+    Returns:
+        One array.
+    """
+    if any(isinstance(part, Tracer) for part in parts):
+        return jnp.concatenate(parts)
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def count(history: History) -> int:
+    """Steps that a history has seen.
+
+    Args:
+        history: Its first kind has one entry a step.
+
+    Returns:
+        Their number.
+    """
+    return sum(part.shape[0] for part in next(iter(history.values())))
+
+
+def _named(state: PyTree) -> dict[str, Any]:
+    """The state's arrays, each with the name that it has in the file."""
+    leaves = jax.tree.leaves(eqx.filter(state, eqx.is_array))
+    return {f"state{i:04d}": leaf for i, leaf in enumerate(leaves)}
+
+
+def check_place(owner: str, path: pathlib.Path) -> None:
+    """Refuses a place where no checkpoint can be written, before anything is computed.
+
+    Args:
+        owner: Who asks, for the message.
+        path: Where the checkpoint will be.
+
+    Raises:
+        OSError: If nothing can be written there.
+    """
+    try:
+        prepare(path)
+    except OSError as error:
+        words = (
+            f"{owner}: nothing can be written to checkpoint {path}: {error.strerror}; pass a "
+            "`checkpoint` in a folder that you may write to, on a disk with room."
+        )
+        raise OSError(error.errno, words) from error
+
+
+def write(
+    owner: str, path: pathlib.Path, header: dict[str, Any], state: PyTree, history: History
+) -> None:
+    """Writes a run's checkpoint in the place of the last one.
+
+    Args:
+        owner: Whose run, for the message.
+        path: The file.
+        header: The run's settings.
+        state: Where it stands.
+        history: What it has told.
+
+    Raises:
+        OSError: If the disk refuses; the last checkpoint stands then.
+    """
+    arrays = {name: on_host(leaf) for name, leaf in _named(state).items()}
+    arrays |= {name: np.asarray(join(parts)) for name, parts in history.items()}
+    try:
+        save(path, header, arrays)
+    except OSError as error:
+        stands, at = standing(owner, path, header, history)
+        words = (
+            f"{owner}: checkpoint {path} could not be written after step {count(history)}: "
+            f"{error.strerror}. {stands}. Make room, and the same call goes on from "
+            f"{'there' if at else 'the start'}."
+        )
+        raise OSError(error.errno, words) from error
+
+
+def standing(
+    owner: str, path: pathlib.Path, header: dict[str, Any], history: History
+) -> tuple[str, int]:
+    """Says what the file holds now, by reading it.
+
+    Args:
+        owner: Whose run.
+        path: The file.
+        header: The run's settings.
+        history: What it has told; its first name has one entry a step.
+
+    Returns:
+        Words, and the number of steps.
+    """
+    try:
+        done = len(load(path, header, owner)[next(iter(history))])
+    except (ValueError, KeyError):
+        return f"{path} holds nothing of this run yet", 0
+    return f"{path} holds step {done}", done
+
+
+def _misfit(name: str, found: Stored, like: Any, done: int) -> str | None:
+    """What is wrong with one stored array: `like` is an example, or None for one number a step."""
+    shape, dtype = (done,), found.dtype if found.dtype.kind != "i" else "float"
+    if like is not None:
+        like = on_host(like)
+        shape, dtype = like.shape, like.dtype
+        if not name.startswith("state"):  # along time there may be any number
+            shape = (found.size and len(found), *shape[1:]) if found.ndim else shape
+    if (found.shape, found.dtype) == (shape, dtype):
+        return None
+    return f"holds `{name}` as {found.dtype}{found.shape}, and this run has {dtype}{shape}"
+
+
+def _put(stored: Stored, leaf: Any) -> Any:
+    """A stored array where an array of the first state was."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf))
+    return jnp.asarray(stored)
+
+
+def read(
+    owner: str, path: pathlib.Path, header: dict[str, Any], state: PyTree, history: History
+) -> tuple[PyTree, History]:
+    """Takes a run out of its checkpoint.
+
+    Args:
+        owner: Whose run, for the message.
+        path: The file.
+        header: The run's settings.
+        state: The first state, for its structure.
+        history: The first history.
+
+    Returns:
+        State and history as they were written.
+
+    Raises:
+        ValueError: If the file is another run's, or not in all parts like this run's.
+    """
+    stored, named = load(path, header, owner), _named(state)
+    known = {**named, **{name: (parts or [None])[0] for name, parts in history.items()}}
+    if lacks := sorted(set(known) - set(stored)):
+        raise refusal(owner, path, f"lacks {', '.join(lacks)}")
+    if extra := sorted(set(stored) - set(known)):
+        raise refusal(owner, path, f"holds {', '.join(extra)}, unknown to this run")
+    done = stored[next(iter(history))].size
+    for name, like in known.items():
+        if (what := _misfit(name, stored[name], like, done)) is not None:
+            raise refusal(owner, path, what)
+    arrays, rest = eqx.partition(state, eqx.is_array)
+    leaves = [_put(stored[name], leaf) for name, leaf in named.items()]
+    state = eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), rest)
+    return state, {name: [stored[name]] for name in history}
