@@ -1,10 +1,15 @@
 """Gradient penalties: what keeps a critic from being steep, by each sample's own gradient."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._types import Scalar, as_float
+from ._types import Scalar, as_float, scalar_of
 
 PENALTIES = ("r1", "zero", "one")
 
@@ -45,9 +50,9 @@ def _length(squared: Float[Array, " n"]) -> Float[Array, " n"]:
 
 def gradient_penalty(
     penalty: str,
-    discriminator: PyTree,
-    xs_p: Float[ArrayLike, "m *event"],
-    xs_q: Float[ArrayLike, "n *event"],
+    discriminator: Callable[..., Any],
+    xs_p: Real[ArrayLike, "m *event"],
+    xs_q: Real[ArrayLike, "n *event"],
     *,
     key: PRNGKeyArray | None = None,
 ) -> Scalar:
@@ -70,18 +75,24 @@ def gradient_penalty(
         The penalty [units of d squared per unit of x squared; "one" takes both as 1].
 
     Raises:
-        ValueError: If the name is unknown, or `key` is needed and missing.
+        ValueError: If the name is unknown, `key` is needed and missing, samples that are looked at
+            are empty, or d(x) is no scalar.
 
     References:
         Mescheder, Geiger & Nowozin, ICML 2018 ("r1"); Thanh-Tung, Tran & Venkatesh, ICLR 2019
         ("zero"); Gulrajani et al., NeurIPS 2017 ("one").
     """
     check_penalty("gradient_penalty", penalty)
+    looked_at = {"xs_p": xs_p} if penalty == "r1" else {"xs_p": xs_p, "xs_q": xs_q}
+    for name, xs in looked_at.items():
+        if not np.shape(xs)[0]:
+            raise ValueError(f"gradient_penalty: `{name}` has no samples; pass one or more.")
     points = as_float(xs_p)
     if penalty != "r1":
         if key is None:
             raise ValueError(f"gradient_penalty: {penalty!r} draws points; pass `key` too.")
         points = _between(points, as_float(xs_q), key)
-    slopes = jax.vmap(jax.grad(discriminator))(points)
+    one = functools.partial(scalar_of, "gradient_penalty", "discriminator", discriminator)
+    slopes = jax.vmap(jax.grad(one))(points)
     squared = jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim)))
     return jnp.mean((_length(squared) - 1) ** 2 if penalty == "one" else squared)
