@@ -61,18 +61,18 @@ class Nodes(eqx.Module):
             raise ValueError(
                 f"Nodes: `points` is empty, of shape {np.shape(points)}; pass one node or more."
             )
+        for leaf in jax.tree.leaves(batches):
+            if jnp.shape(leaf)[:1] != weights.shape:
+                raise ValueError(
+                    f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
+                    f"be the nodes', of length {weights.size}: one mini-batch for each node."
+                )
         message = "Nodes: `points` must be finite; leave out those that are not."
         self.points = _unless_good(points, _finite(points), message)
         message = "Nodes: `weights` must sum to 1; divide them by their sum, if that is finite."
         checked = _unless_good(weights, _sums_to_one(weights), message)
         self.weights = checked.astype(self.points.dtype)
         self.batches = batches
-        for leaf in jax.tree.leaves(batches):
-            if jnp.shape(leaf)[:1] != self.weights.shape:
-                raise ValueError(
-                    f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
-                    f"be the nodes', of length {self.weights.size}: one mini-batch for each node."
-                )
 
 
 def _unless_good(

@@ -329,7 +329,7 @@ class Fit(eqx.Module):
     options: dict = eqx.field(static=True)
 
     def __call__(self, target, q0, **more):
-        options = {"n": 32, "key": KEY, **self.options, **more}
+        options = {"n": 32, "key": jr.key(0), **self.options, **more}
         return df.fit_gaussian(target, q0, **options)[0].mean
 
 
