@@ -187,7 +187,7 @@ CALCULUS["h_to_f"] |= {
     "h does not increase": [
         Cell(df.h_to_f(jnp.negative), (2.0,), by_content("h_to_f", "`h` decreases", "Give an")),
     ],
-    "outside the domain": [Cell(_F, (jnp.array([-1.0]),), Right([NAN]))],
+    "outside the domain": [Cell(_F, (jnp.array([-1.0]),), Right(np.array([NAN])))],
 }
 CALCULUS["first_variation"] |= {
     "h does not increase": [Cell(df.first_variation(jnp.log), (1.0,), Right(-1.0))],
@@ -200,7 +200,9 @@ CALCULUS["conjugate"] |= {
     "outside the domain": [
         # f = -log r: f* = -1 - log(-s) for s < 0, and no r is best above.
         Cell(
-            df.conjugate(lambda r: -jnp.log(r)), (jnp.array([-2.0, 1.0]),), Right([-1.6931472, INF])
+            df.conjugate(lambda r: -jnp.log(r)),
+            (jnp.array([-2.0, 1.0]),),
+            Right(np.array([-1.6931472, INF])),
         ),
     ],
 }
@@ -308,7 +310,9 @@ def _row_of_divergence(name):
         exact = [by_mpmath(name, some, order) for order in range(3)]
     kinds = {"f": "r", "f_prime": "r", "f_second": "r"}
     return {
-        "wrong rank": [Cell(fs, (jnp.asarray(some),), Right(exact, rtol=2e-5, atol=1e-5))],
+        "wrong rank": [
+            Cell(fs, (jnp.asarray(some),), Right(np.array(exact), rtol=2e-5, atol=1e-5))
+        ],
         "wrong dtype": [
             *[Cell(getattr(div, m), (1j,), by_type(m, r)) for m, r in kinds.items()],
             *[
@@ -321,12 +325,16 @@ def _row_of_divergence(name):
             Cell(us, (NONE,), Right(np.zeros((3, 0)))),
         ],
         "nan and inf": [
-            Cell(Methods(div, ("f", "h", "activation", "conjugate")), (NAN,), Right([NAN] * 4)),
+            Cell(
+                Methods(div, ("f", "h", "activation", "conjugate")),
+                (NAN,),
+                Right(np.array([NAN] * 4)),
+            ),
             Cell(div.f, (jnp.inf,), Right(at_inf)),
-            Cell(div.h, (jnp.array([INF, -INF]),), Right([top, bottom])),
+            Cell(div.h, (jnp.array([INF, -INF]),), Right(np.array([top, bottom]))),
         ],
         "outside the domain": [
-            Cell(fs, (-1.0,), Right([NAN] * len(fs.names))),
+            Cell(fs, (-1.0,), Right(np.array([NAN] * len(fs.names)))),
             Cell(div.f, (0.0,), Right(at_0)),
             *([Cell(div.conjugate, (3.0,), Right(INF))] if ends else []),
         ],

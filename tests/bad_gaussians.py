@@ -191,8 +191,8 @@ ROWS["Gaussian"] = {
     ],
     "nan and inf": [
         Cell(Q.log_prob, (jnp.array([NAN, 0.0]),), Right(NAN)),
-        Cell(Q.log_prob, (jnp.array([INF, 0.0]),), Right(-INF)),
-        Cell(LOST.push, (ONES,), Right([NAN, NAN])),
+        Cell(df.Gaussian(ORIGIN, ONES).log_prob, (jnp.array([INF, 0.0]),), Right(-INF)),
+        Cell(LOST.push, (ONES,), Right(np.array([NAN, NAN]))),
     ],
     "not positive definite": [
         # A factor has no sign, and a singular one is a law without a density.
