@@ -95,9 +95,9 @@ def below(s: Curve, top: float | Float[Array, ""], value: Curve) -> Curve:
         value: The value inside.
 
     Returns:
-        value where s < top, else inf.
+        value where s < top, else inf; NaN stays NaN.
     """
-    return jnp.where(s < top, value, jnp.inf)
+    return jnp.where(s >= top, jnp.inf, value)
 
 
 def kept_below(s: Curve, top: float | Float[Array, ""]) -> Curve:
@@ -108,6 +108,6 @@ def kept_below(s: Curve, top: float | Float[Array, ""]) -> Curve:
         top: End of the domain.
 
     Returns:
-        s where s < top, else top - 1.
+        s where s < top, else top - 1; NaN stays NaN.
     """
-    return jnp.where(s < top, s, top - 1.0)
+    return jnp.where(s >= top, top - 1.0, s)

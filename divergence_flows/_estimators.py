@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._monotone import domain, inverse as _inverse_of
 from ._quadrature import derivative
-from ._types import ScalarFn, as_float, as_partial
+from ._types import ScalarFn, as_float, as_partial, elementwise
 
 
 def _log_t(phi: ScalarFn, psi: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -89,7 +89,10 @@ def _invert(
 
 
 def inverse_log_ratio(
-    log_t: ScalarFn, *, lower: float | int = -np.inf, upper: float | int = np.inf
+    log_t: ScalarFn,
+    *,
+    lower: float | int | np.number = -np.inf,
+    upper: float | int | np.number = np.inf,
 ) -> ScalarFn:
     """The optimal discriminator as a function of u = log r: the inverse of log T, numerically.
 
@@ -99,7 +102,8 @@ def inverse_log_ratio(
         upper: Upper end; with finite ends the result keeps relative precision there.
 
     Returns:
-        A function of u [nats]; NaN where no d in the domain has that log ratio.
+        A function of u [nats]; NaN where no d in the domain has that log ratio, so everywhere if
+        log_t is flat.
 
     Raises:
         ValueError: If `lower` is not below `upper`.
@@ -111,7 +115,8 @@ def inverse_log_ratio(
         raise ValueError(
             f"inverse_log_ratio: `lower`={lower} must be below `upper`={upper}; they bound d."
         )
-    return Partial(_invert, as_partial(log_t), domain(float(lower), float(upper)))
+    log_t = Partial(elementwise, as_partial(log_t))
+    return Partial(_invert, log_t, domain(float(lower), float(upper)))
 
 
 def _compose(
@@ -124,11 +129,12 @@ def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
     r"""The generator's map of a divergence: $h_T(d) = h(\log T(d))$.
 
     Args:
-        h: Increasing function of u = log r; elementwise.
+        h: Increasing function of u = log r; elementwise. Not checked here: `h_to_f(h)` refuses one
+            that decreases.
         log_t: log ratio as a function of the discriminator's value.
 
     Returns:
-        h_T, a function of d.
+        h_T, a function of d; NaN where log T is, outside the domain of d.
 
     References:
         Slides, "Two Sample Density Ratio Estimation".
@@ -147,7 +153,8 @@ def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) ->
         inverse: u -> d if known; `inverse_log_ratio(log_t)` otherwise.
 
     Returns:
-        h, a function of u [nats].
+        h, a function of u [nats]; NaN where no d has that log ratio. Whether it increases is for
+        `h_to_f` to say.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._calculus import h_to_f
 from ._estimators import inverse_log_ratio, log_ratio, lower
-from ._types import ScalarFn, as_float, as_partial, door
+from ._types import ScalarFn, as_float, as_partial, elementwise
 
 
 def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -53,13 +53,13 @@ class GAN(eqx.Module):
         Raises:
             EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
         """
-        self.phi = Partial(door, as_partial(phi))
-        self.psi = Partial(door, as_partial(psi))
-        self.h_t = Partial(door, as_partial(h_t))
+        self.phi = Partial(elementwise, as_partial(phi))
+        self.psi = Partial(elementwise, as_partial(psi))
+        self.h_t = Partial(elementwise, as_partial(h_t))
         log_t = log_ratio(phi, psi) if log_t is None else as_partial(log_t)
-        self.log_t = Partial(door, log_t)
+        self.log_t = Partial(elementwise, log_t)
         inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
-        self.inverse = Partial(door, inverse)
+        self.inverse = Partial(elementwise, inverse)
 
     @property
     def h(self) -> ScalarFn:

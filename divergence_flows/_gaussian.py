@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._matrix import product
-from ._types import Scalar, as_float
+from ._types import Scalar, as_float, refuse
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 _NODES, _MASSES = np.polynomial.legendre.leggauss(10)
@@ -40,8 +40,13 @@ class Gaussian(eqx.Module):
 
         Args:
             mean: The mean.
-            scale: A square factor S of the covariance, or a vector of standard deviations.
+            scale: A square factor S of the covariance, or a vector of standard deviations. It may
+                be singular, as rates are; its log density is NaN then.
+
+        Raises:
+            ValueError: If the dimension is 0.
         """
+        no_empty_axes("Gaussian", "mean", mean)
         mean, scale = as_float(mean), as_float(scale)
         dtype = jnp.result_type(mean, scale)
         self.mean, self.scale = mean.astype(dtype), scale.astype(dtype)
@@ -65,30 +70,81 @@ class Gaussian(eqx.Module):
 
     def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, " dim"]:
         """Moves one standard normal draw to mu + S z [units of x]."""
+        one_point("Gaussian.push", "z", z, self.mean)
         z = jnp.asarray(z, self.mean.dtype)
         if self.diagonal:
             return self.mean + self.scale * z
         return self.mean + jnp.matmul(self.scale, z, precision="highest")
 
     def standardise(self, x: Real[ArrayLike, " dim"]) -> Float[Array, " dim"]:
-        """Undoes `push`: the z with x = mu + S z."""
+        """Undoes `push`: the z with x = mu + S z; not finite if S is singular."""
+        one_point("Gaussian.standardise", "x", x, self.mean)
         shift = jnp.asarray(x, self.mean.dtype) - self.mean
         # The inverse, not a solve: under vmap over x it is made once and the rest is one product.
         return shift / self.scale if self.diagonal else jnp.linalg.inv(self.scale) @ shift
 
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
-        """Log density at one point [nats]."""
+        """Log density at one point [nats]; NaN if the factor is singular: there is none."""
+        one_point("Gaussian.log_prob", "x", x, self.mean)
         return self.log_prob_of_push(self.standardise(x))
 
-    def log_prob_of_push(self, z: Float[Array, " dim"]) -> Scalar:
+    def log_prob_of_push(self, z: Real[ArrayLike, " dim"]) -> Scalar:
         """Log density at `push(z)`, for which no linear system is solved [nats]."""
+        one_point("Gaussian.log_prob_of_push", "z", z, self.mean)
+        z = jnp.asarray(z, self.mean.dtype)
         return -0.5 * (jnp.sum(z**2) + z.shape[-1] * _LOG_TWO_PI) - self.log_det()
 
     def log_det(self) -> Scalar:
         """Logarithm of |det S| [nats]."""
+        _no_time("Gaussian.log_det", self.mean)
         if self.diagonal:
             return jnp.sum(jnp.log(jnp.abs(self.scale)))
         return jnp.linalg.slogdet(self.scale)[1]
+
+
+def no_empty_axes(owner: str, name: str, values: ArrayLike) -> None:
+    """Refuses a law of nothing.
+
+    Args:
+        owner: Who asks, for the message.
+        name: The argument.
+        values: What was passed for it.
+
+    Raises:
+        ValueError: If it has an axis of length 0.
+    """
+    shape = np.shape(values)
+    if 0 in shape:
+        raise ValueError(f"{owner}: `{name}` is empty, of shape {shape}; pass one entry or more.")
+
+
+def one_point(owner: str, name: str, point: ArrayLike, mean: Float[Array, "..."]) -> None:
+    """Refuses a point of another dimension, and a law of many times, before they broadcast.
+
+    Args:
+        owner: Who asks, for the message.
+        name: The argument.
+        point: What was passed for it.
+        mean: The mean of the law.
+
+    Raises:
+        ValueError: If they are not of one shape.
+    """
+    _no_time(owner, mean)
+    if np.shape(point) != mean.shape:
+        raise ValueError(
+            f"{owner}: `{name}` has shape {np.shape(point)} and the mean {mean.shape}; pass one "
+            "point of the same dimension, and say `jax.vmap` for many."
+        )
+
+
+def _no_time(owner: str, mean: Float[Array, "..."]) -> None:
+    """Refuses a law with axes in front."""
+    if mean.ndim != 1:
+        raise ValueError(
+            f"{owner}: the mean has shape {mean.shape}, with axes in front of its dimension; say "
+            "`jax.vmap` over them, or take one law by `jax.tree.map`."
+        )
 
 
 def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
@@ -103,14 +159,27 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
         p: The other, of the same dimension, its factor invertible.
 
     Returns:
-        The divergence [nats]; infinite if q's factor is singular.
+        The divergence [nats]; infinite if q's factor is singular, NaN if q holds one.
 
     Raises:
-        TypeCheckError: If the dimensions differ.
+        ValueError: If the dimensions differ, or one has a time axis.
+        EquinoxRuntimeError: If p is singular or not finite.
 
     References:
         theory.md, trap 15: no subtraction of log determinants.
     """
+    for name, law in (("q", q), ("p", p)):
+        _no_time(f"gaussian_kl: `{name}`", law.mean)
+    if q.mean.shape != p.mean.shape:
+        raise ValueError(
+            f"gaussian_kl: `q` has dimension {q.mean.size} and `p` {p.mean.size}; pass two of one."
+        )
+    held = jax.lax.stop_gradient((p.mean, p.log_det()))
+    message = (
+        "gaussian_kl: `p` has a singular scale or is not finite, so it has no density and the "
+        "divergence no value. Pass a scale of full rank."
+    )
+    p = refuse(p, ~(jnp.all(jnp.isfinite(held[0])) & jnp.isfinite(held[1])), message)
     shift = p.standardise(q.mean)
     if q.diagonal and p.diagonal:
         change = (q.scale - p.scale) / p.scale

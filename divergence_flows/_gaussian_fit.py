@@ -9,22 +9,26 @@ import jax.numpy as jnp
 import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
 
 from ._flow import RESULTS, AbstractSolver, AbstractStepSizeController
 from ._gaussian import Gaussian
 from ._gaussian_moments import elbo, gap, log_weights, moments
 from ._gaussian_rest import FIELDS, climb
-from ._nodes import Nodes, cubature, sobol_nodes
-from ._psis import pareto_k
+from ._nodes import Nodes, cubature, replaced, sobol_nodes
+from ._psis import FEWEST_DRAWS, pareto_k
 from ._states import bits
-from ._types import Scalar, ScalarLike, as_float, as_partial
+from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts, check_numbers
 
 _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
 # Random nodes have nothing more to say when their own gap is this part of what fresh ones see.
 _SHARE = 1e-2
 # A round between the cubature points and all nodes has at least so many.
 _FEWEST = 64
+_NO_START = (
+    "fit_gaussian: `q0` has a singular scale or is not finite. Start from a scale of full rank, "
+    "for instance the identity."
+)
 _NOT_FINITE = (
     "fit_gaussian: `log_p` or its gradient is not finite at nodes of `q0`. A Gaussian reaches "
     "everywhere: transform bounded parameters to the line, or start elsewhere."
@@ -55,7 +59,7 @@ class FitInfo(eqx.Module):
 
 def fit_gaussian(
     log_p: Callable[..., Scalar],
-    q0: Gaussian | PyTree,
+    q0: Gaussian | PyTree[Real[ArrayLike, "..."]],
     *,
     geometry: str = "fisher_rao",
     estimator: str = "stein",
@@ -103,9 +107,10 @@ def fit_gaussian(
         round, `rested`, diffrax's `result`, and `position`, the mean in the shape of `q0`.
 
     Raises:
-        ValueError: If `geometry` or `estimator` is unknown.
-        EquinoxRuntimeError: If log_p or its gradient is not finite at nodes of q0, or q is not at
-            rest after `max_steps`.
+        ValueError: If `geometry` or `estimator` is unknown, `n`, `tol` or `max_steps` too small,
+            the nodes not of q0's dimension, or q0 empty.
+        EquinoxRuntimeError: If q0 is singular or not finite, log_p or its gradient is not finite at
+            nodes of q0, or q is not at rest after `max_steps`.
 
     References:
         Lambert et al., NeurIPS 2022; Khan & Rue, JMLR 2023; Roeder et al., 2017; Vehtari et al.,
@@ -113,6 +118,17 @@ def fit_gaussian(
     """
     if geometry not in FIELDS:
         raise ValueError(f'fit_gaussian: `geometry` is {geometry!r}; give "fisher_rao" or "bures".')
+    check_counts("fit_gaussian", {"max_steps": max_steps})
+    batched = nodes is not None and nodes.batches is not None
+    name, judges = ("nodes", nodes.weights.size) if batched else ("n", n)
+    if judges < FEWEST_DRAWS:
+        raise ValueError(
+            f"fit_gaussian: `{name}` makes {judges} draws to judge by; pass {FEWEST_DRAWS} or more."
+        )
+    if tol is not None:
+        check_numbers("fit_gaussian", {"tol": (tol, tol > 0, "a positive number")})
+    if not jax.tree.leaves(q0):
+        raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
     options = {
         "geometry": geometry,
         "estimator": estimator,
@@ -146,7 +162,7 @@ def _fit(
     batches = None if nodes is None else nodes.batches
     size = n if batches is None or nodes is None else nodes.weights.size
     fresh = sobol_nodes(size, dim, key=fresh_key)
-    fresh = Nodes(fresh.points, fresh.weights, batches)
+    fresh = fresh if batches is None else replaced(fresh, "batches", batches)
     rounds = _ladder(n, dim, key) if nodes is None else [nodes]
     q = _checked(target, q, rounds[0], fresh, options["estimator"])
     q, result, steps = climb(target, q, rounds, fresh, tol, options)
@@ -160,7 +176,9 @@ def _checked(
 ) -> Gaussian:
     """Refuses a start at which the target is no number."""
     first = gap(q, moments("fit_gaussian", log_p, nodes, None, estimator)(q))
-    return eqx.error_if(q, ~jnp.isfinite(first + elbo(log_p, fresh, q)), _NOT_FINITE)
+    singular = ~(jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det()))
+    wrong = jnp.stack([singular, ~jnp.isfinite(first + elbo(log_p, fresh, q))])
+    return eqx.branched_error_if(q, jnp.any(wrong), jnp.argmax(wrong), (_NO_START, _NOT_FINITE))
 
 
 def _judged(

@@ -11,13 +11,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._gaussian import Gaussian
 from ._gaussian_moments import Moments, mean_hessian, moments
 from ._matrix import product, root, symmetric
 from ._nodes import Nodes
-from ._types import Field, Scalar, ScalarFn, ScalarLike
+from ._types import Field, Scalar, ScalarFn, ScalarLike, as_float
+
+_NO_STEP = (
+    "forward_backward_step: `q` has a singular scale or is not finite; pass one of full rank.",
+    "forward_backward_step: `log_p` or a derivative of it is not finite at nodes of `q`. A Gaussian"
+    " reaches everywhere: transform bounded parameters to the line, or start elsewhere.",
+    "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p]), or "
+    "the fixed point is biased; make it smaller.",
+)
 
 
 def gaussian_field(
@@ -48,10 +56,12 @@ def gaussian_field(
 
     Returns:
         `field(t, q, args)` of a `Gaussian`: the rates of its mean and scale, as a `Gaussian`. For
-        a diagonal scale it is the mean-field flow.
+        a diagonal scale it is the mean-field flow. A singular scale has NaN rates.
 
     Raises:
-        ValueError: If `estimator` is unknown.
+        ValueError: If `estimator` is unknown; from the field, if the nodes are not of q's
+            dimension or log_p returns no scalar.
+        EquinoxRuntimeError: If `h` decreases where it is tried, at log ratios from -5 to 5.
 
     References:
         Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022; Yi &
@@ -87,7 +97,8 @@ def fisher_rao_field(
         `field(t, q, args)` of a `Gaussian`, as in `gaussian_field`.
 
     Raises:
-        ValueError: If `estimator` is unknown.
+        ValueError: As `gaussian_field`.
+        EquinoxRuntimeError: As `gaussian_field`.
 
     References:
         Amari, Natural gradient works efficiently in learning, 1998; Khan & Rue, The Bayesian
@@ -121,7 +132,8 @@ def bures_field(
         `field(t, (mean, covariance), args)`: the two rates.
 
     Raises:
-        ValueError: If `estimator` is unknown.
+        ValueError: As `gaussian_field`.
+        EquinoxRuntimeError: As `gaussian_field`.
 
     References:
         Sarkka, Unscented Kalman-Bucy filter, 2007; Lambert et al., NeurIPS 2022.
@@ -155,9 +167,11 @@ def forward_backward_step(
         differentiable to any order below the bound on `step`.
 
     Raises:
-        ValueError: If `estimator` is unknown.
-        EquinoxRuntimeError: If `step` exceeds its bound: M is then not positive and the fixed
-            point is biased; or if it is not positive.
+        ValueError: If `estimator` is unknown, the nodes are not of q's dimension, or log_p returns
+            no scalar.
+        EquinoxRuntimeError: If q is singular, log_p or a derivative is not finite at a node, or
+            `step` is not positive or exceeds its bound: M is then not positive and the fixed
+            point biased.
 
     References:
         Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
@@ -168,13 +182,12 @@ def forward_backward_step(
     step = jnp.asarray(step, q.mean.dtype)
     map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * hessian
     smallest = jnp.linalg.eigvalsh(map_)[0]
-    message = (
-        "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p])"
-        ", or the fixed point is biased; make it smaller."
-    )
     # At the bound M is singular up to the round-off of what was subtracted, not beyond the bound.
     slack = 10 * map_.shape[0] * jnp.finfo(step.dtype).eps * (1 + step * jnp.sum(inverse**2))
-    map_ = eqx.error_if(map_, ~((smallest >= -slack) & (step > 0)), message)
+    singular = ~(jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det()))
+    lost = ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian)))
+    wrong = jnp.stack([singular, lost, ~((smallest >= -slack) & (step > 0))])
+    map_ = eqx.branched_error_if(map_, jnp.any(wrong), jnp.argmax(wrong), _NO_STEP)
     scale = jnp.linalg.cholesky(_backward(product(map_, q.matrix), step))
     return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
 
@@ -221,11 +234,11 @@ def _rates(
 def _covariance_rates(
     estimate: Callable[[Gaussian], Moments],
     t: ScalarLike,
-    state: tuple[Float[Array, " dim"], Float[Array, "dim dim"]],
+    state: tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]],
     args: PyTree,
 ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
     """Factors the covariance and maps the rates of its factor."""
-    mean, covariance = state
+    mean, covariance = map(as_float, state)
     scale = jnp.linalg.cholesky(covariance)
     rate, moment = estimate(Gaussian(mean, scale))
     half = product(moment, scale.T)

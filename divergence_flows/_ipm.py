@@ -4,16 +4,26 @@ A critic of an IPM maximises $E_p[d] - E_q[d]$ over functions that are kept from
 gradient penalty or spectral norms. Its gradient is a velocity; its value is no function of p/q.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 from jax.tree_util import Partial
-from jaxtyping import ArrayLike, Float, PyTree
+from jaxtyping import ArrayLike, Real
 
 from . import _links as link
 from ._kernels import is_mmd_witness
 from ._losses import NO_RATIO
-from ._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, as_partial, door
+from ._types import (
+    LogRatioFn,
+    Scalar,
+    ScalarFn,
+    ScalarLike,
+    as_float,
+    as_partial,
+    elementwise,
+    scalar_of,
+)
 
 _OF_A_RATIO = ("log_t", "inverse", "h", "descends", "measures")
 
@@ -40,9 +50,9 @@ class IPM(eqx.Module):
             psi: Maximised by the critic on samples of q.
             h_t: Maximised by the generator; increasing.
         """
-        self.phi = Partial(door, as_partial(phi))
-        self.psi = Partial(door, as_partial(psi))
-        self.h_t = Partial(door, as_partial(h_t))
+        self.phi = Partial(elementwise, as_partial(phi))
+        self.psi = Partial(elementwise, as_partial(psi))
+        self.h_t = Partial(elementwise, as_partial(h_t))
 
     def __getattr__(self, name: str) -> Any:
         """Says why an IPM has none of what a GAN derives from its ratio.
@@ -73,12 +83,12 @@ def wasserstein() -> IPM:
 
 
 def _witness(
-    discriminator: PyTree, t: ScalarLike, x: Float[ArrayLike, "*event"], args: Any
+    discriminator: Callable[..., Any], t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
 ) -> Scalar:
-    return discriminator(as_float(x))
+    return scalar_of("witness", "discriminator", discriminator, as_float(x))
 
 
-def witness(discriminator: PyTree) -> LogRatioFn:
+def witness(discriminator: Callable[..., Any]) -> LogRatioFn:
     r"""A critic's value as a potential at all times: `velocity(gan.h_t, witness(d))` moves.
 
     The velocity is $\nabla h_T(d(x))$, for an `IPM` as for a `GAN`; the value is no log ratio.
@@ -88,6 +98,9 @@ def witness(discriminator: PyTree) -> LogRatioFn:
 
     Returns:
         `witness(t, x, args)` of one point [units of d].
+
+    Raises:
+        ValueError: From the witness, if d(x) is no scalar.
 
     References:
         Arbel et al., Maximum mean discrepancy gradient flow, NeurIPS 2019.

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._types import Scalar, ScalarLike, as_float
 
@@ -41,15 +42,21 @@ def need(owner: str, gan: Any, *names: str) -> None:
     missing = [name for name in names if not callable(getattr(gan, name, None))]
     if missing:
         message = _NO_GAN.format(owner=owner, kind=type(gan).__name__, missing=missing[0])
-        why = _NO_F if hasattr(gan, "conjugate") else ""
+        why = _NO_F if hasattr(gan, "log_f") else ""
         if missing[0] == "log_t" and not why:
             why = f" If it is one of an IPM, {NO_RATIO}"
         raise ValueError(message + why)
 
 
-def discriminator_loss(
-    gan: Any, d_p: Float[ArrayLike, "*m"], d_q: Float[ArrayLike, "*n"]
-) -> Scalar:
+def _some(owner: str, **values: ArrayLike) -> None:
+    """Refuses a mean of nothing."""
+    for name, value in values.items():
+        if not np.size(value):
+            shape = np.shape(value)
+            raise ValueError(f"{owner}: `{name}` is empty, of shape {shape}; pass one or more.")
+
+
+def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike, "*n"]) -> Scalar:
     r"""What a discriminator minimises: $-(E_p[\phi(d)] + E_q[\psi(d)])$.
 
     At the optimum it is minus the divergence that `gan.measures`, up to a constant: for the
@@ -61,19 +68,21 @@ def discriminator_loss(
         d_q: The same at samples of q.
 
     Returns:
-        The loss [nats for the logistic pairs].
+        The loss [nats for the logistic pairs]; NaN or infinite if phi or psi is, at a value outside
+        their domain.
 
     Raises:
-        ValueError: If `gan` has no phi and psi.
+        ValueError: If `gan` has no phi and psi, or there are no values.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, equation 10.
     """
     need("discriminator_loss", gan, "phi", "psi")
+    _some("discriminator_loss", d_p=d_p, d_q=d_q)
     return -(jnp.mean(gan.phi(d_p)) + jnp.mean(gan.psi(d_q)))
 
 
-def generator_loss(gan: Any, d_q: Float[ArrayLike, "*n"]) -> Scalar:
+def generator_loss(gan: Any, d_q: Real[ArrayLike, "*n"]) -> Scalar:
     r"""What a generator minimises with the discriminator frozen: $-E_q[h_T(d)]$.
 
     Its gradient moves samples along the MonoFlow of $h = h_T \circ T^{-1}$, so it descends
@@ -84,21 +93,23 @@ def generator_loss(gan: Any, d_q: Float[ArrayLike, "*n"]) -> Scalar:
         d_q: Raw discriminator values at generated samples.
 
     Returns:
-        The loss.
+        The loss; NaN if a value is outside the domain of d, as d <= 0 is for a ratio.
 
     Raises:
-        ValueError: If `gan` is no GAN; a `Divergence` gets the reason: $E_q[f(r)]$ with a learned
-            or detached ratio descends $h_{eff}' = -r f'(r)$, not $r^2 f''(r)$.
+        ValueError: If there are no values, or `gan` is no GAN; a `Divergence` gets the reason:
+            $E_q[f(r)]$ with a learned or detached ratio descends $h_{eff}' = -r f'(r)$, not
+            $r^2 f''(r)$.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
     """
     need("generator_loss", gan, "phi", "psi", "h_t")
+    _some("generator_loss", d_q=d_q)
     return -jnp.mean(gan.h_t(d_q))
 
 
 def distillation_loss(
-    xs: Float[ArrayLike, "n *event"], vs: Float[ArrayLike, "n *event"], eps: ScalarLike
+    xs: Real[ArrayLike, "n *event"], vs: Real[ArrayLike, "n *event"], eps: ScalarLike
 ) -> Scalar:
     r"""Regression of samples onto themselves, moved: $\tfrac12 E|x - sg(x + \epsilon v)|^2$.
 
@@ -114,10 +125,14 @@ def distillation_loss(
     Returns:
         The loss [units of x, squared].
 
+    Raises:
+        ValueError: If there are no samples.
+
     References:
         Gao et al., Deep generative learning via variational gradient flow, ICML 2019; slides,
         "Distillation".
     """
+    _some("distillation_loss", xs=xs)
     xs, vs = as_float(xs), as_float(vs)
     target = jax.lax.stop_gradient(xs + jnp.asarray(eps, xs.dtype) * vs)
     return regression_loss(xs, target)

@@ -63,8 +63,10 @@ def definite(sigma: Matrix, owner: str, remedy: str = _FULL_RANK) -> Matrix:
         The symmetric part.
 
     Raises:
+        ValueError: If the matrix is empty.
         EquinoxRuntimeError: If the matrix has an eigenvalue below roundoff, or is not finite.
     """
+    some_rows(sigma, owner)
     message = f"{owner} is not positive definite to working precision. {remedy}"
     return _bounded_below(sigma, _ABOVE, message)
 
@@ -81,10 +83,26 @@ def semidefinite(sigma: Matrix, owner: str, remedy: str = _COVARIANCE) -> Matrix
         The symmetric part.
 
     Raises:
+        ValueError: If the matrix is empty.
         EquinoxRuntimeError: If the matrix is indefinite or not finite.
     """
+    some_rows(sigma, owner)
     message = f"{owner} has a negative eigenvalue or is not finite. {remedy}"
     return _bounded_below(sigma, _BELOW, message)
+
+
+def some_rows(a: Matrix, owner: str) -> None:
+    """Refuses a matrix without entries, of which no eigenvalue can be asked.
+
+    Args:
+        a: Any square matrix.
+        owner: Function and argument, for the message.
+
+    Raises:
+        ValueError: If it is 0 by 0.
+    """
+    if not a.size:
+        raise ValueError(f"{owner} is empty, of shape {a.shape}; pass a matrix of one row or more.")
 
 
 def _bounded_below(sigma: Matrix, floor: float, message: str) -> Matrix:

@@ -11,10 +11,12 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from ._gaussian import Gaussian
+from ._gaussian import Gaussian, no_empty_axes
+from ._gaussian_moments import rising, same_dimension
 from ._matrix import product
 from ._nodes import Nodes, evaluate
 from ._types import Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
@@ -46,7 +48,11 @@ class Mixture(eqx.Module):
             means: The mean of each component.
             scales: For each component a square factor S of its covariance, or a vector of
                 standard deviations.
+
+        Raises:
+            ValueError: If there are no components, or their dimension is 0.
         """
+        no_empty_axes("Mixture", "means", means)
         logits, means, scales = as_float(logits), as_float(means), as_float(scales)
         dtype = jnp.result_type(logits, means, scales)
         self.logits = logits.astype(dtype)
@@ -69,12 +75,22 @@ class Mixture(eqx.Module):
 
     def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, "k dim"]:
         """Moves one standard normal draw into each component, to mu_k + S_k z [units of x]."""
+        self._check_point("Mixture.push", "z", z)
         return jax.vmap(Gaussian.push, (0, None))(self.components, jnp.asarray(z))
 
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
-        """Log density at one point [nats]."""
+        """Log density at one point [nats]; NaN if a component is singular."""
+        self._check_point("Mixture.log_prob", "x", x)
         each = jax.vmap(Gaussian.log_prob, (0, None))(self.components, jnp.asarray(x))
         return jax.nn.logsumexp(self.log_weights + each)
+
+    def _check_point(self, owner: str, name: str, point: Real[ArrayLike, " dim"]) -> None:
+        """Refuses a point of another dimension, and a mixture of many times."""
+        if self.means.ndim != 2 or np.shape(point) != self.means.shape[1:]:
+            raise ValueError(
+                f"{owner}: `{name}` has shape {np.shape(point)} and the means {self.means.shape}; "
+                "pass one point of the dimension of one mixture, and say `jax.vmap` for many."
+            )
 
 
 def mixture_field(
@@ -111,7 +127,9 @@ def mixture_field(
         `Mixture`. Diagonal scales stay so.
 
     Raises:
-        ValueError: If `metric` is unknown.
+        ValueError: If `metric` is unknown; from the field, if the nodes are not of q's dimension
+            or log_p returns no scalar.
+        EquinoxRuntimeError: If `h` decreases where it is tried, at log ratios from -5 to 5.
 
     References:
         Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022, on
@@ -122,7 +140,7 @@ def mixture_field(
             f'mixture_field: `metric` is {metric!r}; give "wasserstein" (no factor w_k) or '
             '"euclidean" (the gradient in the parameters, with it).'
         )
-    h = None if h is None else as_partial(h)
+    nodes, h = rising("mixture_field", nodes, h)
     factor = Partial(_weights_of if metric == "euclidean" else _ones)
     drift = Partial(_fisher_rao if move_weights else _rest)
     return Partial(_rates, as_partial(log_p), nodes, h, factor, drift)
@@ -139,6 +157,7 @@ def _rates(
     args: PyTree,
 ) -> Mixture:
     """Averages over every component, and scales the rates."""
+    same_dimension("mixture_field", nodes, "q's components", q.means[0])
     one = partial(_component, log_p, nodes, h, q)
     values, means, scales = jax.vmap(one)(q.components)
     scaled = jax.vmap(jnp.multiply)
@@ -202,4 +221,4 @@ def _log_ratio(
     log_p: Callable[..., Scalar], q: Mixture, batch: PyTree, x: Float[Array, " dim"]
 ) -> Scalar:
     """Compares the target with the whole mixture."""
-    return evaluate(log_p, x, batch) - q.log_prob(x)
+    return evaluate("mixture_field", log_p, x, batch) - q.log_prob(x)

@@ -7,6 +7,7 @@ ones overfit when an optimum is sought on them: judge it on others.
 import functools
 import itertools
 import math
+import operator
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.stats import qmc
 
-from ._types import as_float
+from ._types import Scalar, as_float, scalar_of
 
 _MOST_NODES = 2**20
 
@@ -45,37 +46,99 @@ class Nodes(eqx.Module):
     ) -> None:
         """Keeps points [dimensionless], weights that sum to one, and mini-batches.
 
+        A rule is averaged in every field: what is wrong with it is said here, once.
+
         Args:
             points: Points z.
             weights: Their weights.
             batches: A pytree with one entry for each node, or None.
 
         Raises:
-            ValueError: If a leaf of `batches` has not one entry for each node.
+            ValueError: If there are no nodes, or a leaf of `batches` has not one entry for each.
+            EquinoxRuntimeError: If the points are not finite or the weights do not sum to one.
         """
-        self.points = as_float(points)
-        self.weights = as_float(weights).astype(self.points.dtype)
-        self.batches = batches
+        if 0 in np.shape(points):
+            raise ValueError(
+                f"Nodes: `points` is empty, of shape {np.shape(points)}; pass one node or more."
+            )
         for leaf in jax.tree.leaves(batches):
-            if jnp.shape(leaf)[:1] != self.weights.shape:
+            if jnp.shape(leaf)[:1] != weights.shape:
                 raise ValueError(
                     f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
-                    f"be the nodes', of length {self.weights.size}: one mini-batch for each node."
+                    f"be the nodes', of length {weights.size}: one mini-batch for each node."
                 )
+        message = "Nodes: `points` must be finite; leave out those that are not."
+        self.points = _unless_good(points, _finite(points), message)
+        message = "Nodes: `weights` must sum to 1; divide them by their sum, if that is finite."
+        checked = _unless_good(weights, _sums_to_one(weights), message)
+        self.weights = checked.astype(self.points.dtype)
+        self.batches = batches
 
 
-def evaluate(log_p: Callable[..., Any], x: Float[Array, "*event"], batch: PyTree) -> Any:
+def _unless_good(
+    values: Real[ArrayLike, "..."], good: Bool[ArrayLike, ""], message: str
+) -> Float[Array, "..."]:
+    """Refuses bad values; what numpy knows to be good costs a trace nothing."""
+    if isinstance(good, np.bool_) and good:
+        return as_float(values)
+    return eqx.error_if(as_float(values), jnp.logical_not(good), message)
+
+
+def _finite(points: Real[ArrayLike, "n dim"]) -> Bool[ArrayLike, ""]:
+    """Looks at numpy's points with numpy, for `_unless_good`."""
+    return (np if isinstance(points, np.ndarray) else jnp).isfinite(points).all()
+
+
+def _sums_to_one(weights: Real[ArrayLike, " n"]) -> Bool[ArrayLike, ""]:
+    """Allows the round-off of a long sum, far below what another measure's weights sum to."""
+    of = np if isinstance(weights, np.ndarray) else jnp
+    eps = float(jnp.finfo(as_float(weights).dtype).eps)
+    return of.abs(of.sum(weights) - 1) <= eps**0.5
+
+
+def evaluate(
+    owner: str, log_p: Callable[..., Any], x: Float[Array, "*event"], batch: PyTree
+) -> Scalar:
     """Evaluates a target that takes a node's mini-batch, or takes none.
 
     Args:
+        owner: Who asks, for the message.
         log_p: `log_p(x)`, or `log_p(x, batch)`.
         x: One point.
         batch: The node's entry of `batches`, or None.
 
     Returns:
         The log density [nats].
+
+    Raises:
+        ValueError: If it is no scalar.
     """
-    return log_p(x) if batch is None else log_p(x, batch)
+    return scalar_of(owner, "log_p", log_p, *((x,) if batch is None else (x, batch)))
+
+
+def replaced(nodes: Nodes, field: str, value: PyTree) -> Nodes:
+    """Changes one field of a rule, without asking again what `Nodes` asks.
+
+    Args:
+        nodes: A rule.
+        field: "points", "weights" or "batches".
+        value: What it shall hold, for as many nodes.
+
+    Returns:
+        The rule with that field changed.
+    """
+    return eqx.tree_at(operator.attrgetter(field), nodes, value, is_leaf=_is_none)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _of_equal_weight(points: Float[Array, "n dim"]) -> Nodes:
+    """Makes a rule of points that we drew ourselves: in a trace there is nothing to ask of them."""
+    n = points.shape[0]
+    known = Nodes(np.zeros(points.shape), np.full(n, 1 / n))
+    return replaced(known, "points", points)
 
 
 def cubature(dim: int) -> Nodes:
@@ -167,7 +230,7 @@ def normal_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
         ValueError: If a number is not positive.
     """
     _positive("normal_nodes", n=n, dim=dim)
-    return Nodes(jr.normal(key, (n, dim)), jnp.full(n, 1 / n))
+    return _of_equal_weight(jr.normal(key, (n, dim)))
 
 
 def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
@@ -197,7 +260,7 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     keep = 23 if jnp.finfo(dtype).bits == 32 else 32
     shifted = jnp.asarray(_sobol_bits(n, dim)) ^ jr.bits(key, (dim,), jnp.uint32)
     uniform = ((shifted >> (32 - keep)).astype(dtype) + 0.5) / 2**keep
-    return Nodes(jax.scipy.special.ndtri(uniform), jnp.full(n, 1 / n))
+    return _of_equal_weight(jax.scipy.special.ndtri(uniform))
 
 
 @functools.lru_cache(maxsize=8)

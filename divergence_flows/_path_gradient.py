@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._nodes import Nodes, evaluate
-from ._types import Scalar, ScalarFn, as_float
+from ._types import Scalar, ScalarFn, as_float, scalar_of
 
 _F_IS_NO_LOSS = (
     " E_q[f(r)] with q held fixed inside r descends h_eff' = -r f'(r) instead of h' = r^2 f''(r), "
@@ -64,11 +64,12 @@ def stl_loss(
             KL(q||p), by default.
 
     Returns:
-        The loss [units of h; nats for the identity].
+        The loss [units of h; nats for the identity]; NaN where q has no density, as with a
+        singular scale, or z or log p is NaN.
 
     Raises:
         ValueError: If q has no `push` and `log_prob`, or `h` is a divergence, a GAN, or the f of
-            a divergence.
+            a divergence; if z is empty, or log_p or h returns no scalar.
         EquinoxRuntimeError: If `h` decreases at any sample, as f does where f' < 0.
 
     References:
@@ -80,6 +81,8 @@ def stl_loss(
         points, weights, batches = z.points, z.weights, z.batches
     else:
         points, weights, batches = as_float(z), None, None
+    if not points.shape[0]:
+        raise ValueError(f"stl_loss: `z` is empty, of shape {points.shape}; pass one draw or more.")
     fixed = _stop(q)
     u = jax.vmap(partial(_log_ratio, log_p, q, fixed))(points, batches)
     values = u if h is None else _checked(h, u)
@@ -112,7 +115,7 @@ def _log_ratio_at(
     """Lets x alone differentiate log q, so that parameters in closures are held fixed too."""
     at = jax.lax.stop_gradient(x)
     log_q, slope = jax.lax.stop_gradient(jax.value_and_grad(fixed.log_prob)(at))
-    return evaluate(log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
+    return evaluate("stl_loss", log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
 
 
 def _stop(q: Any) -> Any:
@@ -129,7 +132,7 @@ def _stop_leaf(leaf: Any) -> Any:
 def _checked(h: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Applies h, and refuses one that decreases."""
     flat = u.ravel()
-    slope = jax.vmap(jax.grad(h))(jax.lax.stop_gradient(flat))
+    slope = jax.vmap(jax.grad(partial(scalar_of, "stl_loss", "h", h)))(jax.lax.stop_gradient(flat))
     message = (
         "stl_loss: `h` decreases at some u = log p/q. It must be a MonoFlow's h, for instance "
         "`df.f_to_h(f)` or `div.h`, not f itself." + _F_IS_NO_LOSS

@@ -76,8 +76,8 @@ def gradient_penalty(
         The penalty [units of d squared per unit of x squared; "one" takes both as 1].
 
     Raises:
-        ValueError: If the name is unknown, `key` is needed and missing, there are no samples, or
-            the discriminator does not fit.
+        ValueError: If the name is unknown, `key` is needed and missing, samples that are looked at
+            are empty, or the discriminator does not make one number of one sample.
 
     References:
         Mescheder, Geiger & Nowozin, ICML 2018 ("r1"); Thanh-Tung, Tran & Venkatesh, ICLR 2019
@@ -85,7 +85,7 @@ def gradient_penalty(
     """
     check_penalty("gradient_penalty", penalty)
     points = as_float(xs_p)
-    clouds = {"xs_p": points, "xs_q": as_float(xs_q)}
+    clouds = {"xs_p": points} if penalty == "r1" else {"xs_p": points, "xs_q": as_float(xs_q)}
     check_critic("gradient_penalty", "discriminator", discriminator, **clouds)
     if penalty != "r1":
         if key is None:

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float
 
 from ._types import Scalar
 
+FEWEST_DRAWS = 25
+
 
 def pareto_k(log_weights: Float[Array, " n"]) -> Scalar:
     r"""Estimates the shape k of the generalised Pareto tail of importance weights.
@@ -29,8 +31,8 @@ def pareto_k(log_weights: Float[Array, " n"]) -> Scalar:
     """
     n = log_weights.size
     tail = math.ceil(min(0.2 * n, 3 * math.sqrt(n)))
-    if tail < 5:
-        raise ValueError(f"pareto_k: {n} draws have no tail to fit; give at least 25.")
+    if n < FEWEST_DRAWS:
+        raise ValueError(f"pareto_k: {n} draws have no tail to fit; give at least {FEWEST_DRAWS}.")
     ordered = jnp.sort(log_weights)
     scaled = jnp.exp(ordered[-tail - 1 :] - ordered[-1])
     excess = scaled[1:] - scaled[0]

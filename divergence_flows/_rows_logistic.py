@@ -19,7 +19,7 @@ sp, sigmoid, exp = jax.nn.softplus, jax.nn.sigmoid, jnp.exp
 
 
 def _js_value(u: Curve) -> Curve:
-    return (times_r(u, soft(u)) + soft(-u)) / 2
+    return (times_r(u, soft(u)) + jnp.maximum(soft(-u), -1e6)) / 2  # r = inf is no inf - inf
 
 
 def _js_slope(u: Curve) -> Curve:
@@ -63,7 +63,7 @@ def ns_f(u: Curve) -> Curve:
 
 
 def ns_act(u: Curve) -> Curve:
-    return -soft(u) - exp(-u)
+    return -jnp.maximum(soft(u), -1e6) - exp(-u)
 
 
 def ns_h(u: Curve) -> Curve:
@@ -75,11 +75,11 @@ def ns_dh(u: Curve) -> Curve:
 
 
 def _ns_far(u: Curve) -> Curve:
-    return times_r(u, 1 - soft(u)) - soft(u) - 1
+    return -times_r(u, soft(u) - 1) - soft(u) - 1
 
 
 def _ns_far_slope(u: Curve) -> Curve:
-    return times_r(u, 1 - soft(u)) - 1
+    return -times_r(u, soft(u) - 1) - 1
 
 
 def ns_standard(u: Curve) -> Curve:
@@ -180,14 +180,16 @@ def _decay(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
 
 
 def arcsinh_act(u: Curve) -> Curve:
-    return integral_of_slope(arcsinh_dh, _decay, u)
+    # Its limits: what is beyond adds nothing on the right and nothing finite on the left.
+    kept = jnp.where(jnp.isinf(u), jnp.sign(u) * 1e3, u)
+    return integral_of_slope(arcsinh_dh, _decay, kept)
 
 
 # Shifted vanilla, c = e^C: c r log r - (1 + c r) log((1 + c r)/(1 + c))
 
 
 def _shifted_value(u: Curve, c: Param) -> Curve:
-    return times_r(u, shifted_act(c, u)) - (sp(u + c) - sp(c))
+    return times_r(u, shifted_act(c, u)) - (jnp.minimum(sp(u + c), 1e6) - sp(c))
 
 
 def _shifted_slope(u: Curve, c: Param) -> Curve:

@@ -47,7 +47,7 @@ def kl_qp_conj(s: Curve) -> Curve:
 
 
 def kl_qp_standard(u: Curve) -> Curve:
-    return expm1(u) - u
+    return expm1(u) - jnp.minimum(u, 1e6)  # past there e^u is infinite
 
 
 # KL(p || q): f = r log r
@@ -114,7 +114,8 @@ def hellinger_dh(u: Curve) -> Curve:
 
 def hellinger_conj(s: Curve) -> Curve:
     kept = kept_below(s, 1.0)
-    return below(s, 1.0, kept / (1 - kept))
+    inside = jnp.where(kept == -jnp.inf, -1.0, kept / (1 - kept))
+    return below(s, 1.0, inside)
 
 
 # Pearson: (r - 1)^2
@@ -145,7 +146,7 @@ def pearson_dh(u: Curve) -> Curve:
 
 
 def pearson_conj(s: Curve) -> Curve:
-    return jnp.where(s >= -2, s**2 / 4 + s, -1.0)
+    return jnp.where(s < -2, -1.0, s**2 / 4 + s)
 
 
 # Neyman: (r - 1)^2 / r
@@ -239,8 +240,8 @@ def alpha_conj(a: Param, s: Curve) -> Curve:
     """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as expm1(a w)/a with w = log(1 + (a-1) s)/(a-1)."""
     b = a - 1
     limit = jnp.abs(b) < jnp.finfo(s.dtype).tiny
-    inside = 1 + b * s > 0
+    beyond = 1 + b * s <= 0
     safe = jnp.where(limit, 1.0, b)
-    log_r = jnp.where(limit, s, jnp.log1p(jnp.where(inside, b * s, 0.0)) / safe)
+    log_r = jnp.where(limit, s, jnp.log1p(jnp.where(beyond, 0.0, b * s)) / safe)
     outside = jnp.where(a > 1, -1 / jnp.where(a > 1, a, 1.0), jnp.inf)
-    return jnp.where(inside, scaled_expm1(a, log_r), outside)
+    return jnp.where(beyond, outside, scaled_expm1(a, log_r))

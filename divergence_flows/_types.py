@@ -46,7 +46,7 @@ def as_partial(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Frozen:
+class Frozen:
     """A function and those of its keywords that are no arrays: part of a tree's structure."""
 
     function: Callable[..., Any]
@@ -73,7 +73,7 @@ def split_partial(function: Callable[..., Any]) -> Callable[..., Any]:
     rest = tuple((name, value) for name, value in keywords.items() if name not in arrays)
     bound = [jnp.asarray(value) if _is_leaf(value) else value for value in function.args]
     made = {name: jnp.asarray(value) for name, value in arrays.items()}
-    return Partial(_Frozen(function.func, rest), *bound, **made)
+    return Partial(Frozen(function.func, rest), *bound, **made)
 
 
 def _is_leaf(value: Any) -> bool:
@@ -172,12 +172,39 @@ def _unless(flag: Bool[Array, ""], leaf: Float[Array, "..."]) -> Float[Array, ".
     return jnp.where(flag, jnp.nan, leaf)
 
 
-def _cast(dtype: Any, parameter: Array) -> Array:
-    # An integer is an index, say of `lax.switch`, and stays one.
-    return parameter.astype(dtype) if jnp.issubdtype(parameter.dtype, jnp.inexact) else parameter
+def scalar_of(owner: str, name: str, function: Callable[..., Any], *args: Any) -> Scalar:
+    """Calls a user's function at one point, and refuses a result that is no scalar.
+
+    Autodiff would complain of it too, but not name it.
+
+    Args:
+        owner: Who asks, for the message.
+        name: The argument that is the function.
+        function: The function.
+        args: What it is called with.
+
+    Returns:
+        Its value, as a float.
+
+    Raises:
+        ValueError: If the value has a shape.
+    """
+    value = function(*args)
+    if jnp.shape(value) != ():
+        raise ValueError(
+            f"{owner}: `{name}` returned an array of shape {jnp.shape(value)} at one point; it must"
+            " return a scalar there, for instance a sum over the event's axes."
+        )
+    return as_float(value)
 
 
-def door(function: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _cast(dtype: Any, parameter: Any) -> Any:
+    # An integer is an index, say of `lax.switch`, and stays one; so do Python's own numbers.
+    floats = jnp.issubdtype(getattr(parameter, "dtype", int), jnp.inexact)
+    return parameter.astype(dtype) if floats else parameter
+
+
+def elementwise(function: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Lets an elementwise function take numbers and arrays of any real dtype.
 
     Args:

@@ -18,9 +18,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, Real
 
-from ._bures import brenier, excess, horizontal_part, squared
-from ._matrix import Matrix, definite, lyapunov, product, semidefinite, symmetric
-from ._types import Scalar, ScalarLike, as_float
+from ._bures import (
+    brenier as _brenier,
+    excess as _excess,
+    horizontal_part as _horizontal_part,
+    squared as _squared,
+)
+from ._matrix import (
+    Matrix,
+    definite as _definite,
+    lyapunov as _lyapunov,
+    product as _product,
+    semidefinite as _semidefinite,
+    some_rows as _some_rows,
+    symmetric as _symmetric,
+)
+from ._types import Scalar, ScalarLike, as_float as _as_float
 
 _MatrixLike = Real[ArrayLike, "dim dim"]
 
@@ -37,8 +50,8 @@ def submersion(s: _MatrixLike) -> Matrix:
     References:
         Takatsu, Osaka J. Math. 2011.
     """
-    s = as_float(s)
-    return product(s, s.T)
+    s = _as_float(s)
+    return _product(s, s.T)
 
 
 def horizontal(s: _MatrixLike, x: _MatrixLike) -> Matrix:
@@ -62,7 +75,7 @@ def horizontal(s: _MatrixLike, x: _MatrixLike) -> Matrix:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
-    return horizontal_part(_invertible(as_float(s), "horizontal: `s`"), as_float(x))
+    return _horizontal_part(_invertible(_as_float(s), "bures.horizontal: `s`"), _as_float(x))
 
 
 def vertical(s: _MatrixLike, x: _MatrixLike) -> Matrix:
@@ -83,11 +96,14 @@ def vertical(s: _MatrixLike, x: _MatrixLike) -> Matrix:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
-    return as_float(x) - horizontal_part(_invertible(as_float(s), "vertical: `s`"), as_float(x))
+    return _as_float(x) - _horizontal_part(
+        _invertible(_as_float(s), "bures.vertical: `s`"), _as_float(x)
+    )
 
 
 def _invertible(s: Matrix, owner: str) -> Matrix:
     """Refuses a factor whose rows, scaled to unit length, are dependent to working precision."""
+    _some_rows(s, owner)
     held = jax.lax.stop_gradient(s)
     length = jnp.linalg.norm(held, axis=1, keepdims=True)
     least = jnp.linalg.svd(held / jnp.where(length > 0, length, 1.0), compute_uv=False)[-1]
@@ -118,8 +134,8 @@ def inner(sigma: _MatrixLike, u: _MatrixLike, v: _MatrixLike) -> Scalar:
     References:
         Takatsu, Osaka J. Math. 2011; Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
-    sigma = definite(as_float(sigma), "inner: `sigma`")
-    return 0.5 * jnp.sum(lyapunov(sigma, symmetric(as_float(u))) * symmetric(as_float(v)))
+    sigma = _definite(_as_float(sigma), "bures.inner: `sigma`")
+    return 0.5 * jnp.sum(_lyapunov(sigma, _symmetric(_as_float(u))) * _symmetric(_as_float(v)))
 
 
 def exp(sigma: _MatrixLike, u: _MatrixLike) -> Matrix:
@@ -142,11 +158,11 @@ def exp(sigma: _MatrixLike, u: _MatrixLike) -> Matrix:
         Malago, Montrucchio & Pistone, Wasserstein Riemannian geometry of Gaussian densities,
         Information Geometry 2018.
     """
-    sigma = definite(as_float(sigma), "exp: `sigma`")
-    step = lyapunov(sigma, symmetric(as_float(u)))
+    sigma = _definite(_as_float(sigma), "bures.exp: `sigma`")
+    step = _lyapunov(sigma, _symmetric(_as_float(u)))
     moved = jnp.eye(sigma.shape[0], dtype=step.dtype) + step
-    moved = definite(moved, "exp: `u` leaves the geodesic: I + L[u]", "Take a shorter step.")
-    return symmetric(product(moved, sigma, moved))
+    moved = _definite(moved, "bures.exp: `u` leaves the geodesic: I + L[u]", "Take a shorter step.")
+    return _symmetric(_product(moved, sigma, moved))
 
 
 def log(sigma: _MatrixLike, other: _MatrixLike) -> Matrix:
@@ -169,8 +185,8 @@ def log(sigma: _MatrixLike, other: _MatrixLike) -> Matrix:
     References:
         Malago, Montrucchio & Pistone, Information Geometry 2018.
     """
-    sigma = definite(as_float(sigma), "log: `sigma`")
-    half = product(excess(sigma, semidefinite(as_float(other), "log: `other`")), sigma)
+    sigma = _definite(_as_float(sigma), "bures.log: `sigma`")
+    half = _product(_excess(sigma, _semidefinite(_as_float(other), "bures.log: `other`")), sigma)
     return half + half.T
 
 
@@ -195,8 +211,8 @@ def brenier_map(a: _MatrixLike, b: _MatrixLike) -> Matrix:
         Olkin & Pukelsheim, The distance between two random vectors with given dispersion
         matrices, Linear Algebra Appl. 1982.
     """
-    a = definite(as_float(a), "brenier_map: `a`")
-    return brenier(a, semidefinite(as_float(b), "brenier_map: `b`"))
+    a = _definite(_as_float(a), "bures.brenier_map: `a`")
+    return _brenier(a, _semidefinite(_as_float(b), "bures.brenier_map: `b`"))
 
 
 def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
@@ -220,13 +236,13 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
     References:
         McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
-    a = definite(as_float(a), "geodesic: `a`")
-    end = brenier(a, semidefinite(as_float(b), "geodesic: `b`"))
+    a = _definite(_as_float(a), "bures.geodesic: `a`")
+    end = _brenier(a, _semidefinite(_as_float(b), "bures.geodesic: `b`"))
     fraction = jnp.asarray(t, end.dtype)
     moved = (1 - fraction) * jnp.eye(a.shape[0], dtype=end.dtype) + fraction * end
     remedy = "Take `t` between 0 and 1, or not as far beyond."
-    moved = semidefinite(moved, "geodesic: `t` is beyond the end: (1 - t) I + t T", remedy)
-    return symmetric(product(moved, a, moved))
+    moved = _semidefinite(moved, "bures.geodesic: `t` is beyond the end: (1 - t) I + t T", remedy)
+    return _symmetric(_product(moved, a, moved))
 
 
 def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
@@ -250,8 +266,8 @@ def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, theorem 1.
     """
-    a = semidefinite(as_float(a), "distance: `a`")
-    square = squared(a, semidefinite(as_float(b), "distance: `b`"))
+    a = _semidefinite(_as_float(a), "bures.distance: `a`")
+    square = _squared(a, _semidefinite(_as_float(b), "bures.distance: `b`"))
     apart = square > 0
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
 
@@ -275,5 +291,5 @@ def squared_distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, theorem 8.
     """
-    a = semidefinite(as_float(a), "squared_distance: `a`")
-    return squared(a, semidefinite(as_float(b), "squared_distance: `b`"))
+    a = _semidefinite(_as_float(a), "bures.squared_distance: `a`")
+    return _squared(a, _semidefinite(_as_float(b), "bures.squared_distance: `b`"))

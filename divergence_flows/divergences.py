@@ -15,9 +15,21 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from . import _rows_logistic as logistic, _rows_power as power
-from ._calculus import conjugate_at, f_to_h, h_to_f as _h_to_f, in_log_space, slope_in_r
-from ._quadrature import derivative, standard_f
-from ._types import ScalarFn, ScalarLike, as_float, as_partial, door
+from ._calculus import (
+    conjugate_at as _conjugate_at,
+    f_to_h as _f_to_h,
+    h_to_f as _h_to_f,
+    in_log_space as _in_log_space,
+    slope_in_r as _slope_in_r,
+)
+from ._quadrature import derivative as _derivative, standard_f as _standard_f
+from ._types import (
+    ScalarFn,
+    ScalarLike,
+    as_float as _as_float,
+    as_partial as _as_partial,
+    elementwise as _elementwise,
+)
 
 
 def _from_standard(
@@ -25,7 +37,7 @@ def _from_standard(
 ) -> Float[Array, "*shape"]:
     """Quadrature near u = 0, where closed forms cancel; the closed form elsewhere."""
     near = jnp.abs(u) < 1
-    return jnp.where(near, standard_f(h_prime, jnp.where(near, u, 0.0)), far(u))
+    return jnp.where(near, _standard_f(h_prime, jnp.where(near, u, 0.0)), far(u))
 
 
 class Divergence(eqx.Module):
@@ -73,26 +85,28 @@ class Divergence(eqx.Module):
             ValueError: If none of f, log_f and h is given, or both f and log_f.
         """
         if f is not None and log_f is None:
-            log_f = in_log_space(f, False)
+            log_f = _in_log_space(f, False)
         elif log_f is not None and f is None:
-            log_f = as_partial(log_f)
+            log_f = _as_partial(log_f)
         elif h is not None and f is None:
-            log_f = in_log_space(_h_to_f(h), False)
+            log_f = _in_log_space(_h_to_f(h), False)
         else:
             raise ValueError(
                 "Divergence: give exactly one of f (a function of r) and log_f (of u = log r), or h"
                 f" alone; got f={f}, log_f={log_f}, h={h}."
             )
-        self.log_f = Partial(door, log_f)
-        self.h = f_to_h(log_f, log_space=True) if h is None else Partial(door, as_partial(h))
-        slope = Partial(derivative, self.h) if h_prime is None else as_partial(h_prime)
-        self.h_prime = Partial(door, slope)
-        act = Partial(slope_in_r, log_f) if activation is None else as_partial(activation)
-        self.activation = Partial(door, act)
-        star = Partial(conjugate_at, log_f, act) if conjugate is None else as_partial(conjugate)
-        self.conjugate = Partial(door, star)
-        standard = Partial(standard_f, slope) if standard is None else as_partial(standard)
-        self.standard = Partial(door, standard)
+        self.log_f = Partial(_elementwise, log_f)
+        self.h = (
+            _f_to_h(log_f, log_space=True) if h is None else Partial(_elementwise, _as_partial(h))
+        )
+        slope = Partial(_derivative, self.h) if h_prime is None else _as_partial(h_prime)
+        self.h_prime = Partial(_elementwise, slope)
+        act = Partial(_slope_in_r, log_f) if activation is None else _as_partial(activation)
+        self.activation = Partial(_elementwise, act)
+        star = Partial(_conjugate_at, log_f, act) if conjugate is None else _as_partial(conjugate)
+        self.conjugate = Partial(_elementwise, star)
+        standard = Partial(_standard_f, slope) if standard is None else _as_partial(standard)
+        self.standard = Partial(_elementwise, standard)
 
     def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """The convex function itself, with f(1) = 0.
@@ -101,9 +115,9 @@ class Divergence(eqx.Module):
             r: The ratio p/q, >= 0.
 
         Returns:
-            f(r).
+            f(r); NaN for r < 0.
         """
-        return self.log_f(jnp.log(as_float(r)))
+        return self.log_f(jnp.log(_as_float(r)))
 
     def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """First derivative of f.
@@ -112,9 +126,9 @@ class Divergence(eqx.Module):
             r: The ratio p/q, > 0.
 
         Returns:
-            f'(r).
+            f'(r); NaN for r < 0.
         """
-        return self.activation(jnp.log(as_float(r)))
+        return self.activation(jnp.log(_as_float(r)))
 
     def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """Second derivative of f, h'(log r) / r^2.
@@ -123,9 +137,9 @@ class Divergence(eqx.Module):
             r: The ratio p/q, > 0.
 
         Returns:
-            f''(r).
+            f''(r); NaN for r < 0, and where it is 0 * inf, as at r = 0 it may be.
         """
-        u = jnp.log(as_float(r))
+        u = jnp.log(_as_float(r))
         return self.h_prime(u) * jnp.exp(-2 * u)
 
 
@@ -144,7 +158,7 @@ def _row(
         h_prime=h_prime,
         activation=activation,
         conjugate=conjugate,
-        standard=Partial(_from_standard, as_partial(far), as_partial(h_prime)),
+        standard=Partial(_from_standard, _as_partial(far), _as_partial(h_prime)),
     )
 
 
@@ -210,7 +224,7 @@ def alpha(a: ScalarLike) -> Divergence:
     References:
         Cressie & Read, JRSS B, 1984.
     """
-    a = as_float(a)
+    a = _as_float(a)
     return Divergence(
         log_f=Partial(power.alpha_f, a),
         h=Partial(power.alpha_h, a),
@@ -235,7 +249,7 @@ def shifted_vanilla(c: ScalarLike) -> Divergence:
     References:
         Slides, "An Embarrassingly Simple Trick to Fix the Vanilla GAN".
     """
-    c = as_float(c)
+    c = _as_float(c)
     return _row(
         Partial(logistic.shifted_f, c),
         Partial(logistic.shifted_h, c),

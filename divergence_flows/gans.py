@@ -10,10 +10,10 @@ References:
 from jax.tree_util import Partial
 
 from . import _links as link
-from ._estimators import inverse_log_ratio, lift
+from ._estimators import inverse_log_ratio as _inverse_log_ratio, lift as _lift
 from ._gan import GAN as GAN
 from ._ipm import wasserstein as wasserstein
-from ._types import ScalarFn, ScalarLike, as_float
+from ._types import ScalarFn, ScalarLike, as_float as _as_float
 from .divergences import Divergence, kl_qp as _kl_qp
 
 
@@ -33,7 +33,7 @@ def vanilla(shift: ScalarLike = 0.0) -> GAN:
     References:
         Goodfellow et al., NeurIPS 2014; slides, "An Embarrassingly Simple Trick".
     """
-    return _logistic(Partial(link.shifted_softplus, as_float(shift)))
+    return _logistic(Partial(link.shifted_softplus, _as_float(shift)))
 
 
 def non_saturating() -> GAN:
@@ -163,7 +163,7 @@ def ebm(lam: ScalarLike = 0.0) -> GAN:
     References:
         Arbel, Zhou & Gretton, Generalized energy based models, ICLR 2021.
     """
-    lam = as_float(lam)
+    lam = _as_float(lam)
     weight = Partial(link.energy_weight, lam)
     energy = Partial(link.energy, lam)
     return GAN(energy, Partial(link.negative, weight), weight, log_t=energy, inverse=energy)
@@ -181,7 +181,7 @@ def nwj(div: Divergence = _kl_qp) -> GAN:
     References:
         Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
     """
-    h_t = lift(div.h, Partial(link.minus_one))
+    h_t = _lift(div.h, Partial(link.minus_one))
     return GAN(link.same, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one)
 
 
@@ -197,7 +197,7 @@ def ulsif(div: Divergence = _kl_qp) -> GAN:
     References:
         Kanamori, Hido & Sugiyama, JMLR 2009.
     """
-    h_t = lift(div.h, Partial(link.log))
+    h_t = _lift(div.h, Partial(link.log))
     return GAN(link.same, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp)
 
 
@@ -213,7 +213,7 @@ def exponential(div: Divergence = _kl_qp) -> GAN:
     References:
         Menon & Ong, Linking losses for density ratio and class-probability estimation, ICML 2016.
     """
-    h_t = lift(div.h, Partial(link.double))
+    h_t = _lift(div.h, Partial(link.double))
     return GAN(link.minus_exp_minus, link.minus_exp, h_t, log_t=link.double, inverse=link.half)
 
 
@@ -232,6 +232,6 @@ def mirror(div: Divergence) -> GAN:
     References:
         Liu et al., Minimizing f-divergences by interpolating velocity fields, ICML 2024.
     """
-    log_t = inverse_log_ratio(div.h)
+    log_t = _inverse_log_ratio(div.h)
     psi = Partial(link.mirror_psi, div.h_prime, log_t)
     return GAN(link.same, psi, link.same, log_t=log_t, inverse=div.h)

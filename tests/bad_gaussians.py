@@ -1,0 +1,298 @@
+"""Bad input for matrices and Gaussians: bures, laws, rules of nodes, fields and fits."""
+
+import jax.numpy as jnp
+import numpy as np
+from bad_calculus import INF, NAN, NONE, alike
+from bad_input import Cell, Right, by_content, by_type, by_value
+
+import divergence_flows as df
+
+# bures: names of arguments, good ones, and what each matrix must be
+
+A = jnp.array([[2.0, 0.5], [0.5, 1.0]])
+B = jnp.array([[1.0, 0.0], [0.0, 3.0]])
+INDEFINITE = jnp.array([[1.0, 2.0], [2.0, 1.0]])
+SINGULAR = jnp.ones((2, 2))
+WHOLE = np.array([[2, 1], [1, 3]])
+DEFINITE, SEMI, INVERTIBLE, ANY, SHORT = "not positive", "negative", "singular", None, "leaves"
+BURES = {
+    "submersion": (("s", A, ANY),),
+    "horizontal": (("s", A, INVERTIBLE), ("x", B, ANY)),
+    "vertical": (("s", A, INVERTIBLE), ("x", B, ANY)),
+    "inner": (("sigma", A, DEFINITE), ("u", B, ANY), ("v", B, ANY)),
+    "exp": (("sigma", A, DEFINITE), ("u", B, SHORT)),
+    "log": (("sigma", A, DEFINITE), ("other", B, SEMI)),
+    "brenier_map": (("a", A, DEFINITE), ("b", B, SEMI)),
+    "geodesic": (("a", A, DEFINITE), ("b", B, SEMI)),
+    "distance": (("a", A, SEMI), ("b", B, SEMI)),
+    "squared_distance": (("a", A, SEMI), ("b", B, SEMI)),
+}
+
+
+def halfway(a, b):
+    return df.bures.geodesic(0.5, a, b)
+
+
+def _row_of_bures(name):
+    call = halfway if name == "geodesic" else getattr(df.bures, name)
+    names, good, kinds = zip(*BURES[name], strict=True)
+    where = f"bures.{name}"
+    shape = () if name in ("inner", "distance", "squared_distance") else (2, 2)
+
+    def with_(i, matrix):
+        return (*good[:i], matrix, *good[i + 1 :])
+
+    def refused(i, matrix):
+        return Cell(call, with_(i, matrix), by_content(where, f"`{names[i]}`", kinds[i]))
+
+    checked = [i for i, kind in enumerate(kinds) if kind]
+    row = {
+        "wrong rank": [
+            Cell(call, with_(i, good[0][0]), by_type(name, argument))
+            for i, argument in enumerate(names)
+        ],
+        "wrong dtype": [
+            *[
+                Cell(call, with_(i, A + 0j), by_type(name, argument))
+                for i, argument in enumerate(names)
+            ],
+            Cell(call, with_(0, [[1.0]]), by_type(name, names[0])),
+        ],
+        "empty": [
+            Cell(
+                call,
+                (jnp.zeros((0, 0)),) * len(good),
+                by_value(where, f"`{names[0]}` is empty, of shape (0, 0)", "pass a matrix"),
+            ),
+        ],
+        "nan and inf": [
+            *[refused(i, good[i].at[0, 1].set(bad)) for i in checked for bad in (NAN, INF)],
+            *[
+                Cell(call, with_(i, good[i] * NAN), Right(np.full(shape, NAN)))
+                for i, kind in enumerate(kinds)
+                if kind is ANY
+            ],
+        ],
+        "not positive definite": [
+            *[refused(i, INDEFINITE) for i in checked if kinds[i] in (DEFINITE, SEMI)],
+            *[refused(i, SINGULAR) for i in checked if kinds[i] in (DEFINITE, INVERTIBLE)],
+        ],
+        "integers": [
+            alike(call, (WHOLE,) * len(good), (jnp.asarray(WHOLE, float),) * len(good), shape)
+        ],
+        "python floats": [Cell(call, (2.0,) * len(good), by_type(name, names[0]))],
+        "numpy arrays": [alike(call, tuple(map(np.asarray, good)), good, shape)],
+    }
+    if len(good) > 1:
+        cell = Cell(call, with_(1, jnp.eye(3)), by_type(name, names[1]))
+        row["mismatched shapes"] = [cell]
+    return row
+
+
+ROWS = {f"bures.{name}": _row_of_bures(name) for name in BURES}
+ROWS["bures.submersion"] |= {
+    "empty": [Cell(df.bures.submersion, (jnp.zeros((0, 0)),), Right(np.zeros((0, 0))))],
+    # A factor is any square matrix: its product with its transpose is what is semidefinite.
+    "not positive definite": [
+        Cell(df.bures.submersion, (SINGULAR,), Right(2 * SINGULAR)),
+    ],
+}
+ROWS["bures.exp"]["outside the domain"] = [
+    Cell(
+        df.bures.exp, (B, -3 * B), by_content("bures.exp", "`u` leaves the geodesic", "Take a sh")
+    ),
+]
+ROWS["bures.geodesic"]["wrong rank"].append(
+    Cell(df.bures.geodesic, (jnp.ones(2), A, B), by_type("geodesic", "t"))
+)
+ROWS["bures.geodesic"]["wrong dtype"].append(
+    Cell(df.bures.geodesic, ("half", A, B), by_type("geodesic", "t"))
+)
+ROWS["bures.geodesic"]["outside the domain"] = [
+    Cell(
+        df.bures.geodesic,
+        (t, B, B / 4),
+        by_content("bures.geodesic", "`t` is beyond the end", "Take `t` between 0 and 1"),
+    )
+    for t in (2.5, NAN)
+]
+for _name in ("distance", "squared_distance"):
+    # A singular covariance is a Gaussian on a subspace, and has a distance: here from a point.
+    _squared = 4.0 if _name == "squared_distance" else 2.0
+    ROWS[f"bures.{_name}"]["not positive definite"].append(
+        Cell(getattr(df.bures, _name), (0 * A, B), Right(_squared))
+    )
+
+# Laws
+
+ORIGIN, EYE, ONES = jnp.zeros(2), jnp.eye(2), jnp.ones(2)
+Q = df.Gaussian(ORIGIN, EYE)
+MANY = df.Gaussian(jnp.zeros((4, 2)), jnp.ones((4, 2)))
+FLAT, LINE = df.Gaussian(ORIGIN, SINGULAR), df.Gaussian(ORIGIN, jnp.array([1.0, 0.0]))
+LOST = df.Gaussian(ORIGIN * NAN, EYE)
+LOG_TWO_PI = np.log(2 * np.pi)
+MIX = df.Mixture(ORIGIN, jnp.zeros((2, 2)), jnp.ones((2, 2)))
+MIXES = df.Mixture(jnp.zeros((4, 2)), jnp.zeros((4, 2, 2)), jnp.ones((4, 2, 2)))
+METHODS = {"push": "z", "standardise": "x", "log_prob": "x", "log_prob_of_push": "z"}
+
+
+def method(law, name):
+    """A method as a function of the law too, so that both are arguments under jit."""
+
+    def call(law, point):
+        return getattr(law, name)(point)
+
+    return call
+
+
+def _points(law, many, owner, methods):
+    """Cells of points that are not of the law's dimension, and of laws of many times."""
+    return [
+        *[
+            Cell(
+                method(law, name),
+                (law, jnp.ones(n)),
+                by_value(f"{owner}.{name}", f"`{x}` has shape", "pass one"),
+            )
+            for name, x in methods.items()
+            for n in (1, 3)
+        ],
+        *[
+            Cell(method(many, name), (many, ONES), by_value(f"{owner}.{name}", "(4, 2", "jax.vmap"))
+            for name in methods
+        ],
+    ]
+
+
+ROWS["Gaussian"] = {
+    "wrong rank": [
+        Cell(df.Gaussian, (0.0, 1.0), by_type("__init__", "mean")),
+        *[Cell(getattr(Q, name), (EYE,), by_type(name, x)) for name, x in METHODS.items()],
+        *[Cell(getattr(Q, name), (1.0,), by_type(name, x)) for name, x in METHODS.items()],
+    ],
+    "wrong dtype": [
+        Cell(df.Gaussian, (ORIGIN + 0j, EYE), by_type("__init__", "mean")),
+        Cell(df.Gaussian, (ORIGIN, [1.0, 1.0]), by_type("__init__", "scale")),
+        *[Cell(getattr(Q, name), (ONES + 0j,), by_type(name, x)) for name, x in METHODS.items()],
+    ],
+    "mismatched shapes": [
+        Cell(df.Gaussian, (ORIGIN, jnp.eye(3)), by_type("__init__", "scale")),
+        Cell(df.Gaussian, (ORIGIN, jnp.ones(1)), by_type("__init__", "scale")),
+        Cell(df.Gaussian, (jnp.zeros((4, 2)), jnp.ones((3, 2))), by_type("__init__", "scale")),
+        *_points(Q, MANY, "Gaussian", METHODS),
+        Cell(MANY.log_det, (), by_value("Gaussian.log_det", "(4, 2)", "jax.vmap")),
+    ],
+    "empty": [
+        Cell(
+            df.Gaussian,
+            (NONE, NONE),
+            by_value("Gaussian", "`mean` is empty, of shape (0,)", "pass"),
+        ),
+    ],
+    "nan and inf": [
+        Cell(Q.log_prob, (jnp.array([NAN, 0.0]),), Right(NAN)),
+        Cell(df.Gaussian(ORIGIN, ONES).log_prob, (jnp.array([INF, 0.0]),), Right(-INF)),
+        Cell(LOST.push, (ONES,), Right(np.array([NAN, NAN]))),
+    ],
+    "not positive definite": [
+        # A factor has no sign, and a singular one is a law without a density.
+        Cell(df.Gaussian(ORIGIN, -EYE).log_prob, (ORIGIN,), Right(-LOG_TWO_PI)),
+        *[Cell(law.log_prob, (ONES,), Right(NAN)) for law in (FLAT, LINE)],
+        *[Cell(law.log_det, (), Right(-INF)) for law in (FLAT, LINE)],
+    ],
+    "integers": [
+        Cell(df.Gaussian, (np.zeros(2, int), np.eye(2, dtype=int)), Right(Q)),
+        Cell(Q.log_prob, (np.array([1, 0]),), Right(-LOG_TWO_PI - 0.5)),
+        Cell(Q.log_prob_of_push, (np.array([1, 0]),), Right(-LOG_TWO_PI - 0.5)),
+    ],
+    "python floats": [Cell(df.Gaussian, (ORIGIN, 1.0), by_type("__init__", "scale"))],
+    "numpy arrays": [
+        Cell(df.Gaussian, (np.zeros(2), np.eye(2)), Right(Q)),
+        Cell(Q.push, (np.ones(2),), Right(ONES)),
+    ],
+}
+ROWS["gaussian_kl"] = {
+    "wrong rank": [
+        Cell(df.gaussian_kl, (MANY, Q), by_value("gaussian_kl", "`q`", "(4, 2)", "jax.vmap")),
+        Cell(df.gaussian_kl, (Q, MANY), by_value("gaussian_kl", "`p`", "(4, 2)", "jax.vmap")),
+    ],
+    "wrong dtype": [
+        Cell(df.gaussian_kl, (EYE, Q), by_type("gaussian_kl", "q")),
+        Cell(df.gaussian_kl, (Q, (ORIGIN, EYE)), by_type("gaussian_kl", "p")),
+    ],
+    "mismatched shapes": [
+        Cell(
+            df.gaussian_kl,
+            (Q, df.Gaussian(jnp.zeros(3), jnp.eye(3))),
+            by_value("gaussian_kl", "`q` has dimension 2 and `p` 3", "pass"),
+        ),
+    ],
+    "nan and inf": [
+        Cell(df.gaussian_kl, (LOST, Q), Right(NAN)),
+        Cell(df.gaussian_kl, (Q, LOST), by_content("gaussian_kl", "`p`", "not finite", "Pass")),
+    ],
+    "not positive definite": [
+        *[Cell(df.gaussian_kl, (law, Q), Right(INF)) for law in (FLAT, LINE)],
+        *[
+            Cell(df.gaussian_kl, (Q, law), by_content("gaussian_kl", "`p` has a singular", "Pass"))
+            for law in (FLAT, LINE)
+        ],
+    ],
+    "integers": [
+        Cell(df.gaussian_kl, (df.Gaussian(np.array([2, 0]), np.eye(2, dtype=int)), Q), Right(2.0)),
+    ],
+    "numpy arrays": [
+        Cell(df.gaussian_kl, (df.Gaussian(np.array([2.0, 0.0]), np.ones(2)), Q), Right(2.0)),
+    ],
+}
+_MIX_METHODS = {"push": "z", "log_prob": "x"}
+ROWS["Mixture"] = {
+    "wrong rank": [
+        Cell(df.Mixture, (0.0, ORIGIN, ONES), by_type("__init__", "logits")),
+        *[Cell(getattr(MIX, name), (EYE,), by_type(name, x)) for name, x in _MIX_METHODS.items()],
+    ],
+    "wrong dtype": [
+        Cell(df.Mixture, (ORIGIN + 0j, EYE, EYE), by_type("__init__", "logits")),
+        Cell(df.Mixture, (ORIGIN, EYE, [[1.0]]), by_type("__init__", "scales")),
+        *[
+            Cell(getattr(MIX, name), (ONES + 0j,), by_type(name, x))
+            for name, x in _MIX_METHODS.items()
+        ],
+    ],
+    "mismatched shapes": [
+        Cell(df.Mixture, (ORIGIN, jnp.ones((3, 2)), EYE), by_type("__init__", "means")),
+        Cell(df.Mixture, (ORIGIN, EYE, jnp.ones((2, 3))), by_type("__init__", "scales")),
+        *_points(MIX, MIXES, "Mixture", _MIX_METHODS),
+    ],
+    "empty": [
+        Cell(
+            df.Mixture,
+            (NONE, jnp.zeros((0, 2)), jnp.zeros((0, 2))),
+            by_value("Mixture", "`means` is empty", "pass"),
+        ),
+    ],
+    "nan and inf": [
+        Cell(MIX.log_prob, (ONES * NAN,), Right(NAN)),
+        # A logit of -inf is a weight of zero.
+        Cell(
+            df.Mixture(jnp.array([0.0, -INF]), EYE, jnp.ones((2, 2))).log_prob,
+            (EYE[0],),
+            Right(-LOG_TWO_PI),
+        ),
+    ],
+    "not positive definite": [
+        Cell(df.Mixture(ORIGIN, EYE, 0 * EYE).log_prob, (ONES,), Right(NAN)),
+    ],
+    "integers": [
+        Cell(
+            df.Mixture, (np.zeros(2, int), np.zeros((2, 2), int), np.ones((2, 2), int)), Right(MIX)
+        ),
+        Cell(MIX.log_prob, (np.zeros(2, int),), Right(-LOG_TWO_PI)),
+    ],
+    "python floats": [Cell(df.Mixture, (ORIGIN, EYE, 1.0), by_type("__init__", "scales"))],
+    "numpy arrays": [
+        Cell(df.Mixture, (np.zeros(2), np.zeros((2, 2)), np.ones((2, 2))), Right(MIX)),
+        Cell(MIX.push, (np.ones(2),), Right(np.ones((2, 2)))),
+    ],
+}
+TABLE = ROWS
