@@ -17,7 +17,7 @@ from markdown.treeprocessors import Treeprocessor
 INLINE, BLOCK = re.compile(r"\\\((.*)\\\)", re.DOTALL), re.compile(r"\\\[(.*)\\\]", re.DOTALL)
 # What latex2mathml does not know, in words that it knows.
 WORDS = {
-    r"\\bigl|\\bigr|\\Bigl|\\Bigr|\\,": lambda m: {r"\,": r"\,"}.get(m[0], ""),
+    r"\\(bigl|bigr|Bigl|Bigr)(?![a-zA-Z])": "",
     r"\\(tfrac|frac|dfrac)\s*(\d)\s*(\d|\\?[a-zA-Z]+)": r"\\\1{\2}{\3}",
     r"\\begin\{aligned\}": r"\\begin{align*}",
     r"\\end\{aligned\}": r"\\end{align*}",
