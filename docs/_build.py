@@ -133,7 +133,12 @@ def main():
         raise SystemExit(f"zensical.toml's nav and the pages differ in {sorted(strays)}")
     docstrings()
     shutil.rmtree(SITE, ignore_errors=True)
-    cli(["build", "--clean", "--strict", "--config-file", str(ROOT / "zensical.toml")], None, None, False)
+    cli(
+        ["build", "--clean", "--strict", "--config-file", str(ROOT / "zensical.toml")],
+        None,
+        None,
+        False,
+    )
     faults = [*dict.fromkeys(warnings.said), *broken(SITE)]
     if faults:
         raise SystemExit("\n".join(["the site has faults:", *faults]))

@@ -7,6 +7,7 @@ Browsers draw MathML themselves; the font comes out of a PyPI package (`font`, c
 import html
 import pathlib
 import re
+import xml.etree.ElementTree as etree
 
 import latex2mathml.converter
 import ziamath
@@ -26,6 +27,60 @@ WORDS = {
 GLYPHS = "U+20-7E,U+A0-FF,U+2B0-3FF,U+2010-22FF,U+2300-23FF,U+27C0-27FF,U+2A00-2AFF,U+1D400-1D7FF"
 
 
+MATHML = "{http://www.w3.org/1998/Math/MathML}"
+etree.register_namespace("", MATHML[1:-1])
+# Elements whose children are no sequence of terms.
+SCRIPTS = {"mfrac", "msub", "msup", "msubsup", "munder", "mover", "munderover", "mroot", "mtr"}
+TIGHT, PREFIXES, SPACE = set("/|\u2016\u221e\u2202\u2207"), set("-+\u2212\u00b1"), "0.1667em"
+
+
+def kind(element):
+    """Its name without the namespace, and its text."""
+    return (
+        (element.tag.removeprefix(MATHML), element.text or "") if element is not None else ("", "")
+    )
+
+
+def is_operator(element):
+    """Whether a sign after it is a sign, not a difference; nothing before it counts too."""
+    name, text = kind(element)
+    return element is None or (name == "mo" and text not in (")", "]", "}", "\u2032", "|"))
+
+
+def space(element, left, right):
+    element.set("lspace", left)
+    element.set("rspace", right)
+
+
+def tidy(parent):
+    """Sets spaces as TeX does: log r, f(-u), p/q; primes stand beside their letter."""
+    terms = list(parent)
+    for before, term, after in zip([None, *terms], terms, [*terms[1:], None], strict=False):
+        tidy(term)
+        name, text = kind(term)
+        if kind(parent)[0] in SCRIPTS and not (len(text) > 1 and text.isalpha()):
+            continue
+        if name in ("mi", "mo") and len(text) > 1 and text.isalpha():
+            term.tag = f"{MATHML}mo"
+            closed = kind(after) in (("mo", "("), ("mo", "["), ("mo", ","), ("mo", ")"))
+            alone = kind(parent)[0] not in SCRIPTS and (after is None or closed)
+            space(term, "0" if is_operator(before) else SPACE, "0" if alone else SPACE)
+        elif name == "mo" and text in TIGHT:
+            space(term, "0", "0")
+        elif name == "mo" and text in PREFIXES and is_operator(before):
+            term.set("form", "prefix")
+            space(term, "0", "0")
+    for i, term in enumerate(list(parent)):
+        if kind(term)[0] == "msup" and set(kind(term[-1])[1]) <= set("\u2032\u2033") != set():
+            row = etree.Element(f"{MATHML}mrow")
+            mark = etree.SubElement(row, f"{MATHML}mo", {"lspace": "0", "rspace": "0"})
+            mark.text, row.tail = term[-1].text, term.tail
+            row.insert(0, term[0])
+            parent[i] = row
+        elif kind(term)[0] in ("msup", "msubsup") and kind(term[-1])[1] == "*":
+            term[-1].text = "\u2217"  # the asterisk of text is raised already
+
+
 def mathml(latex: str, display: str = "inline") -> str:
     """One formula as MathML."""
     for pattern, word in WORDS.items():
@@ -33,7 +88,9 @@ def mathml(latex: str, display: str = "inline") -> str:
     found = latex2mathml.converter.convert(latex.strip(), display=display)
     if strange := re.search(r"<m[ion]>(&|\\[a-zA-Z]*)</m[ion]>", found):
         raise ValueError(f"latex2mathml left {strange[1]!r} as it is in: {latex}")
-    return found
+    tree = etree.fromstring(found)
+    tidy(tree)
+    return etree.tostring(tree, encoding="unicode")
 
 
 def font(file: pathlib.Path) -> None:

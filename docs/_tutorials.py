@@ -15,6 +15,7 @@ import re
 import jupytext
 import nbclient
 import nbformat
+from jupyter_client import AsyncKernelManager
 from nbformat.v4 import new_code_cell
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -58,7 +59,8 @@ def run(script, folder):
     # The first cell sets up the pictures; it is taken out again.
     notebook.cells.insert(0, new_code_cell(PICTURES, id="pictures"))
     os.environ["MPLBACKEND"] = INLINE
-    nbclient.NotebookClient(notebook, timeout=500, kernel_name="python3").execute()
+    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no port, no network
+    nbclient.NotebookClient(notebook, timeout=500, km=kernel).execute()
     del notebook.cells[0]
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         cell.execution_count, cell.metadata = count, nbformat.from_dict({})
@@ -85,7 +87,7 @@ def picture(output, file, heading):
 
 
 def shown(text):
-    return f'```{{ .text .output }}\n{text.rstrip()}\n```'
+    return f"```{{ .text .output }}\n{text.rstrip()}\n```"
 
 
 def lines(notebook, folder, stem):

@@ -156,7 +156,7 @@ ROWS = (
         r"2 \log d",
         "d",
         "e^{u / 2}",
-        "Not in Table 1: the optimal $d$ is $h(\\log r)$ itself.",
+        "Not in Table 1. The optimal $d$ is $h(\\log r)$ itself.",
     ),
 )
 
@@ -279,14 +279,21 @@ def players(rows):
 
 def verdicts(rows, found):
     """Which divergences those are."""
-    head = ["`gans.`", "$h(u)$", "measures", "descends", "one?", "$h'(-5)$", "what the slides say"]
+    head = ["`gans.`", "$h(u)$", "measures", "descends", "one?", "$h'(-5)$"]
     body = []
     for row, each in zip(rows, found, strict=True):
         one = "yes" if each.measures[0] == each.descends[0] else "no"
         two = [named(*each.measures), named(*each.descends)]
-        cells = [f"`{row.call}`", formula(row.h), *two, one, f"{each.pull:.2g}", row.slides]
-        body.append(cells)
+        body.append([f"`{row.call}`", formula(row.h), *two, one, f"{each.pull:.2g}"])
     return table(head, body)
+
+
+def errata(rows):
+    """What the slides say where it differs, or what else to know of a row."""
+    return table(
+        ["`gans.`", "what the slides say"],
+        [[f"`{row.call}`", row.slides] for row in rows if row.slides],
+    )
 
 
 def formulas(found):
@@ -322,12 +329,16 @@ print(f(0.5), gan.descends(0.5), df.divergences.softened_reverse_kl.standard(np.
 ## What is minimised
 
 $h'(-5)$ is the pull on a sample that gives itself away, $\\log p/q = -5$: where it is small, the
-generator does not learn from its worst samples. Pulls compare within a column of $h$ of one scale.
+generator does not learn from its worst samples.
 
 VERDICTS
 
 *One?* says whether the generator descends what the discriminator measures. In a zero-sum game,
 $h_T = -\\psi$, it always does.
+
+## What the slides say
+
+ERRATA
 
 ## The two players
 
@@ -355,6 +366,7 @@ def page():
     parts = {
         "WORST": f"{worst:.0e}",
         "VERDICTS": verdicts(ROWS, found),
+        "ERRATA": errata(ROWS),
         "PLAYERS": players(ROWS),
         "FORMULAS": formulas(found),
     }
