@@ -71,13 +71,14 @@ def tidy(parent):
             term.set("form", "prefix")
             space(term, "0", "0")
     for i, term in enumerate(list(parent)):
-        if kind(term)[0] == "msup" and set(kind(term[-1])[1]) <= set("\u2032\u2033") != set():
+        power = kind(term[-1])[1] if kind(term)[0] in ("msup", "msubsup") else ""
+        if kind(term)[0] == "msup" and power in ("\u2032", "\u2033"):
             row = etree.Element(f"{MATHML}mrow")
             mark = etree.SubElement(row, f"{MATHML}mo", {"lspace": "0", "rspace": "0"})
             mark.text, row.tail = term[-1].text, term.tail
             row.insert(0, term[0])
             parent[i] = row
-        elif kind(term)[0] in ("msup", "msubsup") and kind(term[-1])[1] == "*":
+        elif power == "*":
             term[-1].text = "\u2217"  # the asterisk of text is raised already
 
 
@@ -89,7 +90,10 @@ def mathml(latex: str, display: str = "inline") -> str:
     if strange := re.search(r"<m[ion]>(&|\\[a-zA-Z]*)</m[ion]>", found):
         raise ValueError(f"latex2mathml left {strange[1]!r} as it is in: {latex}")
     tree = etree.fromstring(found)
+    before = "".join(tree.itertext()).replace("*", "\u2217")
     tidy(tree)
+    if (after := "".join(tree.itertext())) != before:
+        raise RuntimeError(f"{latex} lost something: {before} became {after}")
     return etree.tostring(tree, encoding="unicode")
 
 

@@ -15,8 +15,8 @@ import re
 import jupytext
 import nbclient
 import nbformat
-from jupyter_client import AsyncKernelManager
 from nbformat.v4 import new_code_cell
+from traitlets.config import Config
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPTS = ROOT / "docs" / "tutorials"
@@ -59,8 +59,9 @@ def run(script, folder):
     # The first cell sets up the pictures; it is taken out again.
     notebook.cells.insert(0, new_code_cell(PICTURES, id="pictures"))
     os.environ["MPLBACKEND"] = INLINE
-    kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no port, no network
-    nbclient.NotebookClient(notebook, timeout=500, km=kernel).execute()
+    # Through a file of this machine, not a port.
+    config = Config({"KernelManager": {"transport": "ipc"}})
+    nbclient.NotebookClient(notebook, timeout=500, kernel_name="python3", config=config).execute()
     del notebook.cells[0]
     for count, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         cell.execution_count, cell.metadata = count, nbformat.from_dict({})
