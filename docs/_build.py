@@ -21,6 +21,9 @@ import _which_loss
 import griffe
 from zensical.main import cli
 
+# jaxtyping's shapes are strings: griffe must not read "n *event" as a product.
+griffe.Module.imports_future_annotations = property(lambda self: True)
+
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "site"
