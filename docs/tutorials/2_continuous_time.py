@@ -118,8 +118,8 @@ for t in (0.0, 0.3, 1.0, 3.0):
     mean, variances = (np.asarray(part)[:, None] for part in moments(t, RHO))
     ring = AXES @ (mean + 2 * np.sqrt(variances) * turn)
     ax.plot(*ring, color=ORANGE, lw=1.4)
-    lowest = ring[:, np.argmin(ring[1])] - [0, 0.08]
-    ax.text(*lowest, f"t = {t:g}", color=ORANGE, ha="center", va="top")
+    corner = ring[:, np.argmax(ring[1] - ring[0])]
+    ax.text(*corner, f"t = {t:g} ", color=ORANGE, ha="right", va="bottom")
 ax.set(xlabel="$x_1$ [units of x]", ylabel="$x_2$ [units of x]", xlim=(-3.2, 6.4), ylim=(-2.6, 4.6))
 ax.set_title("particles (blue), two standard deviations of $q_t$ in theory (orange)", fontsize=9)
 ax.spines[["top", "right"]].set_visible(False)
@@ -235,8 +235,8 @@ ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# The more correlated the target, the longer it takes: the slowest rate of the flow is the inverse of the
-# target's largest variance, here $1/(0.8\,(1 + \rho))$.
+# The more correlated the target, the longer it takes: the slowest rate of the flow is the inverse
+# of the target's largest variance, here $1/(0.8\,(1 + \rho))$.
 #
 # ## What can go wrong, and how you notice
 #
