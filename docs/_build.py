@@ -27,6 +27,7 @@ griffe.Module.imports_future_annotations = property(lambda self: True)
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "site"
+ANY_TUTORIAL = '"tutorials/*.md"'
 WRITTEN = "*.md", "*.png", "*.css"
 PICTURE = re.compile(r"!\[([^\]]*)\]\(docs/")
 
@@ -75,19 +76,37 @@ def docstrings():
         waiting += [each for each in here.members.values() if not each.is_alias]
 
 
+def configured():
+    """The text of zensical.toml with the tutorials that there are."""
+    pages = sorted(page.relative_to(PAGES).as_posix() for page in PAGES.glob("tutorials/*.md"))
+    listed = ", ".join(f'"{page}"' for page in pages)
+    return (ROOT / "zensical.toml").read_text().replace(ANY_TUTORIAL, listed)
+
+
+def leaves(entry):
+    """The pages below an entry of the navigation."""
+    if isinstance(entry, str):
+        yield entry
+        return
+    for each in entry.values() if isinstance(entry, dict) else entry:
+        yield from leaves(each)
+
+
 def unlisted():
-    """Pages that the navigation of zensical.toml leaves out, and entries without a page."""
-
-    def leaves(entry):
-        if isinstance(entry, str):
-            yield entry
-        for each in entry.values() if isinstance(entry, dict) else entry:
-            if not isinstance(entry, str):
-                yield from leaves(each)
-
-    config = tomllib.loads((ROOT / "zensical.toml").read_text())
-    listed = set(leaves(config["project"]["nav"]))
+    """Pages that the navigation leaves out, and entries without a page."""
+    listed = set(leaves(tomllib.loads(configured())["project"]["nav"]))
     return listed ^ {page.relative_to(PAGES).as_posix() for page in PAGES.rglob("*.md")}
+
+
+def zensical():
+    """Builds from a configuration that lies in the root, as zensical wants it, while it builds."""
+    file = ROOT / "zensical.build.toml"
+    file.write_text(configured())
+    try:
+        command = ["build", "--clean", "--strict", "--config-file", str(file)]
+        cli(command, standalone_mode=False)
+    finally:
+        file.unlink()
 
 
 class Links(HTMLParser):
@@ -136,12 +155,7 @@ def main():
         raise SystemExit(f"zensical.toml's nav and the pages differ in {sorted(strays)}")
     docstrings()
     shutil.rmtree(SITE, ignore_errors=True)
-    cli(
-        ["build", "--clean", "--strict", "--config-file", str(ROOT / "zensical.toml")],
-        None,
-        None,
-        False,
-    )
+    zensical()
     faults = [*dict.fromkeys(warnings.said), *broken(SITE)]
     if faults:
         raise SystemExit("\n".join(["the site has faults:", *faults]))
