@@ -65,7 +65,9 @@ def tidy(parent):
             closed = kind(after) in (("mo", "("), ("mo", "["), ("mo", ","), ("mo", ")"))
             alone = kind(parent)[0] not in SCRIPTS and (after is None or closed)
             space(term, "0" if is_operator(before) else SPACE, "0" if alone else SPACE)
-        elif name == "mo" and text in TIGHT:
+        elif text in TIGHT:
+            term.tag = f"{MATHML}mo"
+            term.set("stretchy", "false")  # a bar has no partner to be as high as
             space(term, "0", "0")
         elif name == "mo" and text in PREFIXES and is_operator(before):
             term.set("form", "prefix")

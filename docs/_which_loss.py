@@ -56,7 +56,7 @@ ROWS = (
         "d",
         r"\operatorname{sp}(d)",
         r"\operatorname{sp}(u)",
-        "“Neither the vanilla nor the non-saturating GAN minimises JSD”: by the slides' own rule "
+        "“Neither vanilla nor NS GAN minimises JSD”, say the slides; by their own rule "
         "this one does.",
     ),
     Row(
@@ -75,7 +75,7 @@ ROWS = (
         "d",
         r"-\operatorname{sp}(-d)",
         r"-\operatorname{sp}(-u)",
-        "“Does not minimise JSD”: true of this one.",
+        "That sentence of the slides is true of this one.",
     ),
     Row("logit()", SP_MINUS, SP, "d", "d", "u"),
     Row("arcsinh()", SP_MINUS, SP, "d", r"\operatorname{arcsinh}(d)", r"\operatorname{arcsinh}(u)"),
@@ -86,7 +86,7 @@ ROWS = (
         "d",
         "e^d",
         "e^u",
-        "“Not the fastest”: speeds compare only after a normalisation. For Gaussians of one "
+        "“Not the fastest”, say the slides: speeds compare only after a normalisation. For Gaussians of one "
         "covariance this one lowers KL(q‖p) exactly as fast as `logit()`.",
     ),
     Row(
@@ -104,7 +104,7 @@ ROWS = (
         r"\log(1 + \tfrac{d}{2})",
         "d",
         "2 e^u",
-        "Table 1's f-GAN is this one, Nowozin's heuristic: it descends not $f$ but the "
+        "The slides' f-GAN, Table 1, is this one, Nowozin's heuristic: it descends not $f$ but the "
         "divergence with second derivative $f''/r$.",
     ),
     Row("f_gan(pearson)", "2 (e^d - 1)", "1 - e^{2 d}", "d", "e^{2 d} - 1", "e^{2 u}"),
@@ -291,7 +291,7 @@ def verdicts(rows, found):
 def errata(rows):
     """What the slides say where it differs, or what else to know of a row."""
     return table(
-        ["`gans.`", "what the slides say"],
+        ["`gans.`", "what the slides say, and where to take care"],
         [[f"`{row.call}`", row.slides] for row in rows if row.slides],
     )
 
