@@ -86,8 +86,8 @@ ROWS = (
         "d",
         "e^d",
         "e^u",
-        "“Not the fastest”, say the slides: speeds compare only after a normalisation. For Gaussians of one "
-        "covariance this one lowers KL(q‖p) exactly as fast as `logit()`.",
+        "“Not the fastest”, say the slides: speeds compare only after a normalisation. For "
+        "Gaussians of one covariance this one lowers KL(q‖p) exactly as fast as `logit()`.",
     ),
     Row(
         "f_gan(pearson, raw=False)",
