@@ -126,8 +126,12 @@ class Links(HTMLParser):
 
 
 def broken(site):
-    """Links of the finished pages that lead nowhere, and things that would load from afar."""
+    """Formulas left as LaTeX, links that lead nowhere, things that would load from afar."""
     pages = {file: Links(file) for file in site.rglob("*.html")}
+    for file in pages:
+        prose = re.sub(r"(?s)<(code|pre|script|style|annotation)\b.*?</\1>", "", file.read_text())
+        if dollar := re.search(r".{0,60}\$.{0,60}", prose):
+            yield f"{file.relative_to(site)}: mathematics not understood in {dollar[0]}"
     for file, page in pages.items():
         if file.name == "404.html":  # its links are relative to wherever it is served
             continue

@@ -13,9 +13,11 @@ import latex2mathml.converter
 import ziamath
 from fontTools import subset
 from markdown.extensions import Extension
+from markdown.preprocessors import Preprocessor
 from markdown.treeprocessors import Treeprocessor
 
 INLINE, BLOCK = re.compile(r"\\\((.*)\\\)", re.DOTALL), re.compile(r"\\\[(.*)\\\]", re.DOTALL)
+DISPLAYED = re.compile(r"^(\$\$[^$]+\$\$)[ ]*$", re.MULTILINE)
 # What latex2mathml does not know, in words that it knows.
 WORDS = {
     r"\\(bigl|bigr|Bigl|Bigr)(?![a-zA-Z])": "",
@@ -120,10 +122,18 @@ class Formulas(Treeprocessor):
                 element[:] = []
 
 
+class Apart(Preprocessor):
+    """Sets $$...$$ apart by empty lines: docstrings have it in the middle of a paragraph."""
+
+    def run(self, lines):
+        return DISPLAYED.sub(r"\n\1\n", "\n".join(lines)).split("\n")
+
+
 class MathML(Extension):
-    """Runs after inline patterns, and after arithmatex with them."""
+    """Runs after code is put aside; and after inline patterns, arithmatex with them."""
 
     def extendMarkdown(self, md):
+        md.preprocessors.register(Apart(md), "apart", 5)
         md.treeprocessors.register(Formulas(md), "mathml", 5)
 
 
