@@ -17,6 +17,7 @@ TESTS = nox.project.dependency_groups(PYPROJECT, "tests")
 PEERS = nox.project.dependency_groups(PYPROJECT, "peers")
 COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
+DOCS = nox.project.dependency_groups(PYPROJECT, "docs")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
 # Two workers and no picture windows, on any machine.
 PYTEST = ("python", "-m", "pytest", "-n", "2")
@@ -84,6 +85,19 @@ def release(session: nox.Session) -> None:
     session.chdir(source)
     session.run("python", "tests/release.py")
     session.run(*PYTEST, *session.posargs, env=HEADLESS)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the documentation in site/, tutorials executed; any warning is an error."""
+    session.install("-e", ".[examples]", *PEERS, *DOCS)
+    session.run("python", "docs/_build.py", env={"PYTHONPATH": "docs"})
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Looks at every page of site/ in chromium, which must be on the path."""
+    session.run("python", "docs/_screenshots.py", *session.posargs)
 
 
 @nox.session

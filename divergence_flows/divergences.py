@@ -170,6 +170,7 @@ kl_qp = _row(
     power.kl_qp_conj,
     power.kl_qp_standard,
 )
+"""KL(q||p), the reverse KL of variational inference: f = -log r, h = u. Langevin's marginals."""
 kl_pq = _row(
     power.kl_pq_f,
     power.kl_pq_h,
@@ -178,12 +179,15 @@ kl_pq = _row(
     power.kl_pq_conj,
     power.kl_pq_standard,
 )
+"""KL(p||q), the forward KL of maximum likelihood: f = r log r, h = e^u."""
 jensen_shannon = _row(
     logistic.js_f, logistic.js_h, logistic.js_dh, logistic.js_act, logistic.js_conj
 )
+"""Jensen-Shannon, half of what GANs call 2 JS: h = softplus(u) / 2."""
 softened_reverse_kl = _row(
     logistic.ns_f, logistic.ns_h, logistic.ns_dh, logistic.ns_act, far=logistic.ns_standard
 )
+"""2 KL((p + q)/2 || p), of the non-saturating GAN: h = -softplus(-u)."""
 squared_hellinger = _row(
     power.hellinger_f,
     power.hellinger_h,
@@ -191,10 +195,13 @@ squared_hellinger = _row(
     power.hellinger_act,
     power.hellinger_conj,
 )
+"""Squared Hellinger, the integral of (sqrt(p) - sqrt(q))^2: h = e^(u/2)."""
 pearson = _row(
     power.pearson_f, power.pearson_h, power.pearson_dh, power.pearson_act, power.pearson_conj
 )
+"""Pearson chi^2, the integral of (p - q)^2 / q: f = (r - 1)^2, h = e^(2u)."""
 neyman = _row(power.neyman_f, power.neyman_h, power.neyman_dh, power.neyman_act, power.neyman_conj)
+"""Neyman chi^2, the integral of (p - q)^2 / p: f = (r - 1)^2 / r, h = -2 e^(-u)."""
 le_cam = _row(
     logistic.le_cam_f,
     logistic.le_cam_h,
@@ -202,11 +209,15 @@ le_cam = _row(
     logistic.le_cam_act,
     logistic.le_cam_conj,
 )
+"""Le Cam, the integral of (p - q)^2 / (p + q): f = (r - 1)^2 / (r + 1)."""
 jeffreys = _row(power.jeffreys_f, power.jeffreys_h, power.jeffreys_dh, power.jeffreys_act)
+"""Jeffreys, KL(q||p) + KL(p||q): f = (r - 1) log r, h = e^u + u."""
 least_squares = _row(
     logistic.ls_f, logistic.ls_h, logistic.ls_dh, logistic.ls_act, far=logistic.ls_standard
 )
+"""What the least-squares GAN's generator descends: h = -sigmoid(-u)^2."""
 arcsinh = _row(logistic.arcsinh_f, logistic.arcsinh_h, logistic.arcsinh_dh, logistic.arcsinh_act)
+"""The divergence of the flow h = arcsinh(u); its f is a quadrature."""
 
 
 def alpha(a: ScalarLike) -> Divergence:

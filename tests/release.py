@@ -15,7 +15,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What an sdist holds beside the files that git knows in these folders and files.
-FOLDERS = ("divergence_flows", "tests", "examples", "benchmarks")
+FOLDERS = ("divergence_flows", "tests", "examples", "benchmarks", "docs")
 FILES = {
     ".gitignore",  # hatchling always takes it
     "CHANGELOG.md",
@@ -26,6 +26,7 @@ FILES = {
     "README.md",
     "noxfile.py",
     "pyproject.toml",
+    "zensical.toml",
 }
 LEFTOVERS = {"__pycache__", "out", ".pytest_cache", ".ruff_cache"}
 
