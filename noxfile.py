@@ -18,8 +18,8 @@ PEERS = nox.project.dependency_groups(PYPROJECT, "peers")
 COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
-# Two workers and no picture windows, on any machine.
-PYTEST = ("python", "-m", "pytest", "-n", "2")
+# Two workers and no picture windows, on any machine; tests of one group share what they made.
+PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadgroup")
 HEADLESS = {"MPLBACKEND": "Agg"}
 
 
