@@ -19,8 +19,8 @@ COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 DOCS = nox.project.dependency_groups(PYPROJECT, "docs")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
-# Two workers and no picture windows, on any machine.
-PYTEST = ("python", "-m", "pytest", "-n", "2")
+# Two workers and no picture windows, on any machine; tests of one group share what they made.
+PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadgroup")
 HEADLESS = {"MPLBACKEND": "Agg"}
 
 
