@@ -198,7 +198,10 @@ OTHERS = {
     "over_devices": {
         "wrong rank": [Cell(laid, (X[0],), by_value("over_devices", "leading axis"), HERE)],
         "wrong dtype": every(
-            laid, by_value("over_devices", "`tree` has a leaf of type str"), ("keys",), (("a", "b"),)
+            laid,
+            by_value("over_devices", "`tree` has a leaf of type str"),
+            ("keys",),
+            (("a", "b"),),
         ),
         "empty": every(laid, by_value("over_devices", "`tree` holds no arrays"), (None,), ({},)),
         "nan and inf": [Cell(laid, (broken(XS),), Right(broken(XS)), HERE)],
