@@ -64,7 +64,7 @@ def check_makes(
     sample = told(inputs[-1])
     batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
     try:
-        made = jax.eval_shape(each(function), *batch)
+        made = _shapes_of(function, batch)
     except Exception as error:
         first = str(error).strip().split("\n")[0]
         raise ValueError(
@@ -78,6 +78,24 @@ def check_makes(
             f"{owner}: `{argument}` makes {told(ones[0] if len(ones) == 1 else ones)} of "
             f"{sample}; pass {remedy}."
         )
+
+
+def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
+    """Puts a function together and applies it to a batch."""
+    return each(jax.tree.unflatten(structure, leaves))(*batch)
+
+
+# For its memory: what was traced once for a structure and shapes is not traced again.
+_TRACED = jax.jit(_of_batch, static_argnums=0)
+
+
+def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
+    """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
+    leaves, structure = jax.tree.flatten(function)
+    if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
+        return jax.eval_shape(each(function), *batch)
+    like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    return _TRACED.eval_shape(structure, like, batch)
 
 
 def _is_real(leaf: Any) -> bool:

@@ -1,5 +1,7 @@
 """Gradient penalties: what keeps a critic from being steep, by each sample's own gradient."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,8 @@ def check_penalty(owner: str, penalty: str | None, weight: ScalarLike = 0.0) -> 
     Raises:
         ValueError: If it has no such name, or its weight no sense.
     """
-    if not isinstance(weight, Tracer) and not 0 <= weight < np.inf:
+    price: Any = weight  # the checker's ScalarLike holds complex numbers, which have no order
+    if not isinstance(price, Tracer) and not 0 <= price < np.inf:
         raise ValueError(f"{owner}: `penalty_weight` is {weight}; pass 0 or more.")
     if penalty is not None and penalty not in PENALTIES:
         raise ValueError(

@@ -27,6 +27,9 @@ SMALL = {"width": 2, "depth": 1, "key": KEY}
 CRITIC = N.Discriminator(2, **SMALL)
 MAKER = N.Generator(3, 2, **SMALL)
 TIMED = N.TimeDiscriminator(2, 2, 0, decays=2, quadratic=False, key=KEY)
+# Without hidden layers, for training: what a step does with it compiles fastest.
+LINEAR = N.Discriminator(2, 2, 0, key=KEY)
+AFFINE = N.Generator(3, 2, 2, 0, key=KEY)
 IMAGE_CRITIC = N.ConvDiscriminator(8, 1, 2, key=KEY)
 IMAGE_MAKER = N.ConvGenerator(3, 8, 1, 2, key=KEY)
 

@@ -13,7 +13,7 @@ XS = jnp.array([[0.5, -1.0], [1.5, 0.5], [-0.5, 2.0], [2.0, 1.0]])
 YS = jnp.array([[1.0, 1.0], [0.0, -0.5], [2.5, 0.5], [-1.0, 0.0], [0.5, 2.0]])
 INTS = np.array([[0, 3], [2, 1], [5, 4], [1, 7]])
 MORE_INTS = np.array([[1, 1], [0, 2], [6, 5], [3, 0], [2, 8]])
-NO_KEYS = (0, None, jr.split(KEY), jnp.ones(2))
+NO_KEYS = (0, None, jr.split(KEY))
 
 
 TS = np.array([0.0, 1.0])
@@ -112,7 +112,7 @@ def contents(call, owner, names, good):
 def kinds(call, owner, names, good):
     """Of another rank or kind; by the hook."""
     bools = [(i, good[i] > 0) for i in range(len(names))]
-    others = [(0, good[0] + 0j), (0, "a cloud"), (0, None)]
+    others = [(0, "a cloud"), (0, None)]
     return {
         "wrong rank": [
             Cell(call, swapped(good, i, jnp.ones(())), by_type(owner, name))
