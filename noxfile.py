@@ -62,6 +62,13 @@ def mutations(session: nox.Session) -> None:
     session.run("python", "tests/mutations.py", *session.posargs, env=HEADLESS)
 
 
+@nox.session
+def drills(session: nox.Session) -> None:
+    """Kills runs at random moments, resumes them, and says whether they end bit for bit alike."""
+    session.install("-e", ".[examples]", *TESTS)
+    session.run("python", "tests/drills.py", *session.posargs, env=HEADLESS)
+
+
 @nox.session(venv_backend="uv", reuse_venv=False)
 def release(session: nox.Session) -> None:
     """Builds twice, looks into what was built, and tests the wheel away from the source."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import matplotlib
 import numpy as np
@@ -68,7 +69,7 @@ def chosen(games, which):
 
 @eqx.filter_jit
 def train(games, size, which, xs_p, key):
-    """Samples of one seed's averaged generator, as many as there are in a score."""
+    """Samples of one seed's averaged generator, as many as in a score; NaN if it diverged."""
     key_d, key_g, key_run, key_noise = jr.split(key, 4)
     channels, pixels = xs_p.shape[1], xs_p.shape[2]
     state, info = df.train_gan(
@@ -86,7 +87,8 @@ def train(games, size, which, xs_p, key):
         key=key_run,
     )
     images = jax.lax.map(state.ema, jr.normal(key_noise, (COUNT, LATENT)), batch_size=100)
-    return images, info.d_losses[-1]
+    # The state of a run that diverged is the one before the chunk, here the first: no result.
+    return jnp.where(info.diverged < 0, images, jnp.nan), info.d_losses[-1]
 
 
 COUNT = 500  # samples of each side in a score

@@ -26,9 +26,9 @@ def ring(key, count, sd):
 
 
 def train(gan, steps, xs_p, key, *, count, critic=None, **options):
-    """One seed: its networks, its game, and `count` samples of the averaged generator."""
+    """One seed: its networks, its game, and `count` samples of the averaged generator; NaN if it diverged."""
     key_d, key_g, key_run, key_noise = jr.split(key, 4)
-    state, _ = df.train_gan(
+    state, told = df.train_gan(
         gan,
         df.networks.Discriminator(2, WIDTH, DEPTH, **(critic or {}), key=key_d),
         df.networks.Generator(LATENT, 2, WIDTH, DEPTH, key=key_g),
@@ -42,7 +42,9 @@ def train(gan, steps, xs_p, key, *, count, critic=None, **options):
         key=key_run,
         **options,
     )
-    return jax.vmap(state.ema)(jr.normal(key_noise, (count, LATENT)))
+    xs = jax.vmap(state.ema)(jr.normal(key_noise, (count, LATENT)))
+    # The state of a run that diverged is the one before the chunk, here the first: no result.
+    return jnp.where(told.diverged < 0, xs, jnp.nan)
 
 
 def score(xs, sd):

@@ -150,7 +150,9 @@ def learned(gan, problem, step_size, marks, **options):
         key=jr.key(5),
         **options,
     )
-    return info.path[np.asarray(marks) // marks[1]]
+    path = info.path[np.asarray(marks) // marks[1]]
+    # Inside `jit` a run that diverged stays where it was before; its clouds are no result.
+    return jnp.where(info.diverged < 0, path, jnp.nan)
 
 
 def langevin(problem, step_size, marks):

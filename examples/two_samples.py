@@ -211,12 +211,13 @@ def run(args):
 
 
 def main(argv=None):
-    """Runs, and turns bad input into one line and exit status 2."""
+    """Runs, and says in one line what was wrong with the input, or stopped the run."""
     try:
         run(arguments(argv))
-    except _data.BadInput as error:
-        print(f"two_samples: {error}", file=sys.stderr)
-        return 2
+    except (_data.BadInput, df.RunDiverged, KeyboardInterrupt) as error:
+        kinds = {_data.BadInput: 2, df.RunDiverged: 3}
+        print(f"two_samples: {str(error) or 'stopped'}", file=sys.stderr)
+        return kinds.get(type(error), 130)
     return 0
 
 

@@ -13,6 +13,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -38,8 +39,9 @@ def work(loop, file, steps, chunk, word="free"):
             sys.stdin.readline()
 
     def slowly(handle):
-        say("saving")
-        sys.stdin.readline()
+        if stat.S_ISREG(os.fstat(handle).st_mode):  # the file, not its folder
+            say("saving")
+            sys.stdin.readline()
         synced(handle)
 
     run = RUNS[loop]
@@ -112,7 +114,7 @@ def main(argv):
                 done = tries = 0
                 while done < args.kills and tries < 3 * args.kills:
                     folder, tries = pathlib.Path(place) / f"{loop}-{kind}", tries + 1
-                    again = done % 2 == 1 and (folder / "run.npz").exists()
+                    again = done % 2 == 1 and 0 < steps_in(folder / "run.npz") < steps
                     well = drill(loop, kind, rng, folder, whole, seconds * 0.6, again)
                     if well is None:
                         shutil.rmtree(folder)

@@ -76,7 +76,7 @@ def test_ctrl_c_leaves_a_whole_checkpoint_and_says_where_it_stands(tmp_path):
     words = f"stopped transport: stopped after step 20 of 30; {file} holds step 10; the same call"
     assert child.wait_for("stopped") == f"{words} goes on from there."
     child.wait_for("end")
-    assert child.process.wait() == 0
+    assert child.end() == 0
     assert leftovers(file) == []
     same(RUNS["transport"](checkpoint=file), RUNS["transport"]())
 

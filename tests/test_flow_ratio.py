@@ -1,7 +1,6 @@
 """A ratio at all times: its fixed point is exact, and what it learns moves new particles."""
 
 import functools
-import signal
 from collections.abc import Callable
 
 import chex
@@ -13,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 from jax.scipy.stats import norm
-from runs import Stopped, killed, same, stop_at_20
+from runs import Stopped, same, stop_at_20
 from scipy.stats import norm as normal
 
 import divergence_flows as df
@@ -186,13 +185,6 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(form, tmp_path):
     resumed = run(form, checkpoint=file, on_chunk=chunks.append)
     same(whole, resumed)
     assert len(chunks) == 1
-
-
-def test_a_run_killed_from_outside_resumes_bit_for_bit(tmp_path):
-    file = tmp_path / "run.npz"
-    done = killed("test_flow_ratio", file)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    same(run(), run(checkpoint=file))
 
 
 def weights(net):

@@ -1,7 +1,5 @@
 """The main job: mass arrives, runs resume bit for bit, seeds run side by side."""
 
-import signal
-
 import chex
 import equinox as eqx
 import jax
@@ -9,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from runs import Stopped, killed, same, stop_at_20
+from runs import Stopped, same, stop_at_20
 
 import divergence_flows as df
 
@@ -44,24 +42,6 @@ def test_chunks_do_not_change_the_result():
     same(run()[0], run(chunk=25)[0])
 
 
-def test_a_stopped_run_resumes_bit_for_bit(tmp_path):
-    file = tmp_path / "run.npz"
-    with pytest.raises(Stopped):
-        run(checkpoint=file, on_chunk=stop_at_20)
-    same(run(checkpoint=file), run())
-    same(run(checkpoint=file), run())  # and once more from the finished file
-    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
-
-
-def test_a_killed_run_resumes_bit_for_bit(tmp_path):
-    file = tmp_path / "run.npz"
-    done = killed("test_transport", file)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-    seen = []
-    same(run(checkpoint=file, on_chunk=lambda state: seen.append(int(state.step))), run())
-    assert seen == [25]
-
-
 CHANGES = {
     "steps": {"steps": 26},
     "key": {"key": jr.key(5)},
@@ -92,22 +72,6 @@ def test_a_checkpoint_of_another_gan_data_or_network_is_refused(tmp_path):
         df.transport(df.gans.vanilla(), critic(jr.key(9)), XS_Q, XS_P, **options)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"not an archive"])
-def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
-    file = tmp_path / "run.npz"
-    file.write_bytes(content)
-    with pytest.raises(ValueError, match="cannot be read"):
-        run(checkpoint=file)
-    assert file.read_bytes() == content
-
-
-def test_an_npz_of_someone_else_is_refused(tmp_path):
-    file = tmp_path / "run.npz"
-    np.savez(file, xs=np.zeros(3))
-    with pytest.raises(ValueError, match="not one of this version's"):
-        run(checkpoint=file)
-
-
 def test_seeds_side_by_side_are_the_seeds_alone():
     keys = jr.split(jr.key(6), 3)
 
@@ -120,11 +84,6 @@ def test_seeds_side_by_side_are_the_seeds_alone():
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
     # Roundoff of batched matrix products, grown by 50 steps of Adam.
     chex.assert_trees_all_close(together, stacked, rtol=1e-3, atol=1e-4)
-
-
-def test_a_checkpoint_inside_vmap_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="inside `jit` or `vmap`"):
-        jax.vmap(lambda key: run(key=key, checkpoint=tmp_path / "x.npz")[0])(jr.split(jr.key(0)))
 
 
 TRACES = []

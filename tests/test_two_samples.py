@@ -126,3 +126,20 @@ def test_a_place_that_cannot_take_the_result_is_refused_first(tmp_path, capsys, 
     files = ["--source", source, "--target", source, "--out", str(tmp_path / out)]
     assert two_samples.main(files) == 2
     assert words in capsys.readouterr().err
+
+
+ENDS = {
+    "diverged": (two_samples.df.RunDiverged("transport: diverged at step 3", 3, "xs", None, 0), 3),
+    "Ctrl-C": (KeyboardInterrupt("transport: stopped after step 3 of 9"), 130),
+}
+
+
+@pytest.mark.parametrize(("error", "status"), ENDS.values(), ids=ENDS)
+def test_a_run_that_is_stopped_ends_in_one_line(monkeypatch, capsys, error, status):
+    def stop(*args, **options):
+        raise error
+
+    monkeypatch.setattr(two_samples.df, "transport", stop)
+    assert two_samples.main(["--only", "curve", "--fast"]) == status
+    said = capsys.readouterr().err
+    assert said == f"two_samples: {error}\n"
