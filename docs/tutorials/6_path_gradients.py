@@ -137,7 +137,7 @@ left.legend(frameon=False, loc="upper left", title="image of |z| = 2")
 for values, color, name in ((losses, BLUE, "Gaussian"), (bent_losses, ORANGE, "bent")):
     right.plot(values + jnp.log(jnp.pi), color=color, lw=0.7, label=name)
 right.axhline(np.log(2) / 2 - 1 / 8, color="black", ls=":", lw=1)
-right.text(STEPS, 0.24, "best Gaussian, theory", ha="right", va="bottom")
+right.text(STEPS, 0.7, "dotted: the best Gaussian, theory", ha="right")
 right.set(xlabel="step", ylabel="loss + log $\\pi$ of one batch [nats]", ylim=(-0.4, 2))
 right.legend(frameon=False)
 fig.align_xlabels()
@@ -149,7 +149,7 @@ fig.align_xlabels()
 # ## See the noise go
 #
 # Beside the path gradient stands the one that you get by differentiating the ELBO whole. Walk from
-# the start to $p$ itself and look, at each place, at mean and spread over 2,000 single samples.
+# the start to $p$ itself and look, at each place, at mean and spread over many single samples.
 
 
 # %%
@@ -173,27 +173,30 @@ def statistics(loss, q):
     return flat.mean(axis=0), jnp.sqrt(jnp.sum(flat.var(axis=0)))
 
 
-ways = jnp.linspace(0, 1, 11)
-walk = [jax.tree.map(lambda a, b, w=w: (1 - w) * a + w * b, start, exact) for w in ways]
+distances = jnp.array([1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0])
+walk = [jax.tree.map(lambda a, b, s=s: b + s * (a - b), start, exact) for s in distances]
 path, plain = ([statistics(loss, q) for q in walk] for loss in (df.stl_loss, plain_loss))
-difference = jnp.abs(path[5][0] - plain[5][0]) / (plain[5][1] / np.sqrt(2000))
-print(f"half way the two means differ by at most {difference.max():.1f} standard errors")
-print(
-    f"at q = p: spread {path[-1][1]:.1e} of the path gradient, {plain[-1][1]:.2f} of the plain one"
-)
+apart = jnp.abs(path[2][0] - plain[2][0]) / (plain[2][1] / np.sqrt(len(samples)))
+print(f"means at distance 0.1: apart by at most {apart.max():.1f} standard errors")
+print(f"spread at q = p: {path[-1][1]:.1e} of the path gradient, {plain[-1][1]:.2f} of the plain")
 
 # %%
 fig, ax = plt.subplots(figsize=(5.8, 3.4), layout="constrained")
-ax.semilogy(ways, [spread for _, spread in plain], "s--", color=GREEN, label="whole gradient")
-ax.semilogy(ways[:-1], [spread for _, spread in path[:-1]], "o-", color=BLUE, label="path gradient")
-ax.set(xlabel="way from the start (0) to p (1)", ylabel="spread of one sample's\ngradient [nats]")
+for found, color, style, name in (
+    (plain, GREEN, "s--", "whole gradient"),
+    (path, BLUE, "o-", "path gradient"),
+):
+    spreads = [spread for _, spread in found[:-1]]
+    ax.loglog(distances[:-1], spreads, style, color=color, label=name)
+ax.set(
+    xlabel="distance from p [the start is at 1]", ylabel="spread of one sample's\ngradient [nats]"
+)
 ax.legend(frameon=False)
 ax.spines[["top", "right"]].set_visible(False)
 
 # %% [markdown]
-# (The last point of the blue curve is at zero and cannot be drawn on a logarithmic axis.) Far away
-# the two are alike, and the path gradient may even be the noisier one. Near the solution it wins
-# without limit.
+# Far away the two are alike, and the path gradient may even be the noisier one. Near the solution
+# its noise is proportional to the distance, while the other's stays.
 #
 # ## One step further: another divergence, and all of them
 #
