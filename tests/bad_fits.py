@@ -6,6 +6,7 @@ import numpy as np
 from bad_calculus import INF, NAN, NONE
 from bad_gaussians import EYE, FLAT, LINE, LOST, MANY, MIX, MIXES, ONES, ORIGIN, Q
 from bad_input import Cell, Right, by_content, by_type, by_value, without_key
+from jax.tree_util import Partial
 
 import divergence_flows as df
 
@@ -160,6 +161,15 @@ def nothing(x):
     return 0
 
 
+def scaled(by, x):
+    return by * log_p(x)
+
+
+def times(by):
+    """A target whose scale is an array: a NaN of it compiles nothing new."""
+    return Partial(scaled, jnp.asarray(by))
+
+
 def at(make, law, **options):
     """Makes a field of a target and nodes, and asks it at a law."""
 
@@ -279,6 +289,7 @@ def step(target, rule, q, size=0.1, **options):
 
 
 _STEP = "forward_backward_step"
+ETA = jnp.asarray(0.1)
 ROWS[_STEP] = {
     "wrong rank": [
         Cell(step, (log_p, RULE, Q, jnp.ones(2)), by_type(_STEP, "step")),
@@ -295,23 +306,31 @@ ROWS[_STEP] = {
         Cell(step, (log_p, WIDE, Q), by_value(_STEP, "`nodes` have dimension 3", "make nodes")),
     ],
     "nan and inf": [
-        Cell(step, (lost, RULE, Q), by_content(_STEP, "`log_p`", "not finite at nodes", "start")),
-        Cell(step, (log_p, RULE, LOST), by_content(_STEP, "`q`", "not finite", "pass one")),
-        Cell(step, (log_p, RULE, Q, NAN), by_content(_STEP, "`step` must be positive")),
+        Cell(
+            step,
+            (times(NAN), RULE, Q, ETA),
+            by_content(_STEP, "`log_p`", "not finite at nodes", "start"),
+        ),
+        Cell(
+            step, (times(1.0), RULE, LOST, ETA), by_content(_STEP, "`q`", "not finite", "pass one")
+        ),
+        Cell(step, (times(1.0), RULE, Q, ETA * NAN), by_content(_STEP, "`step` must be positive")),
     ],
     "not positive definite": [
-        Cell(step, (log_p, RULE, law), by_content(_STEP, "`q` has a singular scale", "pass one"))
+        Cell(
+            step, (times(1.0), RULE, law, ETA), by_content(_STEP, "`q` has a singular", "pass one")
+        )
         for law in (FLAT, LINE)
     ],
     # At the optimum the step rests, whatever its size.
-    "integers": [Cell(step, (log_p, RULE, Q, 1), Right(Q))],
-    "python floats": [Cell(step, (log_p, RULE, Q, 0.5), Right(Q))],
-    "numpy arrays": [Cell(step, (log_p, RULE, Q, np.array(0.5)), Right(Q))],
+    "integers": [Cell(step, (times(1.0), RULE, Q, 1), Right(Q))],
+    "python floats": [Cell(step, (times(1.0), RULE, Q, 0.5), Right(Q))],
+    "numpy arrays": [Cell(step, (times(1.0), RULE, Q, np.array(0.5)), Right(Q))],
     "wrong value": [
         *[
             Cell(
                 step,
-                (log_p, RULE, Q, size),
+                (times(1.0), RULE, Q, jnp.asarray(size)),
                 by_content(_STEP, "`step` must be positive and at most"),
             )
             for size in (-0.1, 3.0)
@@ -340,6 +359,8 @@ def fit(**options):
 
 _FIT = "fit_gaussian"
 START = df.Gaussian(jnp.zeros(1), jnp.ones(1))
+FIT = fit(nodes=df.cubature(1))
+AGAIN = "it would compile the program of numpy's cell again: before it, all become floats"
 ROWS[_FIT] = {
     "wrong rank": [
         Cell(fit(), (log_p, MANY), by_value(_FIT, "(4, 2)", "jax.vmap")),
@@ -366,24 +387,24 @@ ROWS[_FIT] = {
     ],
     "empty": [Cell(fit(), (log_p, {}), by_value(_FIT, "`q0` is {}", "pass where to start"))],
     "nan and inf": [
-        Cell(fit(), (lost, START), by_content(_FIT, "`log_p`", "not finite at nodes of `q0`")),
+        Cell(FIT, (times(NAN), START), by_content(_FIT, "`log_p`", "not finite at nodes of `q0`")),
         Cell(
-            fit(),
-            (log_p, df.Gaussian(jnp.array([NAN]), jnp.ones(1))),
+            FIT,
+            (times(1.0), df.Gaussian(jnp.array([NAN]), jnp.ones(1))),
             by_content(_FIT, "`q0`", "not finite", "Start"),
         ),
     ],
     "not positive definite": [
         Cell(
-            fit(),
-            (log_p, df.Gaussian(jnp.zeros(1), jnp.zeros(1))),
+            FIT,
+            (times(1.0), df.Gaussian(jnp.zeros(1), jnp.zeros(1))),
             by_content(_FIT, "`q0` has a singular", "Start"),
         ),
     ],
     "key missing": [Cell(lambda q: df.fit_gaussian(log_p, q), (START,), without_key())],
-    "integers": [Cell(fit(), (log_p, np.array([1])), Right(np.array([0.0]), atol=1e-2))],
-    "python floats": [Cell(fit(), (log_p, 1.0), Right(np.array([0.0]), atol=1e-2))],
-    "numpy arrays": [Cell(fit(), (log_p, np.array([1.0])), Right(np.array([0.0]), atol=1e-2))],
+    "integers": [Cell(FIT, (times(1.0), np.array(1)), Right(np.zeros(1), atol=1e-2), AGAIN)],
+    "python floats": [Cell(FIT, (times(1.0), 1.0), Right(np.zeros(1), atol=1e-2), AGAIN)],
+    "numpy arrays": [Cell(FIT, (times(1.0), np.array(1.0)), Right(np.zeros(1), atol=1e-2))],
     "wrong value": [
         Cell(fit(geometry="flat"), (log_p, START), by_value(_FIT, "`geometry` is 'flat'", "give")),
         Cell(
