@@ -220,6 +220,6 @@ def _around(template: PyTree) -> Gaussian:
 
 def _of_flat(
     log_p: Callable[..., Scalar], template: PyTree, flat: Float[Array, " dim"], *batch: PyTree
-) -> Scalar:
-    """Evaluates a target of a pytree at a vector."""
+) -> Any:
+    """Evaluates a target of a pytree at a vector; `evaluate` says what is wrong with the result."""
     return log_p(ravel_pytree(template)[1](flat), *batch)

@@ -1,8 +1,11 @@
 """Bad input for what is elementwise: the calculus, divergences, gans, and losses of them."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 from bad_input import Cell, Refused, Right, by_content, by_type, by_value
 from catalogue import ROWS, F
@@ -22,22 +25,13 @@ def by_result(function):
     return Refused(TypeCheckError, words)
 
 
-class Apart(eqx.Module):
-    """What a function says of bad input less what it says of good input: zero, if they are one."""
-
-    function: object
-
-    def __call__(self, bad, good):
-        return self.function(*bad) - self.function(*good)
-
-
-def alike(function, bad, good, shape=()):
-    return Cell(Apart(function), (bad, good), Right(np.zeros(shape)))
-
-
 def elementwise(call, inside, argument, truth, edges, limits):
-    """Cells of one function of one number: `truth` is its closed form, `edges` go to `limits`."""
-    some = np.array([[0.5, 1.5], [2.0, 3.0]])
+    """Cells of one function of one number: `truth` is its closed form, `edges` go to `limits`.
+
+    Three numbers each, so that the cells share what is compiled. NaN goes in as an array, for as a
+    literal in a program XLA's CPU compiler may fold e^NaN into a number (jax 0.10.2).
+    """
+    some = np.array([[0.5, 1.5, 2.0]])
     return {
         "wrong rank": [Cell(call, (jnp.asarray(some),), Right(truth(some)))],
         "wrong dtype": [
@@ -47,10 +41,7 @@ def elementwise(call, inside, argument, truth, edges, limits):
         ],
         "empty": [Cell(call, (NONE,), Right(np.zeros(0)))],
         "nan and inf": [Cell(call, (jnp.asarray(edges),), Right(np.asarray(limits)))],
-        "integers": [
-            Cell(call, (2,), Right(truth(2.0))),
-            Cell(call, (np.array([1, 2]),), Right(truth(np.array([1.0, 2.0])))),
-        ],
+        "integers": [Cell(call, (np.array([1, 2, 3]),), Right(truth(np.array([1.0, 2.0, 3.0]))))],
         "python floats": [Cell(call, (0.5,), Right(truth(0.5)))],
         "numpy arrays": [Cell(call, (some[0],), Right(truth(some[0])))],
     }
@@ -93,6 +84,10 @@ def minus_square(d):
 
 def double(d):
     return 2 * d
+
+
+def half(u):
+    return u / 2
 
 
 def flat(d):
@@ -187,7 +182,7 @@ CALCULUS["h_to_f"] |= {
     "h does not increase": [
         Cell(df.h_to_f(jnp.negative), (2.0,), by_content("h_to_f", "`h` decreases", "Give an")),
     ],
-    "outside the domain": [Cell(_F, (jnp.array([-1.0]),), Right(np.array([NAN])))],
+    "outside the domain": [Cell(_F, (jnp.full(3, -1.0),), Right(np.full(3, NAN)))],
 }
 CALCULUS["first_variation"] |= {
     "h does not increase": [Cell(df.first_variation(jnp.log), (1.0,), Right(-1.0))],
@@ -246,7 +241,11 @@ CALCULUS["lift"] |= {
 }
 CALCULUS["lower"] |= {
     "h does not increase": [
-        Cell(df.h_to_f(df.lower(jnp.negative, double)), (2.0,), by_content("h_to_f", "`h` decr")),
+        Cell(
+            df.h_to_f(df.lower(jnp.negative, double, inverse=half)),
+            (2.0,),
+            by_content("h_to_f", "`h` decr"),
+        ),
     ],
     "no ratio estimator": [Cell(df.lower(jnp.exp, flat), (0.5,), Right(NAN))],
     "outside the domain": [
@@ -260,12 +259,17 @@ CALCULUS["lower"] |= {
 # Divergences
 
 
-def by_mpmath(name, r, order):
-    """f, f' or f'' at numbers, from the formula."""
-    import mpmath as mp
+def by_mpmath(name, r):
+    """f, f' and f'' at numbers, from the formula; for arcsinh f'' = h'/r^2 alone."""
+    if name == "arcsinh":
+        return 1 / (r**2 * np.hypot(1, np.log(r)))[None]
+    with mpmath.workdps(30):
+        at = [np.vectorize(partial(_derivative_of, F[name], n))(r) for n in range(3)]
+    return np.array(at)
 
-    with mp.workdps(30):
-        return np.vectorize(lambda x: float(mp.diff(F[name], mp.mpf(x), order)))(r)
+
+def _derivative_of(f, order, r):
+    return float(mpmath.diff(f, mpmath.mpf(r), order))
 
 
 class Methods(eqx.Module):
@@ -278,84 +282,78 @@ class Methods(eqx.Module):
         return jnp.stack([getattr(self.owner, name)(x) for name in self.names])
 
 
-# f at 0 and inf, h at inf and -inf, and whether f' is bounded, so that f* ends.
+# f at 0 and inf, h at inf and -inf, whether f' is bounded, so that f* ends, and f* elementary.
 LIMITS = {
-    "kl_qp": (INF, -INF, INF, -INF, True),
-    "kl_pq": (0.0, INF, INF, 0.0, False),
-    "jensen_shannon": (np.log(2) / 2, INF, INF, 0.0, True),
-    "softened_reverse_kl": (INF, -INF, 0.0, -INF, True),
-    "squared_hellinger": (1.0, INF, INF, 0.0, True),
-    "pearson": (1.0, INF, INF, 0.0, False),
-    "neyman": (INF, INF, 0.0, -INF, True),
-    "le_cam": (1.0, INF, 3.0, -1.0, True),
-    "jeffreys": (INF, INF, INF, -INF, False),
-    "least_squares": (-0.5, INF, 0.0, -1.0, True),
-    "arcsinh": (INF, INF, INF, -INF, True),
-    "alpha_3": (1 / 3, INF, INF, -1 / 3, False),
-    "shifted_0": (np.log(2), INF, INF, 0.0, True),
+    "kl_qp": (INF, -INF, INF, -INF, True, True),
+    "kl_pq": (0.0, INF, INF, 0.0, False, True),
+    "jensen_shannon": (np.log(2) / 2, INF, INF, 0.0, True, True),
+    "softened_reverse_kl": (INF, -INF, 0.0, -INF, True, False),
+    "squared_hellinger": (1.0, INF, INF, 0.0, True, True),
+    "pearson": (1.0, INF, INF, 0.0, False, True),
+    "neyman": (INF, INF, 0.0, -INF, True, True),
+    "le_cam": (1.0, INF, 3.0, -1.0, True, True),
+    "jeffreys": (INF, INF, INF, -INF, False, False),
+    "least_squares": (-0.5, INF, 0.0, -1.0, True, False),
+    "arcsinh": (INF, INF, INF, -INF, True, False),
+    "alpha_3": (1 / 3, INF, INF, -1 / 3, False, True),
+    "shifted_0": (np.log(2), INF, INF, 0.0, True, True),
 }
 
 
 def _row_of_divergence(name):
-    div, (at_0, at_inf, top, bottom, ends) = ROWS[name], LIMITS[name]
-    some = np.array([[0.5, 1.5], [2.0, 3.0]])
+    div, (at_0, at_inf, top, bottom, ends, closed) = ROWS[name], LIMITS[name]
+    some = np.array([[0.5, 1.5]])
     fs, us = (
         Methods(div, ("f", "f_prime", "f_second")),
         Methods(div, ("h", "h_prime", "activation")),
     )
     floats = jnp.array([1.0, 2.0])
     if name == "arcsinh":  # its f is by quadrature; f'' = h' / r^2 is elementary
-        fs, exact = Methods(div, ("f_second",)), [1 / (some**2 * np.hypot(1, np.log(some)))]
-    else:
-        exact = [by_mpmath(name, some, order) for order in range(3)]
-    kinds = {"f": "r", "f_prime": "r", "f_second": "r"}
+        fs = Methods(div, ("f_second",))
+    exact, at_integers = (by_mpmath(name, r) for r in (some, np.array([1.0, 2.0])))
+    # A conjugate that is solved for is `conjugate`'s, in a row of its own.
+    nan = Methods(div, ("f", "h", "activation", *(["conjugate"] if closed else [])))
     return {
-        "wrong rank": [
-            Cell(fs, (jnp.asarray(some),), Right(np.array(exact), rtol=2e-5, atol=1e-5))
-        ],
+        "wrong rank": [Cell(fs, (jnp.asarray(some),), Right(exact, rtol=2e-5, atol=1e-5))],
         "wrong dtype": [
-            *[Cell(getattr(div, m), (1j,), by_type(m, r)) for m, r in kinds.items()],
+            *[Cell(getattr(div, m), (1j,), by_type(m, "r")) for m in ("f", "f_prime", "f_second")],
             *[
                 Cell(getattr(div, m), ([1.0],), by_type("elementwise", "x"))
                 for m in ("h", "h_prime", "activation", "conjugate", "standard", "log_f")
             ],
         ],
-        "empty": [
-            Cell(fs, (NONE,), Right(np.zeros((len(fs.names), 0)))),
-            Cell(us, (NONE,), Right(np.zeros((3, 0)))),
-        ],
+        "empty": [Cell(us, (NONE,), Right(np.zeros((3, 0))))],
         "nan and inf": [
-            Cell(
-                Methods(div, ("f", "h", "activation", "conjugate")),
-                (NAN,),
-                Right(np.array([NAN] * 4)),
-            ),
-            Cell(div.f, (jnp.inf,), Right(at_inf)),
+            Cell(nan, (floats * NAN,), Right(np.full((len(nan.names), 2), NAN))),
             Cell(div.h, (jnp.array([INF, -INF]),), Right(np.array([top, bottom]))),
         ],
         "outside the domain": [
-            Cell(fs, (-1.0,), Right(np.array([NAN] * len(fs.names)))),
-            Cell(div.f, (0.0,), Right(at_0)),
-            *([Cell(div.conjugate, (3.0,), Right(INF))] if ends else []),
+            Cell(fs, (-floats,), Right(np.full((len(fs.names), 2), NAN))),
+            Cell(div.f, (jnp.array([0.0, INF]),), Right(np.array([at_0, at_inf]))),
+            *(
+                [Cell(div.conjugate, (floats + 2,), Right(np.full(2, INF)))]
+                if closed and ends
+                else []
+            ),
         ],
-        "integers": [
-            alike(fs, (np.array([1, 2]),), (floats,), (len(fs.names), 2)),
-            alike(us, (2,), (2.0,), 3),
-        ],
-        "python floats": [alike(us, (0.5,), (jnp.asarray(0.5),), 3)],
-        "numpy arrays": [alike(us, (np.asarray(floats),), (floats,), (3, 2))],
+        "integers": [Cell(fs, (np.array([1, 2]),), Right(at_integers, rtol=2e-5, atol=1e-5))],
+        "python floats": [Cell(fs, (0.5,), Right(exact[:, 0, 0], rtol=2e-5, atol=1e-5))],
+        "numpy arrays": [Cell(fs, (some[0],), Right(exact[:, 0], rtol=2e-5, atol=1e-5))],
     }
 
 
 DIVERGENCES = {f"divergences.{name}": _row_of_divergence(name) for name in list(LIMITS)[:11]}
-for _name, _of, _argument in (("alpha", "alpha_3", "a"), ("shifted_vanilla", "shifted_0", "c")):
+for _name, _of, _argument, _h_of_1 in (
+    ("alpha", "alpha_3", "a", np.expm1(2) / 2),
+    ("shifted_vanilla", "shifted_0", "c", np.logaddexp(0, 3)),
+):
     _make = getattr(df.divergences, _name)
     _row = _row_of_divergence(_of)
     _row["wrong rank"].append(Cell(_make, (jnp.ones(2),), by_type(_name, _argument)))
     _row["wrong dtype"].append(Cell(_make, ("3",), by_type(_name, _argument)))
     _row["wrong dtype"].append(Cell(_make, (1j,), by_type(_name, _argument)))
     _row["nan and inf"].append(Cell(lambda a, make=_make: make(a).h(1.0), (NAN,), Right(NAN)))
-    _row["integers"].append(alike(lambda a, make=_make: make(a).h(1.0), (2,), (jnp.asarray(2.0),)))
+    _row["integers"].append(Cell(lambda a, make=_make: make(a).h(1.0), (2,), Right(_h_of_1)))
     DIVERGENCES[f"divergences.{_name}"] = _row
 _MINE = df.Divergence(r_log_r)
 DIVERGENCES["Divergence"] = {

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from bad_calculus import INF, NAN, NONE, alike
+from bad_calculus import INF, NAN, NONE
 from bad_input import Cell, Right, by_content, by_type, by_value
 
 import divergence_flows as df
@@ -13,7 +13,20 @@ A = jnp.array([[2.0, 0.5], [0.5, 1.0]])
 B = jnp.array([[1.0, 0.0], [0.0, 3.0]])
 INDEFINITE = jnp.array([[1.0, 2.0], [2.0, 1.0]])
 SINGULAR = jnp.ones((2, 2))
-WHOLE = np.array([[2, 1], [1, 3]])
+# Diagonal ones, of integers, where all has a closed form: what becomes of diag(4, 1), diag(1, 9).
+WHOLE = np.diag([4, 1]), np.diag([1, 9])
+BECOMES = {
+    "submersion": np.diag([16.0, 1.0]),
+    "horizontal": np.diag([1.0, 9.0]),
+    "vertical": np.zeros((2, 2)),
+    "inner": 20.3125,
+    "exp": np.diag([5.0625, 30.25]),
+    "log": np.diag([-4.0, 4.0]),
+    "brenier_map": np.diag([0.5, 3.0]),
+    "geodesic": np.diag([2.25, 4.0]),
+    "distance": 5**0.5,
+    "squared_distance": 5.0,
+}
 DEFINITE, SEMI, INVERTIBLE, ANY, SHORT = "not positive", "negative", "singular", None, "leaves"
 BURES = {
     "submersion": (("s", A, ANY),),
@@ -38,6 +51,8 @@ def _row_of_bures(name):
     names, good, kinds = zip(*BURES[name], strict=True)
     where = f"bures.{name}"
     shape = () if name in ("inner", "distance", "squared_distance") else (2, 2)
+
+    whole = (*WHOLE, WHOLE[1])[: len(good)]
 
     def with_(i, matrix):
         return (*good[:i], matrix, *good[i + 1 :])
@@ -77,11 +92,11 @@ def _row_of_bures(name):
             *[refused(i, INDEFINITE) for i in checked if kinds[i] in (DEFINITE, SEMI)],
             *[refused(i, SINGULAR) for i in checked if kinds[i] in (DEFINITE, INVERTIBLE)],
         ],
-        "integers": [
-            alike(call, (WHOLE,) * len(good), (jnp.asarray(WHOLE, float),) * len(good), shape)
-        ],
+        "integers": [Cell(call, whole, Right(BECOMES[name], atol=1e-5))],
         "python floats": [Cell(call, (2.0,) * len(good), by_type(name, names[0]))],
-        "numpy arrays": [alike(call, tuple(map(np.asarray, good)), good, shape)],
+        "numpy arrays": [
+            Cell(call, tuple(a.astype(float) for a in whole), Right(BECOMES[name], atol=1e-5)),
+        ],
     }
     if len(good) > 1:
         cell = Cell(call, with_(1, jnp.eye(3)), by_type(name, names[1]))

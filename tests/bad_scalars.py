@@ -1,11 +1,14 @@
-"""Bad input for scalars, matrices and Gaussians: four tables in one, and what is absent."""
+"""Bad input for scalars, matrices and Gaussians: one table of six, and what is absent."""
 
 import bad_calculus
 import bad_fits
 import bad_games
 import bad_gaussians
+import bad_losses
+import bad_paths
 
-TABLE = bad_calculus.TABLE | bad_games.TABLE | bad_gaussians.TABLE | bad_fits.TABLE
+_PARTS = (bad_calculus, bad_games, bad_losses, bad_gaussians, bad_fits, bad_paths)
+TABLE = {name: row for part in _PARTS for name, row in part.TABLE.items()}
 
 # What a function takes none of: no times here, and of matrices, keys, h, pairs and options few.
 MATRIX, TIMES, KEY = "not positive definite", "ts does not increase", "key missing"
