@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
+from ._callables import scalar_of
 from ._gaussian import Gaussian
 from ._matrix import product, symmetric
 from ._nodes import Nodes, evaluate, replaced
-from ._types import Frozen, Scalar, ScalarFn, as_partial, scalar_of
+from ._types import Frozen, Scalar, ScalarFn, as_partial
 from ._velocity import chain
 
 # Where an h is tried before it drives a field: it may decrease elsewhere, but round-off is small.

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import ArrayLike, Real
 
 from . import _links as link
+from ._callables import scalar_of
 from ._kernels import is_mmd_witness
 from ._losses import NO_RATIO
 from ._types import (
@@ -22,7 +23,6 @@ from ._types import (
     as_float,
     as_partial,
     elementwise,
-    scalar_of,
 )
 
 _OF_A_RATIO = ("log_t", "inverse", "h", "descends", "measures")

@@ -21,7 +21,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.stats import qmc
 
-from ._types import Scalar, as_float, scalar_of
+from ._callables import scalar_of
+from ._types import Scalar, as_float
 
 _MOST_NODES = 2**20
 

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
+from ._callables import scalar_of
 from ._nodes import Nodes, evaluate
-from ._types import Scalar, ScalarFn, as_float, scalar_of
+from ._types import Scalar, ScalarFn, as_float
 
 _F_IS_NO_LOSS = (
     " E_q[f(r)] with q held fixed inside r descends h_eff' = -r f'(r) instead of h' = r^2 f''(r), "

@@ -172,32 +172,6 @@ def _unless(flag: Bool[Array, ""], leaf: Float[Array, "..."]) -> Float[Array, ".
     return jnp.where(flag, jnp.nan, leaf)
 
 
-def scalar_of(owner: str, name: str, function: Callable[..., Any], *args: Any) -> Scalar:
-    """Calls a user's function at one point, and refuses a result that is no scalar.
-
-    Autodiff would complain of it too, but not name it.
-
-    Args:
-        owner: Who asks, for the message.
-        name: The argument that is the function.
-        function: The function.
-        args: What it is called with.
-
-    Returns:
-        Its value, as a float.
-
-    Raises:
-        ValueError: If the value has a shape.
-    """
-    value = function(*args)
-    if jnp.shape(value) != ():
-        raise ValueError(
-            f"{owner}: `{name}` returned an array of shape {jnp.shape(value)} at one point; it must"
-            " return a scalar there, for instance a sum over the event's axes."
-        )
-    return as_float(value)
-
-
 def _cast(dtype: Any, parameter: Any) -> Any:
     # An integer is an index, say of `lax.switch`, and stays one; so do Python's own numbers.
     floats = jnp.issubdtype(getattr(parameter, "dtype", int), jnp.inexact)

@@ -26,7 +26,7 @@ def ring(key, count, sd):
 
 
 def train(gan, steps, xs_p, key, *, count, critic=None, **options):
-    """One seed: its networks, its game, and `count` samples of the averaged generator; NaN if it diverged."""
+    """One seed: its networks, its game, `count` samples of its average; NaN if it diverged."""
     key_d, key_g, key_run, key_noise = jr.split(key, 4)
     state, told = df.train_gan(
         gan,

@@ -215,7 +215,7 @@ def _row_of_field(name):
             Cell(
                 call,
                 (vector, RULE, law),
-                by_value(name, "`log_p` returned an array of shape (2,)", "must"),
+                by_value(name, "`log_p` returns", "must"),
             ),
         ],
         "wrong dtype": [
@@ -294,7 +294,7 @@ ROWS[_STEP] = {
     "wrong rank": [
         Cell(step, (log_p, RULE, Q, jnp.ones(2)), by_type(_STEP, "step")),
         Cell(step, (log_p, RULE, MANY), by_value(_STEP, "(4, 2)", "jax.vmap")),
-        Cell(step, (vector, RULE, Q), by_value(_STEP, "`log_p` returned an array", "must return")),
+        Cell(step, (vector, RULE, Q), by_value(_STEP, "`log_p` returns", "must return")),
     ],
     "wrong dtype": [
         Cell(step, (log_p, RULE, Q, "small"), by_type(_STEP, "step")),

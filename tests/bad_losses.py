@@ -32,7 +32,7 @@ ROWS["witness"] = {
         Cell(
             df.witness(itself),
             (0.0, POINT, None),
-            by_value("witness", "`discriminator` returned an array of shape (2,)", "must return"),
+            by_value("witness", "`discriminator` returns", "must return"),
         ),
     ],
     "empty": [Cell(_WITNESS, (0.0, NONE, None), Right(0.0))],
@@ -75,7 +75,7 @@ ROWS[_PENALTY] = {
         Cell(
             lambda xs: r1(xs, xs, itself),
             (XS,),
-            by_value(_PENALTY, "`discriminator` returned an array of shape (2,)", "must return"),
+            by_value(_PENALTY, "`discriminator` makes", "pass a function of one sample"),
         ),
     ],
     "empty": [

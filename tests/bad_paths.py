@@ -95,11 +95,11 @@ ROWS[_STL] = {
     "wrong rank": [
         Cell(loss, (1.0,), by_type(_STL, "z")),
         Cell(loss, (Z, MANY), by_value("Gaussian.push", "(4, 2)", "jax.vmap")),
-        Cell(lambda z: loss(z, target=vector), (Z,), by_value(_STL, "`log_p` returned an array")),
+        Cell(lambda z: loss(z, target=vector), (Z,), by_value(_STL, "`log_p` returns")),
         Cell(
             lambda z: loss(z, h=lambda u: jnp.stack([u, u])),
             (Z,),
-            by_value(_STL, "`h` returned an array of shape (2,)", "must return a scalar"),
+            by_value(_STL, "`h` returns", "must return one real number"),
         ),
     ],
     "wrong dtype": [
