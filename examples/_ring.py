@@ -26,7 +26,7 @@ def ring(key, count, sd):
 
 
 def train(gan, steps, xs_p, key, *, count, critic=None, **options):
-    """One seed: its networks, its game, and `count` samples of the averaged generator; NaN if it diverged."""
+    """One seed, its networks and its game: samples of the averaged generator, or NaN."""
     key_d, key_g, key_run, key_noise = jr.split(key, 4)
     state, told = df.train_gan(
         gan,
