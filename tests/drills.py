@@ -91,8 +91,8 @@ def drill(loop, kind, rng, folder, whole, seconds, again):
     where = "while saving" if left else "in a chunk or between"
     run = "resumed run" if again else "run"
     say(
-        f"{loop}: {run}, kill -9 {moment:.2f} s after the first chunk, {where}; checkpoint whole, at step "
-        f"{at} of {steps}; temporary files left: {left}; resumed to the end: "
+        f"{loop}: {run}, kill -9 {moment:.2f} s after the first chunk, {where}; checkpoint "
+        f"whole, at step {at} of {steps}; temporary files left: {left}; resumed to the end: "
         + ("bit-identical" if well else "DIFFERENT")
     )
     return well
