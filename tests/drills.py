@@ -69,6 +69,7 @@ def drill(loop, kind, rng, folder, whole, seconds, again):
     file = folder / "run.npz"
     if not again:
         shutil.rmtree(folder, ignore_errors=True)
+    old = set(leftovers(file)) if again else set()  # of the kill before
     child = Child(loop, file, *SIZES[kind])
     child.wait_for("step")
     start = time.perf_counter()
@@ -76,21 +77,22 @@ def drill(loop, kind, rng, folder, whole, seconds, again):
     while time.perf_counter() - start < moment:
         time.sleep(1e-3)
     if kind == "save":  # the next moment at which a temporary file is there
-        while child.process.poll() is None and not leftovers(file):
+        while child.process.poll() is None and set(leftovers(file)) <= old:
             pass
     moment = time.perf_counter() - start
     if not child.kill():
         say(f"{loop}: ended before the kill at {moment:.2f} s; that is no drill")
         return None
-    left, at = len(leftovers(file)), steps_in(file)
+    left, at = len(set(leftovers(file)) - old), steps_in(file)
     copy = folder / "copy.npz"
     shutil.copy(file, copy)
     steps, chunk = SIZES[kind]
     well = is_same(RUNS[loop](steps=steps, chunk=chunk, checkpoint=copy), whole)
     where = "while saving" if left else "in a chunk or between"
+    run = "resumed run" if again else "run"
     say(
-        f"{loop}: kill -9 {moment:.2f} s after the first chunk, {where}; checkpoint whole, at step "
-        f"{at} of {steps}; temporary files left: {left}; resumed to the end: "
+        f"{loop}: {run}, kill -9 {moment:.2f} s after the first chunk, {where}; checkpoint "
+        f"whole, at step {at} of {steps}; temporary files left: {left}; resumed to the end: "
         + ("bit-identical" if well else "DIFFERENT")
     )
     return well

@@ -141,7 +141,7 @@ def test_a_state_that_breaks_in_the_last_step_of_a_chunk_is_not_kept():
     assert "`generator` of its state has NaN or inf" in str(stop)
 
 
-def test_the_meter_is_closed_and_a_callers_own_error_stays_what_it_is():
+def test_a_callers_own_error_stays_what_it_is():
     def own(state):
         raise ZeroDivisionError("mine")
 

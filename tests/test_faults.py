@@ -7,8 +7,10 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import resource
 import signal
+import time
 import zipfile
 
 import equinox as eqx
@@ -65,20 +67,30 @@ def test_a_killed_run_resumes_bit_for_bit(loop, tmp_path):
 
 
 def test_ctrl_c_leaves_a_whole_checkpoint_and_says_where_it_stands(tmp_path):
+    # In a chunk, which lasts, or if this machine is slow just after it; then in a save.
     file = tmp_path / "run.npz"
-    child = Child("transport", file, 30, 10, "signal")
-    child.wait_for("step 10")
+    words = (
+        r"stopped transport: stopped after step (\d+) of 60000; (.*) holds step (\d+); the same "
+    )
+    child = Child("transport", file, 60_000, 20_000, "signal")
+    child.wait_for("step 20000")
+    child.go()
+    time.sleep(0.1)
     child.send(signal.SIGINT)
-    words = f"stopped transport: stopped after step 10 of 30; {file} holds step 10; the same call"
-    assert child.wait_for("stopped") == f"{words} goes on from there."
+    told = re.match(words + r"call goes on from there\.$", child.wait_for("stopped"))
+    assert told[2] == str(file)
+    assert told[1] == told[3]
+    at = int(told[1])
+    assert at in (20_000, 40_000)
     child.wait_for("saving")
     child.send(signal.SIGINT)
-    words = f"stopped transport: stopped after step 20 of 30; {file} holds step 10; the same call"
-    assert child.wait_for("stopped") == f"{words} goes on from there."
+    told = re.match(words + r"call goes on from there\.$", child.wait_for("stopped"))
+    assert (int(told[1]), int(told[3])) == (at + 20_000, at)
     child.wait_for("end")
     assert child.end() == 0
+    # What it said is so, and the file is whole.
+    assert len(_checkpoint._read(file, "a test")[1]["losses"]) == at
     assert leftovers(file) == []
-    same(RUNS["transport"](checkpoint=file), RUNS["transport"]())
 
 
 # A run of no cost, with arrays that files find hard: a typed key, bfloat16, no numbers at all.
@@ -447,6 +459,14 @@ def test_ctrl_c_without_a_checkpoint_says_what_would_have_kept_the_run():
         tally(on_chunk=interrupt, meter=Meter(closed))
     assert caught.value.__suppress_context__
     assert len(closed) == 1
+
+
+def test_a_run_that_diverges_closes_the_meter_and_leaves_no_checkpoint(tmp_path):
+    closed = []
+    with pytest.raises(df.RunDiverged, match=r"tally: diverged at step 0 .* of 6: `losses` has"):
+        tally(tmp_path / "run.npz", start=jnp.nan, meter=Meter(closed))
+    assert len(closed) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_before_the_first_checkpoint_says_so(tmp_path, monkeypatch):
