@@ -38,8 +38,8 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 # (Racine et al., 1986). The model is a logistic regression on the log dose, with a wide normal
 # prior. The posterior is skewed: with so few animals a very steep response is hard to exclude.
 #
-# The parameters come as a dictionary, as samplers pass them. The data come as arguments, bound by
-# `Partial`: another data set is then the same program, and nothing compiles twice.
+# The parameters come as a dictionary, as samplers pass them. The data come as arguments, arrays
+# bound by `Partial`: another data set is then the same program, and nothing compiles twice.
 
 # %%
 LOG_DOSE, GROUP = np.array([-0.86, -0.30, -0.05, 0.73]), 5
@@ -52,7 +52,7 @@ def log_posterior(died, prior_sd, position):
     return log_likelihood - 0.5 * squares / prior_sd**2
 
 
-log_p = Partial(log_posterior, jnp.array([0.0, 1.0, 3.0, 5.0]), 10.0)
+log_p = Partial(log_posterior, jnp.array([0.0, 1.0, 3.0, 5.0]), jnp.array(10.0))
 
 # %% [markdown]
 # ## The fit
@@ -191,7 +191,7 @@ print(f"grid, the truth   {jnp.sqrt(covariance[1, 1]):.2f}   {posterior @ (grid[
 separated = jnp.array([0.0, 0.0, 5.0, 5.0])
 print("prior sd   sd of q   reweighted   gap [nats]   k-hat")
 for prior_sd in (10.0, 40.0, 100.0):
-    worse = Partial(log_posterior, separated, prior_sd)
+    worse = Partial(log_posterior, separated, jnp.array(prior_sd))
     fit, told = df.fit_gaussian(worse, start, key=jr.key(0))
     draws, weights = reweighted(worse, fit, points)
     true_sd = jnp.sqrt(weights @ (draws[:, 1] - weights @ draws[:, 1]) ** 2)
@@ -210,6 +210,8 @@ for prior_sd in (10.0, 40.0, 100.0):
 #   otherwise start elsewhere or raise `max_steps`.
 # - **All is well and yet wrong**: a second mode that $q$ never visited. No criterion that looks
 #   only where $q$ is can see it. Start from several points.
+# - **Each call takes seconds.** It compiles each time, because the log density is a fresh `lambda`
+#   or has Python numbers bound to it. Write one function, bind arrays.
 # - **A constant of the density is missing**: nothing happens to $q$; the ELBO moves by it.
 #
 # ## Where to go next

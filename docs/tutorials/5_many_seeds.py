@@ -36,7 +36,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
 # Wasserstein distance between samples is a matter of sorting.
 
 # %%
-LATENT, STEPS, CRITIC_STEPS, COUNT = 2, 600, 2, 1000
+SEEDS, LATENT, STEPS, CRITIC_STEPS, COUNT = 16, 2, 600, 2, 1000
 
 
 def mixture(key, count):
@@ -92,7 +92,7 @@ def run(shift, key):
 
 # %%
 shifts = jnp.array([0.0, 3.0, 8.0])
-keys = df.over_devices(jr.split(jr.key(1), 16))
+keys = df.over_devices(jr.split(jr.key(1), SEEDS))
 everything = jax.jit(jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(0, None)))
 xs, d_losses = everything(shifts, keys)
 print("samples, (loss, seed, sample, coordinate):", xs.shape)
@@ -109,7 +109,7 @@ for ax, shift, clouds in zip(axes, shifts, np.asarray(xs[..., 0]), strict=True):
     ax.fill_between(side, density, color=GREY, alpha=0.6, lw=0, label="p")
     for i, cloud in enumerate(clouds):
         heights, _ = np.histogram(cloud, edges, density=True)
-        label = "each of 16 seeds" if i == 0 else None
+        label = "each seed" if i == 0 else None
         ax.stairs(heights, edges, color=BLUE, lw=0.5, alpha=0.6, label=label)
     heights, _ = np.histogram(clouds, edges, density=True)
     ax.stairs(heights, edges, color=ORANGE, lw=1.8, label="all seeds together")
@@ -172,16 +172,16 @@ ax.spines[["top", "right"]].set_visible(False)
 #
 # ## One step further: an ensemble
 #
-# Seeds err in different ways. Samples of all 16 generators, thrown together, are samples of the
+# Seeds err in different ways. Samples of all generators, thrown together, are samples of the
 # averaged density, and closer to $p$ than the typical member:
 
 # %%
-many = mixture(jr.key(3), 16 * COUNT)
+many = mixture(jr.key(3), SEEDS * COUNT)
 for shift, row, clouds in zip(shifts, distances, xs, strict=True):
     print(f"C = {shift:g}: members {row.mean():.3f}, ensemble {w2(clouds, many):.3f}")
 
 # %% [markdown]
-# (A part of that gain is only that 16 times as many samples have a lower floor.)
+# (A part of that gain is only that more samples have a lower floor.)
 #
 # Losses that are no family of one parameter have different functions in them, so they cannot share
 # an axis: write a Python loop over `df.gans.logit()`, `df.gans.least_squares()` or your own
