@@ -170,6 +170,7 @@ def conjugate_at(
     s = as_float(s)
     end = float(jnp.finfo(s.dtype).maxexp) * float(np.log(2.0)) / 2
     last = jnp.full_like(s, end)
+<<<<<<< HEAD
     lowest, highest = activation(-last), activation(last)
     s = eqx.error_if(
         s,
@@ -178,11 +179,18 @@ def conjugate_at(
         " f; if it is concave, negate it.",
     )
     below, above = s < lowest, s > highest
+=======
+    bottom, top = activation(-last), activation(last)
+    # An end where f' overflows on the way, as that of (r - 1)^2 / r does by autodiff, tells nothing.
+    below, above = (s < bottom) & jnp.isfinite(bottom), (s > top) & jnp.isfinite(top)
+>>>>>>> laws
     outside = below | above
     # A slope that is reached stands in outside the range, so that gradients there are not NaN.
     slope = jnp.where(outside, activation(jnp.zeros_like(s)), s)
     u = inverse_of_increasing(activation, slope, end)
     inside = slope * jnp.exp(u) - log_f(u)
+    short = slope - activation(jax.lax.stop_gradient(u))
+    above = above | (short > float(jnp.finfo(s.dtype).eps) ** 0.5 * (1 + jnp.abs(slope)))
     return jnp.where(below, -log_f(-last), jnp.where(above, jnp.inf, inside))
 
 

@@ -70,10 +70,11 @@ class _Problem(NamedTuple):
 
 
 def _side(y: Float[Array, ""], problem: _Problem) -> Float[Array, ""]:
-    """Sign of (function - target) in the rising sense; NaN lies outside the domain."""
+    """Sign of (function - target) in the rising sense; what is not finite lies outside."""
     value = problem.function(problem.place(y))
     sign = jnp.sign(value - problem.target) * jnp.where(problem.rises, 1, -1)
-    sign = jnp.where(jnp.isnan(value), jnp.sign(y - problem.middle), sign)
+    # Infinity too: a function that overflows on its way may come back with the wrong sign.
+    sign = jnp.where(jnp.isfinite(value), sign, jnp.sign(y - problem.middle))
     return jnp.where(jnp.abs(y) >= problem.reach, jnp.sign(y), sign).astype(y.dtype)
 
 
@@ -82,7 +83,7 @@ def _pose(
 ) -> _Problem:
     probes = reach * jnp.asarray(_PROBES, target.dtype)
     values = function(place(probes))
-    valid = ~jnp.isnan(values)
+    valid = jnp.isfinite(values)
     first, last = jnp.argmax(valid), valid.size - 1 - jnp.argmax(valid[::-1])
     middle = (probes[first] + probes[last]) / 2
     return _Problem(function, place, target, reach, values[last] > values[first], middle)

@@ -79,8 +79,8 @@ ROWS[_PENALTY] = {
         ),
     ],
     "empty": [
-        Cell(r1, (XS[:0], XS), by_value(_PENALTY, "`xs_p` has no samples", "pass one")),
-        Cell(one, (XS, XS[:0]), by_value(_PENALTY, "`xs_q` has no samples", "pass one")),
+        Cell(r1, (XS[:0], XS), by_value(_PENALTY, "`xs_p` has no samples", "pass at least one")),
+        Cell(one, (XS, XS[:0]), by_value(_PENALTY, "`xs_q` has no samples", "pass at least one")),
         Cell(r1, (XS, XS[:0]), Right(R1)),
     ],
     "nan and inf": [Cell(r1, (XS * NAN, XS), Right(NAN))],
