@@ -170,20 +170,16 @@ def conjugate_at(
     s = as_float(s)
     end = float(jnp.finfo(s.dtype).maxexp) * float(np.log(2.0)) / 2
     last = jnp.full_like(s, end)
-<<<<<<< HEAD
+    # An end where f' overflows on the way, as that of (r - 1)^2 / r does by autodiff, tells nothing.
     lowest, highest = activation(-last), activation(last)
+    low, high = jnp.isfinite(lowest), jnp.isfinite(highest)
     s = eqx.error_if(
         s,
-        jnp.any(lowest > highest),
+        jnp.any((lowest > highest) & low & high),
         "conjugate: `f` is not convex, its slope f' falls between r = 0 and r = inf. Give a convex"
         " f; if it is concave, negate it.",
     )
-    below, above = s < lowest, s > highest
-=======
-    bottom, top = activation(-last), activation(last)
-    # An end where f' overflows on the way, as that of (r - 1)^2 / r does by autodiff, tells nothing.
-    below, above = (s < bottom) & jnp.isfinite(bottom), (s > top) & jnp.isfinite(top)
->>>>>>> laws
+    below, above = (s < lowest) & low, (s > highest) & high
     outside = below | above
     # A slope that is reached stands in outside the range, so that gradients there are not NaN.
     slope = jnp.where(outside, activation(jnp.zeros_like(s)), s)
