@@ -12,7 +12,7 @@ few = settings(law, max_examples=12)
 
 seeds = st.integers(0, 2**32 - 1)
 dtypes = st.sampled_from([np.float32, np.float64])
-shapes = st.sampled_from([(), (1,), (3,), (2, 3), (2, 1, 2)])
+shapes = st.sampled_from([(), (3,), (2, 1, 2)])
 
 
 def numbers(low, high, size):
@@ -30,7 +30,3 @@ def in_float64(test):
             test(*args, **kwargs)
 
     return run
-
-
-# Code generation takes most of the time of these tests.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn import dtypes, few, in_float64, jit, law, numbers, seeds, shapes
+from drawn import dtypes, few, in_float64, law, numbers, seeds, shapes
 from hypothesis import given, strategies as st
 from jax.tree_util import Partial
+from quick import jit
 
 import divergence_flows as df
 
@@ -286,11 +287,10 @@ def test_symmetric_divergences_are_and_alpha_mirrors_one_minus_alpha(a, u):
 
 # Functions at doors that take anything like an array.
 DOORS = {
-    "alpha.h": lambda: D.alpha(0.3).h,
+    "hellinger.h": lambda: D.squared_hellinger.h,
     "kl_pq.f": lambda: D.kl_pq.f,
     "pearson.conjugate": lambda: D.pearson.conjugate,
     "vanilla.h_t": lambda: G.vanilla(1.0).h_t,
-    "f_to_h": lambda: df.f_to_h(_square),
     "first_variation": lambda: df.first_variation(_square),
 }
 
@@ -299,16 +299,15 @@ def _square(r):
     return r**2
 
 
-@pytest.mark.parametrize("wide", [False, True], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", DOORS)
-@given(shapes, seeds, st.sampled_from([np.int32, np.float32, np.float64, float, list]))
+@given(st.booleans(), shapes, seeds, st.sampled_from([np.int32, np.float32, np.float64, float]))
 @few
 def test_doors_take_numbers_of_every_kind_and_shape(name, wide, shape, seed, kind):
     with jax.enable_x64(wide):
         x = np.random.default_rng(seed).integers(1, 5, shape)
         flat = DOORS[name]()(jnp.asarray(x.ravel(), float))
         default = jnp.result_type(float)
-        if kind in (float, list):
+        if kind is float:
             found = DOORS[name]()(x.ravel().tolist()[0] * 1.0)
             shape, flat, dtype = (), flat[:1], default
         else:
@@ -353,7 +352,7 @@ def measured(a):
         return (r**a - a * r + a - 1) / (a * (a - 1))
 
     return {
-        "vanilla": lambda r: r * np.log(r) - (1 + r) * np.log((1 + r) / 2),
+        "vanilla": lambda r: r * np.log(r) - (1 + r) * np.log(1 + r) + 2 * np.log(2),
         "least_squares": lambda r: 0.5 - r / (1 + r),
         "ebm": lambda r: r * np.log(r) - r + 1,
         "nwj": lambda r: r * np.log(r),

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
-from drawn import few, in_float64, jit, law, numbers, seeds
+from drawn import few, in_float64, law, numbers, seeds
 from hypothesis import given, strategies as st
 from jax.tree_util import Partial
+from quick import jit
 
 import divergence_flows as df
 from divergence_flows import bures
