@@ -170,7 +170,7 @@ def conjugate_at(
     s = as_float(s)
     end = float(jnp.finfo(s.dtype).maxexp) * float(np.log(2.0)) / 2
     last = jnp.full_like(s, end)
-    # An end where f' overflows on the way, as that of (r - 1)^2 / r does by autodiff, tells nothing.
+    # An end where f' overflows, as that of (r - 1)^2 / r does by autodiff, tells nothing.
     lowest, highest = activation(-last), activation(last)
     low, high = jnp.isfinite(lowest), jnp.isfinite(highest)
     s = eqx.error_if(
