@@ -19,8 +19,9 @@ COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 DOCS = nox.project.dependency_groups(PYPROJECT, "docs")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
-# Two workers and no picture windows, on any machine; tests of one group share what they made.
-PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadgroup")
+# Two workers and no picture windows, on any machine; a file stays with one worker, so that no
+# program is compiled by both.
+PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
 HEADLESS = {"MPLBACKEND": "Agg"}
 
 
