@@ -15,7 +15,7 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 # What an sdist holds beside the files that git knows in these folders and files.
-FOLDERS = ("divergence_flows", "tests", "examples", "benchmarks")
+FOLDERS = ("divergence_flows", "tests", "examples", "benchmarks", "docs")
 FILES = {
     ".gitignore",  # hatchling always takes it
     "CHANGELOG.md",
