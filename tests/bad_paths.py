@@ -33,7 +33,7 @@ ROWS[_FIT] = {
         Cell(
             fit(nodes=df.cubature(1)),
             (lambda x: jnp.stack([x, x]), START),
-            by_value(_FIT, "`log_p` returned"),
+            by_value(_FIT, "`log_p` returns"),
         ),
         Cell(lambda q: fit()(log_p, q, tol=jnp.ones(2)), (START,), by_type(_FIT, "tol")),
     ],

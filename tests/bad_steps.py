@@ -149,7 +149,7 @@ TABLE = {
         # A particle that is no number stays none; the others move as they do alone.
         "nan and inf": [
             Cell(lambda xs: moved(xs)[1:], (broken(XS),), Same((XS,))),
-            Cell(lambda xs: moved(xs)[0, :1], (broken(XS),), Right([np.nan])),
+            Cell(lambda xs: moved(xs)[0, :1], (broken(XS),), Right(np.full((1,), np.nan))),
         ],
         "no ratio estimator": no_gans(moved, "particle_step", (XS,)),
         "wrong value": options(

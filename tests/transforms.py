@@ -438,7 +438,8 @@ GAUSSIANS = {
         lambda: {"l": cloud(3)[0], "m": cloud(4, 2), "s": cloud(6, 2), "x": cloud(5)[0]},
     ),
     "Nodes": Row(
-        lambda x: df.Nodes(x["z"], x["w"], x["w"]),
+        # Weights that do not sum to 1 are refused, so that a plain step aside would be.
+        lambda x: df.Nodes(x["z"], jax.nn.softmax(x["w"]), x["w"]),
         lambda: {"z": cloud(3), "w": cloud(4)[:, 0]},
     ),
     "gaussian_kl": Row(
@@ -667,5 +668,5 @@ RECORDS = {
     "FlowRatioTold": "train_flow_ratio",
 }
 # Not to be transformed. `over_devices` refuses; `transport` shows a `TransportState` to `on_chunk`
-# between its programs only.
-OUTSIDE = {"over_devices", "TransportState"}
+# between its programs only; `RunDiverged` is an error.
+OUTSIDE = {"over_devices", "TransportState", "RunDiverged"}
