@@ -14,7 +14,6 @@ import pytest
 from layouts import finish, read, start
 from test_architecture import DOORS
 
-# One group, so that two workers do not each make all of it.
 pytestmark = pytest.mark.usefixtures("x64")
 each = pytest.mark.parametrize("name", keys.MAKES)
 # XLA fuses and sums in another order under vmap and on several devices.
