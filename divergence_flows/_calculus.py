@@ -186,7 +186,7 @@ def conjugate_at(
     u = inverse_of_increasing(activation, slope, end)
     inside = slope * jnp.exp(u) - log_f(u)
     short = slope - activation(jax.lax.stop_gradient(u))
-    above = above | (short > float(jnp.finfo(s.dtype).eps) ** 0.5 * (1 + jnp.abs(slope)))
+    above = above | (short > float(jnp.finfo(last.dtype).eps) ** 0.5 * (1 + jnp.abs(slope)))
     return jnp.where(below, -log_f(-last), jnp.where(above, jnp.inf, inside))
 
 

@@ -119,14 +119,16 @@ def fit_gaussian(
     if geometry not in FIELDS:
         raise ValueError(f'fit_gaussian: `geometry` is {geometry!r}; give "fisher_rao" or "bures".')
     check_counts("fit_gaussian", {"max_steps": max_steps})
-    batched = nodes is not None and nodes.batches is not None
-    name, judges = ("nodes", nodes.weights.size) if batched else ("n", n)
+    name, judges = "n", n
+    if nodes is not None and nodes.batches is not None:
+        name, judges = "nodes", nodes.weights.size
     if judges < FEWEST_DRAWS:
         raise ValueError(
             f"fit_gaussian: `{name}` makes {judges} draws to judge by; pass {FEWEST_DRAWS} or more."
         )
     if tol is not None:
-        check_numbers("fit_gaussian", {"tol": (tol, tol > 0, "a positive number")})
+        good: Any = tol
+        check_numbers("fit_gaussian", {"tol": (tol, good > 0, "a positive number")})
     if not jax.tree.leaves(q0):
         raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
     options = {

@@ -63,10 +63,10 @@ class Nodes(eqx.Module):
                 f"Nodes: `points` is empty, of shape {np.shape(points)}; pass one node or more."
             )
         for leaf in jax.tree.leaves(batches):
-            if jnp.shape(leaf)[:1] != weights.shape:
+            if jnp.shape(leaf)[:1] != np.shape(weights):
                 raise ValueError(
                     f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
-                    f"be the nodes', of length {weights.size}: one mini-batch for each node."
+                    f"be the nodes', of length {np.size(weights)}: one mini-batch for each node."
                 )
         message = "Nodes: `points` must be finite; leave out those that are not."
         self.points = _unless_good(points, _finite(points), message)

@@ -134,7 +134,7 @@ def _misfit(name: str, found: Stored, like: Any, done: int) -> str | None:
 def _put(stored: Stored, leaf: Any) -> Any:
     """A stored array where an array of the first state was."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(stored, impl=jax.random.key_impl(leaf))
+        return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(leaf))
     return jnp.asarray(stored)
 
 

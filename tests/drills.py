@@ -22,7 +22,7 @@ import numpy as np
 from runs import RUNS, Child, is_same, leftovers, steps_in
 
 # Steps, and steps in a chunk: many of them, or so few that a run mostly saves.
-SIZES = {"chunk": (12_000, 1200), "save": (3000, 20)}
+SIZES = {"chunk": (100_000, 5000), "save": (3000, 20)}
 
 
 def say(*words):
