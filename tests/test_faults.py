@@ -61,7 +61,8 @@ def test_a_killed_run_resumes_bit_for_bit(loop, tmp_path):
     else:
         child.go()
     assert child.kill()
-    assert len(leftovers(file)) == (KILLS[loop] == "save")
+    # A chunk here is so short that a kill meant for it may fall into the save after it.
+    assert len(leftovers(file)) in ((1,) if KILLS[loop] == "save" else (0, 1))
     assert steps_in(file) in (10, 20)
     same(run(checkpoint=file), run())
 
