@@ -4,7 +4,7 @@ Only shapes are told, while tracing: nothing runs twice, and nothing costs at ru
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -105,6 +105,13 @@ def _is_real(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
+def _one_of_some(owner: str, clouds: Mapping[str, Shaped[Array, "_ *event"]]) -> Any:
+    """What a sample is like, of clouds that must all have some."""
+    for name, xs in clouds.items():
+        check_some(owner, name, xs)
+    return one_of(next(iter(clouds.values())))
+
+
 def check_critic(
     owner: str, argument: str, network: Network, **clouds: Float[Array, "_ *event"]
 ) -> None:
@@ -119,9 +126,7 @@ def check_critic(
     Raises:
         ValueError: If it does not, or there are no samples.
     """
-    for name, xs in clouds.items():
-        check_some(owner, name, xs)
-    one = one_of(next(iter(clouds.values())))
+    one = _one_of_some(owner, clouds)
     check_makes(owner, argument, network, (one,), (), DISCRIMINATOR)
 
 
@@ -170,9 +175,7 @@ def check_over_time(
     Raises:
         ValueError: If it does not, or there are no samples.
     """
-    for name, xs in clouds.items():
-        check_some(owner, name, xs)
-    one = one_of(next(iter(clouds.values())))
+    one = _one_of_some(owner, clouds)
     time = jax.ShapeDtypeStruct((), one.dtype)
     check_makes(owner, argument, network, (time, one), (), OVER_TIME)
     if score_p is not None:

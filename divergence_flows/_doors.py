@@ -29,9 +29,7 @@ def check_cloud(owner: str, name: str, xs: Float[Array, "_ *event"]) -> Float[Ar
         ValueError: If there are no samples.
         EquinoxRuntimeError: If one is not finite.
     """
-    check_some(owner, name, xs)
-    words = f"{owner}: `{name}` has NaN or inf; drop those samples first."
-    return refuse(xs, ~jnp.all(jnp.isfinite(xs)), words)
+    return check_clouds(owner, **{name: xs})[0]
 
 
 def check_clouds(owner: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
