@@ -25,6 +25,12 @@ PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
 HEADLESS = {"MPLBACKEND": "Agg"}
 
 
+def quickly(session: nox.Session) -> dict[str, str]:
+    """The environment of a test run in which XLA compiles fast, the suite's largest cost."""
+    flags = session.run("python", "tests/quick.py", silent=True, log=False)
+    return {**HEADLESS, "XLA_FLAGS": str(flags).strip()}
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Moves one data set onto another and leaves pictures; arguments after -- are passed on."""
@@ -36,14 +42,14 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Runs the tests on the interpreter that runs nox."""
     session.install("-e", ".[examples]", *TESTS)
-    session.run(*PYTEST, *session.posargs, env=HEADLESS)
+    session.run(*PYTEST, *session.posargs, env=quickly(session))
 
 
 @nox.session(venv_backend="uv")
 def lowest(session: nox.Session) -> None:
     """Runs the tests on the oldest versions that pyproject.toml allows."""
     session.install("--resolution", "lowest-direct", "-e", ".[examples]", *TESTS)
-    session.run(*PYTEST, *session.posargs, env=HEADLESS)
+    session.run(*PYTEST, *session.posargs, env=quickly(session))
 
 
 @nox.session
@@ -51,7 +57,7 @@ def coverage(session: nox.Session) -> None:
     """Says which lines and branches of the package no test reaches; fails below 95 %."""
     session.install("-e", ".[examples]", *TESTS, *COVERAGE)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs, env=HEADLESS)
+    session.run("coverage", "run", *PYTEST[1:], *session.posargs, env=quickly(session))
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
@@ -60,7 +66,7 @@ def coverage(session: nox.Session) -> None:
 def mutations(session: nox.Session) -> None:
     """Puts one wrong character into a formula at a time: the laws near it must notice."""
     session.install("-e", ".[examples]", *TESTS)
-    session.run("python", "tests/mutations.py", *session.posargs, env=HEADLESS)
+    session.run("python", "tests/mutations.py", *session.posargs, env=quickly(session))
 
 
 @nox.session
@@ -72,7 +78,7 @@ def drills(session: nox.Session) -> None:
 
 @nox.session(venv_backend="uv", reuse_venv=False)
 def release(session: nox.Session) -> None:
-    """Builds twice, looks into what was built, and tests the wheel away from the source."""
+    """Builds twice, looks into what was built, and tests the wheel, compiled as users' code is."""
     folder = pathlib.Path(session.create_tmp())
     built, again, unpacked = folder / "built", folder / "again", folder / "unpacked"
     for old in (built, again, unpacked):

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree, Shaped
+from jaxtyping import PyTree, Shaped
 
 _KIND = "divergence_flows checkpoint "
 _NUMBER = 2
@@ -74,18 +74,6 @@ def on_host(leaf: Any) -> Stored:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(leaf))
     return np.asarray(leaf)
-
-
-def key_digest(key: PRNGKeyArray) -> str:
-    """Fingerprint of a key, typed or not.
-
-    Args:
-        key: The key.
-
-    Returns:
-        Hexadecimal digits.
-    """
-    return digest(key)
 
 
 def values(gan: Any) -> list[list[float]]:

@@ -9,16 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ._diverged import Told
+from ._diverged import FAR, STILL, Told, flat, lengths
 from ._loop import Cloud, scan
 from ._optimizer import Optimizer
 from ._train import RatioInfo, RatioState, particle_step, ratio_step
 from ._types import Scalar, ScalarLike
-
-# An Euler step as long as so many times the extent of all data is none that was meant.
-FAR = 1e3
-# So many steps in which no particle moves at all, while p is elsewhere, are no chance.
-STILL = 100
 
 
 class TransportState(eqx.Module):
@@ -100,18 +95,13 @@ def signs(
     Returns:
         For each step whether its speed has such a sign.
     """
-    speeds, flat = told["speeds"], jnp.reshape(plan.xs_p, (plan.xs_p.shape[0], -1))
-    middle = jnp.mean(flat, axis=0)
-    clouds = (flat, jnp.reshape(start, (start.shape[0], -1)))
-    reach = jnp.max(jnp.stack([jnp.max(_lengths(xs - middle)) for xs in clouds]))
+    speeds, goal = told["speeds"], flat(plan.xs_p)
+    middle = jnp.mean(goal, axis=0)
+    reach = jnp.max(jnp.stack([jnp.max(lengths(xs - middle)) for xs in (goal, flat(start))]))
     eps = jax.vmap(functools.partial(_eps, plan.schedule))(old.step + jnp.arange(len(speeds)))
     far = (jnp.abs(eps) * speeds > FAR * reach) & (reach > 0)
     if len(speeds) < STILL:
         return {"speeds": far}
-    apart = _lengths(jnp.mean(jnp.reshape(new.xs, clouds[1].shape), axis=0) - middle)
+    apart = lengths(jnp.mean(flat(new.xs), axis=0) - middle)
     still = jnp.all(speeds == 0) & (apart > 1e-3 * reach)
     return {"speeds": far | still}
-
-
-def _lengths(xs: Float[Array, "*n dim"]) -> Float[Array, "*n"]:
-    return jnp.sqrt(jnp.sum(xs**2, axis=-1))

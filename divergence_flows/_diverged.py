@@ -14,8 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Int, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PyTree, Shaped
 
+# What is so many times as far out as all data reach was never meant.
+FAR = 1e3
+# So many steps in which nothing moves at all, while p is elsewhere, are no chance.
+STILL = 100
 Told = dict[str, Shaped[Array | np.ndarray, "..."]]
 Count = Int[Array, ""]
 
@@ -46,13 +50,20 @@ ADVICE = {
     "speeds": _STEP,
     "xs": _STEP,
     "generator": _GENERATOR,
+    "samples": _GENERATOR,
     "g_opt_state": _GENERATOR,
 }
 _STILL = (
-    "The discriminator has collapsed: it is flat wherever particles are, dead or saturated, though "
-    "p is elsewhere. Lower its learning rate, take smooth activations, or a GAN that does not "
-    "saturate, such as `gans.logit()`"
+    "The discriminator has collapsed: it is flat wherever samples of q are, dead or saturated, "
+    "though p is elsewhere. Lower its learning rate, take smooth activations, or a GAN that does "
+    "not saturate, such as `gans.logit()`"
 )
+
+
+_SIGNS = {
+    "samples": f"the generator's samples lie {FAR:g} times as far out as the data reach, or more",
+    "motion": "the generator has not changed in the steps before, and its samples are not p's",
+}
 
 
 class RunDiverged(RuntimeError):
@@ -64,7 +75,8 @@ class RunDiverged(RuntimeError):
 
     Attributes:
         step: The step at which it showed, counted from 0: `losses[step]` is the first bad one.
-        quantity: What it showed in: a loss, the speed, or a field of the state.
+        quantity: What it showed in: a loss, the speed, a field of the state, or of a generator its
+            "samples", thrown far from all data, or "motion", of which there is none.
         state: The last good state, from the end of the chunk before.
         done: Steps that this state has seen.
     """
@@ -78,6 +90,30 @@ class RunDiverged(RuntimeError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets the error come back from another process with all it holds."""
         return type(self), (str(self), self.step, self.quantity, self.state, self.done)
+
+
+def lengths(xs: Float[Array, "*n dim"]) -> Float[Array, "*n"]:
+    """Euclidean length of each vector.
+
+    Args:
+        xs: Vectors, along the last axis.
+
+    Returns:
+        Their lengths.
+    """
+    return jnp.sqrt(jnp.sum(xs**2, axis=-1))
+
+
+def flat(xs: Float[Array, "n *event"]) -> Float[Array, "n dim"]:
+    """Makes a vector of each sample.
+
+    Args:
+        xs: Samples.
+
+    Returns:
+        The same numbers.
+    """
+    return jnp.reshape(xs, (xs.shape[0], -1))
 
 
 def no_signs(old: PyTree, new: PyTree, told: Told) -> Told:
@@ -113,7 +149,8 @@ def verdict(
     """Where in a chunk each quantity went wrong.
 
     Args:
-        signs: More signs: `signs(old, new, told)`, by a name of `told`, a flag for each step.
+        signs: More signs: `signs(old, new, told)`, by a name of `told`, a flag for each step; by
+            any other name, one flag for the state at the end.
         old: State before the chunk, a dataclass.
         new: State after it.
         told: What its steps told, by name.
@@ -123,9 +160,10 @@ def verdict(
     """
     length = next(iter(told.values())).shape[0]
     bad = {name: ~jnp.isfinite(part) for name, part in told.items()}
-    for name, more in signs(old, new, told).items():
-        bad[name] = bad[name] | more
+    more = signs(old, new, told)
+    bad = {name: flags | more.pop(name, False) for name, flags in bad.items()}
     first = {name: jnp.where(jnp.any(b), jnp.argmax(b), length) for name, b in bad.items()}
+    first |= {name: jnp.where(flag, length - 1, length) for name, flag in more.items()}
     for field in dataclasses.fields(new):
         broken = _broken(getattr(old, field.name), getattr(new, field.name))
         first[field.name] = jnp.where(broken, length - 1, length)
@@ -185,7 +223,7 @@ def error(
     at = {name: int(where) for name, where in jax.device_get(first).items()}
     # What went through a trace has lost its order.
     names = (*told, *(field.name for field in dataclasses.fields(state)))
-    found = {name: at[name] for name in names}
+    found = {name: at.pop(name) for name in names} | at
     quantity = min(found, key=found.__getitem__)
     if found[quantity] == length:
         return None
@@ -207,7 +245,7 @@ def _advice(quantity: str, value: float | None, step: int, state: PyTree) -> str
     old = [name for name, part in fields if bool(_broken(part, part))]
     if old:
         return f"NaN stood in `{'`, `'.join(old)}` of the state before: pass networks without it"
-    if value == 0:
+    if value == 0 or quantity == "motion":
         return _STILL
     advice = ADVICE.get(quantity, _CRITIC)
     return advice + _DOMAIN if step == 0 and quantity in ("losses", "d_losses") else advice
@@ -215,6 +253,8 @@ def _advice(quantity: str, value: float | None, step: int, state: PyTree) -> str
 
 def _shown(quantity: str, value: float | None) -> str:
     """What is wrong with it, in words."""
+    if quantity in _SIGNS:
+        return _SIGNS[quantity]
     if value is None:
         return f"`{quantity}` of its state has NaN or inf"
     if value == 0:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._types import refuse
 
@@ -56,18 +56,18 @@ def check_clouds(owner: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array
     return checked
 
 
-def check_some(owner: str, name: str, xs: Float[Array, "_ *event"]) -> None:
-    """Refuses a cloud of no samples, by its shape alone.
+def check_some(owner: str, name: str, xs: Real[ArrayLike, "*shape"]) -> None:
+    """Refuses no samples, by their shape alone.
 
     Args:
         owner: Who asks, for the message.
         name: The argument's.
-        xs: Samples.
+        xs: Samples, or a number for each.
 
     Raises:
         ValueError: If there are none, or none of their coordinates.
     """
-    if xs.size < 1:
+    if np.size(xs) < 1:
         raise ValueError(f"{owner}: `{name}` has no samples, {told(xs)}; pass at least one.")
 
 

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from ._callables import Network, check_over_time
-from ._checkpoint import digest, key_digest, values
+from ._checkpoint import digest, values
 from ._doors import check_positive
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._flow_ratio import FlowRatioState, take
@@ -71,7 +71,7 @@ def _header(plan: _Plan, state: FlowRatioState, steps: int, chunk: int) -> dict[
         **{name: getattr(recipe, name) for name in names},
         **{name: np.asarray(getattr(recipe, name)).tolist() for name in numbers},
         "gan": values(recipe.gan),
-        "key": key_digest(plan.key),
+        "key": digest(plan.key),
         "xs_q": digest(plan.xs_q),
         "xs_p": digest(plan.xs_p),
         "score_p": None if score is None else digest(score(x)),

@@ -1,5 +1,6 @@
 r"""A GAN trained to the end: `gan_step` in chunks of `lax.scan`, seeds side by side if you like."""
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
 
 from ._callables import Network
-from ._checkpoint import digest, key_digest, values
+from ._checkpoint import digest, values
+from ._diverged import FAR, STILL, Told, flat, lengths
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._gan_recipe import Recipe, check_networks, check_recipe
 from ._gan_step import GANState, take
 from ._loop import Loop, as_path, check_cloud, follow
 from ._optimizer import Optimizer, first_updates, game_optimizer
+from ._train import particle_step
 from ._types import Scalar, ScalarLike, as_float, check_counts, each
 
 
@@ -52,6 +55,38 @@ def _step(plan: _Plan, state: GANState) -> tuple[GANState, dict[str, Scalar]]:
     return state, {"d_losses": info.d_loss, "g_losses": info.g_loss, "penalties": info.penalty}
 
 
+def _signs(
+    plan: _Plan, start: Network, old: GANState, new: GANState, told: Told
+) -> dict[str, Bool[Array, ""]]:
+    """Signs of a game that is lost though its numbers are finite.
+
+    The generator throws its samples away: one of a batch is `FAR` times as far from p's mean as
+    the farthest sample of p or of the first generator, `start`. Or the discriminator has
+    collapsed: in a chunk of `STILL` steps or more the generator has not changed at all, there is
+    no slope at its samples that could change it, and their mean is not p's.
+    """
+    recipe, goal = plan.recipe, flat(plan.xs_p)
+    middle = jnp.mean(goal, axis=0)
+    noise = jax.random.normal(plan.key, (recipe.batch_size, recipe.latent), plan.xs_p.dtype)
+    first, fakes = (each(generator)(noise) for generator in (start, new.generator))
+    reach = jnp.max(jnp.stack([jnp.max(lengths(xs - middle)) for xs in (goal, flat(first))]))
+    away = flat(fakes) - middle
+    far = (jnp.max(lengths(away)) > FAR * reach) & (reach > 0)
+    if len(told["g_losses"]) < STILL:
+        return {"samples": far}
+    slope = particle_step(recipe.gan, new.discriminator, fakes, 1.0)[1].speed
+    idle = (slope == 0) & _unchanged(old.generator, new.generator)
+    apart = lengths(jnp.mean(away, axis=0)) > 1e-3 * reach
+    return {"samples": far, "motion": idle & apart}
+
+
+def _unchanged(old: PyTree, new: PyTree) -> Bool[Array, ""]:
+    """Whether all numbers of two trees are the same."""
+    before, after = (jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (old, new))
+    equal = [jnp.all(a == b) for a, b in zip(before, after, strict=True)]
+    return functools.reduce(jnp.logical_and, equal, jnp.asarray(True))
+
+
 def _header(plan: _Plan, state: GANState, steps: int, chunk: int) -> dict[str, Any]:
     """The run's fingerprint: its settings, and its functions at a few arguments."""
     recipe, d, g = plan.recipe, state.discriminator, state.generator
@@ -66,7 +101,7 @@ def _header(plan: _Plan, state: GANState, steps: int, chunk: int) -> dict[str, A
         **{name: np.asarray(getattr(recipe, name)).tolist() for name in numbers},
         "share_fakes": recipe.share_fakes,
         "gan": values(recipe.gan),
-        "key": key_digest(plan.key),
+        "key": digest(plan.key),
         "xs_p": digest(plan.xs_p),
         "discriminator": digest((d, each(d)(plan.xs_p[:2]))),
         "generator": digest((g, each(g)(noise))),
@@ -140,8 +175,10 @@ def train_gan(
             does not fit them, the checkpoint is another run's, or `checkpoint` is asked for
             inside a trace.
         EquinoxRuntimeError: If a sample is not finite.
-        RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
-            `jit` and `vmap`.
+        RunDiverged: At the end of a chunk in which a number is not finite any more, at whose end
+            a sample of the generator lies a thousand times as far out as the data reach, or, in
+            100 steps or more, it has not changed at all since the discriminator is flat where its
+            samples are; not inside `jit` and `vmap`.
         OSError: If the checkpoint cannot be written; the one before stands.
         KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
 
@@ -175,5 +212,6 @@ def train_gan(
     header = {} if path is None else _header(plan, state, steps, chunk)
     loop = Loop("train_gan", steps, chunk, progress_meter, path, header, on_chunk)
     history: dict[str, Any] = {"d_losses": [], "g_losses": [], "penalties": []}
-    state, told = follow(loop, Partial(_step, plan), state, history)
+    lost = Partial(_signs, plan, generator)
+    state, told = follow(loop, Partial(_step, plan), state, history, signs=lost)
     return state, TrainInfo(**told)

@@ -13,13 +13,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ._diverged import Told, error, hold, no_signs, verdict
 from ._doors import check_cloud as check_cloud
 from ._flow import AbstractProgressMeter
 from ._resume import History, check_place, count, join, read, standing, write
+from ._types import traced
 
 Cloud = Float[Array, "_ *event"]
 
@@ -158,7 +158,7 @@ def follow(
                 step, loop.meter, loop.steps, length, signs, state, shown
             )
             told = {name: told[name] for name in history if name in told}
-            if _traced(first):
+            if traced(first):
                 good, told, diverged = hold(good, new, told, first, done, diverged)
             elif trouble := error(loop.owner, loop.steps, done, told, first, state, loop.path):
                 raise trouble
@@ -174,18 +174,13 @@ def follow(
                 loop.on_chunk(good)
     except KeyboardInterrupt as stop:
         # Words are a caller's own; a trace has not run yet.
-        if stop.args or _traced(diverged):
+        if stop.args or traced(diverged):
             raise
         raise _stopped(loop, done, history) from None
     finally:
         loop.meter.close(shown)
     whole = {name: jnp.asarray(join(parts)) for name, parts in history.items()}
     return good, {**whole, "diverged": diverged}
-
-
-def _traced(tree: PyTree) -> bool:
-    """Whether a tree has no numbers yet."""
-    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def as_path(owner: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> pathlib.Path | None:
@@ -205,7 +200,7 @@ def as_path(owner: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> p
     if checkpoint is None:
         return None
     # A trace may hold numbers only, and still make no numbers.
-    if _traced((tree, jnp.asarray(0) + 0)):
+    if traced((tree, jnp.asarray(0) + 0)):
         raise ValueError(
             f"{owner}: `checkpoint` needs numbers, and this call is inside `jit` or `vmap`; "
             "leave `checkpoint` out there."

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
+from ._doors import check_some
 from ._types import Scalar, ScalarLike, as_float
 
 _NO_GAN = (
@@ -48,14 +48,6 @@ def need(owner: str, gan: Any, *names: str) -> None:
         raise ValueError(message + why)
 
 
-def _some(owner: str, **values: ArrayLike) -> None:
-    """Refuses a mean of nothing."""
-    for name, value in values.items():
-        if not np.size(value):
-            shape = np.shape(value)
-            raise ValueError(f"{owner}: `{name}` is empty, of shape {shape}; pass one or more.")
-
-
 def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike, "*n"]) -> Scalar:
     r"""What a discriminator minimises: $-(E_p[\phi(d)] + E_q[\psi(d)])$.
 
@@ -78,7 +70,8 @@ def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike
         Yi, Zhu & Liu, MonoFlow, ICML 2023, equation 10.
     """
     need("discriminator_loss", gan, "phi", "psi")
-    _some("discriminator_loss", d_p=d_p, d_q=d_q)
+    check_some("discriminator_loss", "d_p", d_p)
+    check_some("discriminator_loss", "d_q", d_q)
     return -(jnp.mean(gan.phi(d_p)) + jnp.mean(gan.psi(d_q)))
 
 
@@ -104,7 +97,7 @@ def generator_loss(gan: Any, d_q: Real[ArrayLike, "*n"]) -> Scalar:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
     """
     need("generator_loss", gan, "phi", "psi", "h_t")
-    _some("generator_loss", d_q=d_q)
+    check_some("generator_loss", "d_q", d_q)
     return -jnp.mean(gan.h_t(d_q))
 
 
@@ -132,7 +125,7 @@ def distillation_loss(
         Gao et al., Deep generative learning via variational gradient flow, ICML 2019; slides,
         "Distillation".
     """
-    _some("distillation_loss", xs=xs)
+    check_some("distillation_loss", "xs", xs)
     xs, vs = as_float(xs), as_float(vs)
     target = jax.lax.stop_gradient(xs + jnp.asarray(eps, xs.dtype) * vs)
     return regression_loss(xs, target)

@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, PyTree, Shaped
 
 from ._checkpoint import Stored, load, on_host, prepare, refusal, save
+from ._types import traced
 
 # What a run has told so far, by name, in parts along time.
 History = dict[str, list[Any]]
@@ -25,7 +25,7 @@ def join(parts: list[Any]) -> Shaped[Array | np.ndarray, "..."]:
     Returns:
         One array.
     """
-    if any(isinstance(part, Tracer) for part in parts):
+    if traced(parts):
         return jnp.concatenate(parts)
     return np.concatenate([np.asarray(part) for part in parts])
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._curves import LOG_2, Curve, below, curve, kept_below, soft, times_r
+from ._curves import LOG_2, Curve, below, curve, dwarfed, kept_below, soft, times_r
 from ._quadrature import expm1, integral_of_slope, standard_f
 
 Param = Float[Array, ""]
@@ -19,7 +19,7 @@ sp, sigmoid, exp = jax.nn.softplus, jax.nn.sigmoid, jnp.exp
 
 
 def _js_value(u: Curve) -> Curve:
-    return (times_r(u, soft(u)) + jnp.maximum(soft(-u), -1e6)) / 2  # r = inf is no inf - inf
+    return (times_r(u, soft(u)) + dwarfed(soft(-u))) / 2
 
 
 def _js_slope(u: Curve) -> Curve:
@@ -63,7 +63,7 @@ def ns_f(u: Curve) -> Curve:
 
 
 def ns_act(u: Curve) -> Curve:
-    return -jnp.maximum(soft(u), -1e6) - exp(-u)
+    return -dwarfed(soft(u)) - exp(-u)
 
 
 def ns_h(u: Curve) -> Curve:
@@ -189,7 +189,7 @@ def arcsinh_act(u: Curve) -> Curve:
 
 
 def _shifted_value(u: Curve, c: Param) -> Curve:
-    return times_r(u, shifted_act(c, u)) - (jnp.minimum(sp(u + c), 1e6) - sp(c))
+    return times_r(u, shifted_act(c, u)) - (dwarfed(sp(u + c)) - sp(c))
 
 
 def _shifted_slope(u: Curve, c: Param) -> Curve:

@@ -11,11 +11,10 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._callables import check_rate
-from ._types import Field, Scalar, ScalarLike, as_float, refuse
+from ._types import Field, Scalar, ScalarLike, as_float, refuse, traced
 
 # Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
 State = PyTree[Real[ArrayLike, "..."]]
@@ -115,8 +114,7 @@ def bits(y0: State) -> int:
 
 def fixed_steps(ts: Times, dt0: ScalarLike | None) -> int | None:
     """Counts fixed steps, rounded up to a power of two so that few numbers are ever compiled."""
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((ts, dt0)))
-    if dt0 is None or traced:
+    if dt0 is None or traced((ts, dt0)):
         return None
     times, step = np.asarray(ts, np.float64), float(np.asarray(dt0))
     if not step > 0:
@@ -137,7 +135,7 @@ def at_least_two(caller: str, ts: Times) -> None:
 def check_times(owner: str, ts: Times) -> None:
     """Refuses times that no flow runs through; those inside a trace are not known yet."""
     at_least_two(owner, ts)
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(ts)):
+    if traced(ts):
         return
     times = np.asarray(ts, np.float64)
     good = (np.diff(times) > 0) & np.isfinite(times[1:]) & np.isfinite(times[:-1])

@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
 from ._callables import Network, check_critic
-from ._checkpoint import digest, key_digest, values
+from ._checkpoint import digest, values
 from ._chunk import Plan, TransportState, signs, step
 from ._diverged import Told
 from ._doors import check_positive
@@ -64,7 +64,7 @@ def _header(plan: Plan, state: TransportState, steps: int, chunk: int) -> dict[s
         "step_size": [float(plan.schedule(jnp.asarray(moment))) for moment in when],
         "gan": values(plan.gan),
         "penalty": plan.penalty and [plan.penalty, np.asarray(plan.penalty_weight).item()],
-        "key": key_digest(plan.key),
+        "key": digest(plan.key),
         "xs_q": digest(state.xs),
         "xs_p": digest(plan.xs_p),
         "discriminator": digest((state.ratio, discriminator(state.xs[0]))),

@@ -117,6 +117,18 @@ def same(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x
 
 
+def traced(tree: PyTree) -> bool:
+    """Tells whether a tree has no numbers yet, because a transform is tracing it.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        Whether one of its leaves is a tracer.
+    """
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
 def check_counts(owner: str, counts: Mapping[str, int | None]) -> None:
     """Refuses numbers of things that are not positive.
 

@@ -122,10 +122,14 @@ ROWS["discriminator_loss"] = {
     "mismatched shapes": [Cell(discriminator, (jnp.zeros(3), jnp.zeros(2)), Right(_LOSS))],
     "empty": [
         Cell(
-            discriminator, (NONE, VALUES), by_value("discriminator_loss", "`d_p` is empty", "pass")
+            discriminator,
+            (NONE, VALUES),
+            by_value("discriminator_loss", "`d_p` has no samples", "pass at least one"),
         ),
         Cell(
-            discriminator, (VALUES, NONE), by_value("discriminator_loss", "`d_q` is empty", "pass")
+            discriminator,
+            (VALUES, NONE),
+            by_value("discriminator_loss", "`d_q` has no samples", "pass at least one"),
         ),
     ],
     "nan and inf": [Cell(discriminator, (VALUES * NAN, VALUES), Right(NAN))],
@@ -158,7 +162,13 @@ ROWS["generator_loss"] = {
         Cell(generator, (1j,), by_type("generator_loss", "d_q")),
         Cell(generator, ([1.0],), by_type("generator_loss", "d_q")),
     ],
-    "empty": [Cell(generator, (NONE,), by_value("generator_loss", "`d_q` is empty", "pass"))],
+    "empty": [
+        Cell(
+            generator,
+            (NONE,),
+            by_value("generator_loss", "`d_q` has no samples", "pass at least one"),
+        )
+    ],
     "nan and inf": [Cell(generator, (VALUES * NAN,), Right(NAN))],
     # Of d = -log r, as the energy's, the right h_T falls: only gan.descends can tell, and does.
     "h does not increase": [Cell(lambda d: df.generator_loss(GANS["ebm"], d), (0.0,), Right(-1.0))],
@@ -205,7 +215,9 @@ ROWS[_DISTIL] = {
     ],
     "empty": [
         Cell(
-            df.distillation_loss, (XS[:0], XS[:0], 0.1), by_value(_DISTIL, "`xs` is empty", "pass")
+            df.distillation_loss,
+            (XS[:0], XS[:0], 0.1),
+            by_value(_DISTIL, "`xs` has no samples", "pass at least one"),
         ),
     ],
     "nan and inf": [

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from quick import jit
 
 import divergence_flows as df
 
@@ -144,11 +143,11 @@ def made(name, key):
 
 
 def one(name):
-    return jit(functools.partial(made, name))
+    return jax.jit(functools.partial(made, name))
 
 
 def many(name):
-    return jit(jax.vmap(functools.partial(made, name)))
+    return jax.jit(jax.vmap(functools.partial(made, name)))
 
 
 def work(file):

@@ -16,7 +16,8 @@ LIMIT = 200
 
 def start(worker, file, *arguments, devices):
     """Starts `python WORKER.py FILE ARGUMENTS`, which leaves its numbers in the file."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    count = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {count}"
     fixed = {"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(HERE / f"{worker}.py"), str(file), *arguments]
     pipe = subprocess.PIPE

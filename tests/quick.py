@@ -1,9 +1,9 @@
-"""`jit` that compiles fast: most of the time of a test of transforms goes to code generation.
+"""Prints flags under which XLA compiles fast, those that this XLA knows: for XLA_FLAGS.
 
-The transforms themselves, and XLA's own passes, come before it and are as always.
+Most of the suite's time goes to code generation for programs that run for milliseconds. Tracing,
+transforms and nearly all of XLA's own passes come before it and are as always; `nox -s release`
+runs the suite as users run the library.
 """
-
-import functools
 
 import jax
 
@@ -11,8 +11,8 @@ import jax
 WANTED = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 
 
-def _known(name):
-    """Whether this XLA has the option."""
+def known(name):
+    """Whether this XLA has the flag; in XLA_FLAGS an unknown one ends the process."""
     try:
         jax.jit(abs, compiler_options={name: WANTED[name]})(1.0)
     except jax.errors.JaxRuntimeError:
@@ -20,5 +20,6 @@ def _known(name):
     return True
 
 
-OPTIONS = {name: value for name, value in WANTED.items() if _known(name)}
-jit = functools.partial(jax.jit, compiler_options=OPTIONS)
+if __name__ == "__main__":
+    flags = [f"--{name}={str(value).lower()}" for name, value in WANTED.items() if known(name)]
+    print(" ".join(flags))

@@ -245,3 +245,59 @@ def test_a_critic_that_starts_at_zero_and_a_q_that_is_p_are_no_collapse():
     moved, told = straight([0.0, 0.0], 0.01, 0.1, xs_q=XS_P)
     same(moved, XS_P)
     assert told.speeds.max() == 0
+
+
+class Point(eqx.Module):
+    """A generator that makes one point of all noise."""
+
+    place: jax.Array
+
+    def __call__(self, z):
+        return self.place + 0 * z
+
+
+def pushed(weight, rate, place=(0.0, 0.0), steps=1):
+    """A linear critic that stays as it is moves a point by `rate` times its weight each step."""
+    d, g = Linear(jnp.array(weight), jnp.array(-jnp.inf)), Point(jnp.array(place))
+    options = {"steps": steps, "chunk": steps, "latent": 2, "key": jr.key(0)}
+    rates = {"d_optimizer": sgd(0.0), "g_optimizer": sgd(rate)}
+    return df.train_gan(df.gans.logit(), d, g, XS_P, **rates, **options)
+
+
+def test_a_generator_a_thousand_times_as_far_out_as_the_data_is_stopped():
+    middle = np.asarray(XS_P.mean(axis=0), float)
+    reach = max(np.linalg.norm(XS_P - middle, axis=1).max(), np.linalg.norm(middle))
+    # |rate (3, 4) - middle| is 5 rate less what the middle has of that direction.
+    rate = lambda far: (far * reach + middle @ [0.6, 0.8]) / 5
+    state, _ = pushed([3.0, 4.0], rate(0.999e3))
+    np.testing.assert_allclose(
+        np.linalg.norm(state.generator.place - middle) / reach, 999, rtol=1e-4
+    )
+    with pytest.raises(df.RunDiverged) as caught:
+        pushed([3.0, 4.0], rate(1.001e3))
+    stop = caught.value
+    assert (stop.step, stop.quantity, stop.done) == (0, "samples", 0)
+    assert "samples lie 1000 times as far out as the data reach" in str(stop)
+    assert "lower its learning rate" in str(stop)
+    same(stop.state.generator.place, jnp.zeros(2))
+
+
+def test_a_generator_that_a_flat_critic_leaves_alone_is_told():
+    with pytest.raises(df.RunDiverged) as caught:
+        pushed([0.0, 0.0], 0.1, steps=100)
+    stop = caught.value
+    assert (stop.step, stop.quantity, stop.done) == (99, "motion", 0)
+    assert "The discriminator has collapsed" in str(stop)
+
+
+def test_a_generator_that_is_held_or_stands_at_p_is_no_collapse():
+    held, _ = pushed([3.0, 4.0], 0.0, steps=100)
+    same(held.generator.place, jnp.zeros(2))
+    at_p, _ = pushed([0.0, 0.0], 0.1, place=XS_P.mean(axis=0), steps=100)
+    same(at_p.generator.place, XS_P.mean(axis=0))
+    pushed([0.0, 0.0], 0.1, steps=99)  # too short to tell
+
+
+def test_a_gan_thrown_far_inside_vmap_leaves_the_seed_beside_it_alone():
+    _, told = jax.jit(jax.vmap(lambda rate: pushed([3.0, 4.0], rate)))(jnp.array([1.0, 1e5]))
+    assert told.diverged.tolist() == [-1, 0]

@@ -7,7 +7,6 @@ import pytest
 from drawn import dtypes, few, in_float64, law, numbers, seeds, shapes
 from hypothesis import given, strategies as st
 from jax.tree_util import Partial
-from quick import jit
 
 import divergence_flows as df
 
@@ -46,11 +45,11 @@ def combined_slope(w, r):
     return sum(weight * part for weight, part in zip(w, each, strict=True))
 
 
-F_TO_H = jit(lambda w, u: df.f_to_h(Partial(combined, w))(u))
-ROUND_TRIP = jit(lambda w, u: df.h_to_f(df.f_to_h(Partial(combined, w)))(jnp.exp(u)))
-VARIATION = jit(lambda w, u: df.first_variation(Partial(combined, w))(jnp.exp(u)))
-CONJUGATE = jit(lambda w, s: df.conjugate(Partial(combined, w))(s))
-MAXIMISER = jit(lambda w, s: jax.vmap(jax.grad(df.conjugate(Partial(combined, w))))(s))
+F_TO_H = jax.jit(lambda w, u: df.f_to_h(Partial(combined, w))(u))
+ROUND_TRIP = jax.jit(lambda w, u: df.h_to_f(df.f_to_h(Partial(combined, w)))(jnp.exp(u)))
+VARIATION = jax.jit(lambda w, u: df.first_variation(Partial(combined, w))(jnp.exp(u)))
+CONJUGATE = jax.jit(lambda w, s: df.conjugate(Partial(combined, w))(s))
+MAXIMISER = jax.jit(lambda w, s: jax.vmap(jax.grad(df.conjugate(Partial(combined, w))))(s))
 
 
 @given(weights, weights, us)
@@ -126,8 +125,8 @@ def line(a, d):
 
 signs = st.sampled_from([-1.0, 1.0])
 positive = st.floats(0.1, 5.0)
-INVERSE = jit(lambda a, b, c, u: df.inverse_log_ratio(Partial(cubic, a, b, c))(u))
-LIFT = jit(lambda a, b, c, d: df.lift(Partial(rise, a), Partial(cubic, a, b, c))(d))
+INVERSE = jax.jit(lambda a, b, c, u: df.inverse_log_ratio(Partial(cubic, a, b, c))(u))
+LIFT = jax.jit(lambda a, b, c, d: df.lift(Partial(rise, a), Partial(cubic, a, b, c))(d))
 
 
 def _there_and_back(a, b, c, u):
@@ -135,8 +134,8 @@ def _there_and_back(a, b, c, u):
     return df.lower(df.lift(Partial(rise, jnp.abs(a)), log_t), log_t)(u)
 
 
-BACK = jit(_there_and_back)
-PAIR = jit(
+BACK = jax.jit(_there_and_back)
+PAIR = jax.jit(
     lambda a, b, c, d: [
         made(Partial(line, a), Partial(minus_exp, b, c))(d) for made in (df.log_ratio, df.ratio)
     ]
@@ -186,7 +185,7 @@ def rows(a, c):
     return {**named, "alpha": D.alpha(a), "shifted": D.shifted_vanilla(c)}
 
 
-@jit
+@jax.jit
 def table(a, c, u):
     return {
         name: {
@@ -335,7 +334,7 @@ def gans(a, c):
     }
 
 
-@jit
+@jax.jit
 def games(a, c, u):
     made = {}
     for name, gan in gans(a, c).items():

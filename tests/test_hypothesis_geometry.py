@@ -9,7 +9,6 @@ import scipy.linalg
 from drawn import few, in_float64, law, numbers, seeds
 from hypothesis import given, strategies as st
 from jax.tree_util import Partial
-from quick import jit
 
 import divergence_flows as df
 from divergence_flows import bures
@@ -44,7 +43,7 @@ def triples(draw, dims=st.integers(1, 5), most=4.0):
     return *abc, orthogonal(rng, dim), 10.0**decades
 
 
-@jit
+@jax.jit
 def measured(a, b, c, turn, t):
     """All that the laws speak of, in one program for each dimension."""
     to_b, middle = bures.log(a, b), bures.geodesic(t, a, b)
@@ -149,7 +148,7 @@ def test_float32_has_its_own_digits(drawn, t):
 
 @functools.lru_cache
 def submersion_parts(dim):
-    return jit(lambda s, x: (bures.horizontal(s, x), bures.vertical(s, x), bures.submersion(s)))
+    return jax.jit(lambda s, x: (bures.horizontal(s, x), bures.vertical(s, x), bures.submersion(s)))
 
 
 @given(st.integers(1, 5), st.floats(0.0, 2.0), seeds)
@@ -268,7 +267,7 @@ def path_loss(w, z, q, p):
     return df.stl_loss(p.log_prob, q, z, h=Partial(of_powers, w))
 
 
-PATH_SLOPE = jit(jax.grad(path_loss, argnums=2))
+PATH_SLOPE = jax.jit(jax.grad(path_loss, argnums=2))
 
 
 @given(st.integers(1, 3), st.booleans(), numbers(0.1, 2.0, 4), seeds)

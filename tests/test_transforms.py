@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import transforms
-from quick import jit
 from test_architecture import DOORS, TREES
 from transforms import OUTSIDE, RECORDS, ROWS
 
@@ -85,7 +84,7 @@ def test_under_jit_scan_vmap_and_grad_at_once_it_is_what_it_is_alone(name):
     weights, direction = random_like(narrow, 1), random_like(x, 0)
     points = [moved(x, direction, by) for by in (-1, 0, 1, 3)]
     inner = jax.vmap(functools.partial(value_and_slope, row, weights))
-    program = jit(lambda xs: jax.lax.scan(lambda _, x: (None, inner(x)), None, xs)[1])
+    program = jax.jit(lambda xs: jax.lax.scan(lambda _, x: (None, inner(x)), None, xs)[1])
     made = program(stacked([stacked(points[:2]), stacked(points[2:])]))
     together, slopes = jax.tree.map(lambda a: a.reshape(4, *a.shape[2:]), made)
     for at in (1,) if row.loops else range(4):
@@ -167,7 +166,7 @@ def test_states_and_reports_are_what_the_functions_return(name):
 def test_a_coupling_is_a_constant_to_differentiation():
     row = ROWS["coupling"]
     x = row.x()
-    _, rate = jit(lambda x: jax.jvp(row.call, (x,), (x,)))(x)
+    _, rate = jax.jit(lambda x: jax.jvp(row.call, (x,), (x,)))(x)
     assert rate.dtype == jax.dtypes.float0
 
 
