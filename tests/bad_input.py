@@ -113,3 +113,14 @@ def check(cell: Cell, jit: bool) -> None:
         assert not missing, f"{missing} not in: {text}"
     else:
         raise AssertionError("nothing was refused")
+
+
+def check_under_plain_jit(cell: Cell) -> None:
+    """Asserts that a refusal of content stands, word for word, inside XLA's own error."""
+    try:
+        jax.block_until_ready(jax.jit(cell.call)(*cell.arguments))
+    except jax.errors.JaxRuntimeError as error:
+        missing = [word for word in cell.verdict.words if word not in str(error)]
+        assert not missing, f"{missing} not in: {error}"
+    else:
+        raise AssertionError("nothing was refused")
