@@ -18,7 +18,7 @@ CELLS = {
 }
 
 
-# Refused at run time by one of two doors, `refuse` and `eqx.error_if`, in scalars, matrices, clouds,
+# Refused at run time by one of two doors, `refuse` and `eqx.error_if`: scalars, matrices, clouds,
 # solves and training; arrays only, as plain `jax.jit` wants them.
 BY_CONTENT = (
     "GAN",
