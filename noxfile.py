@@ -1,5 +1,6 @@
 """Everything a developer runs. Each session sets itself up: `nox -s tests`, `nox -s demo`, ..."""
 
+import os
 import pathlib
 import shutil
 import tarfile
@@ -26,9 +27,16 @@ HEADLESS = {"MPLBACKEND": "Agg"}
 
 
 def quickly(session: nox.Session) -> dict[str, str]:
-    """The environment of a test run in which XLA compiles fast, the suite's largest cost."""
+    """The environment of a test run in which XLA compiles fast, the suite's largest cost.
+
+    Whoever sets XLA_FLAGS, if only to nothing, gets those: `XLA_FLAGS= nox -s tests`.
+    """
+    if "XLA_FLAGS" in os.environ:
+        return HEADLESS
     flags = session.run("python", "tests/quick.py", silent=True, log=False)
-    return {**HEADLESS, "XLA_FLAGS": str(flags).strip()}
+    # Nor does a program that nobody debugs need to know which line wrote which of its operations.
+    fast = {"XLA_FLAGS": str(flags).strip(), "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0"}
+    return HEADLESS | fast
 
 
 @nox.session
@@ -78,7 +86,7 @@ def drills(session: nox.Session) -> None:
 
 @nox.session(venv_backend="uv", reuse_venv=False)
 def release(session: nox.Session) -> None:
-    """Builds twice, looks into what was built, and tests the wheel, compiled as users' code is."""
+    """Builds twice, looks into what was built, and tests the wheel away from the source."""
     folder = pathlib.Path(session.create_tmp())
     built, again, unpacked = folder / "built", folder / "again", folder / "unpacked"
     for old in (built, again, unpacked):
@@ -98,7 +106,7 @@ def release(session: nox.Session) -> None:
     session.install(f"divergence_flows[examples] @ {wheel.resolve().as_uri()}", *TESTS)
     session.chdir(source)
     session.run("python", "tests/release.py")
-    session.run(*PYTEST, *session.posargs, env=HEADLESS)
+    session.run(*PYTEST, *session.posargs, env=quickly(session))
 
 
 @nox.session

@@ -193,12 +193,10 @@ def weights(net):
 
 def test_the_average_forgets_its_first_weights_soon():
     optimizer = optax.sgd(0.1)
-    state = df.FlowRatioState.start(network(), optimizer)
+    state, step = df.FlowRatioState.start(network(), optimizer), eqx.filter_jit(df.flow_ratio_step)
     for k in range(2):
         before, batch = state, (XS_Q, XS_P)
-        state, _ = df.flow_ratio_step(
-            LOGIT, optimizer, before, batch, ts=TS, batch_size=8, key=jr.key(k)
-        )
+        state, _ = step(LOGIT, optimizer, before, batch, ts=TS, batch_size=8, key=jr.key(k))
         past = (1 + k) / (10 + k)  # while that is less than ema_decay
         mean = past * weights(before.ema) + (1 - past) * weights(state.discriminator)
         chex.assert_trees_all_close(weights(state.ema), mean, rtol=1e-4, atol=1e-6)
@@ -273,7 +271,7 @@ def test_a_state_needs_both_samples_and_times_or_neither():
 def test_the_network_is_smooth_in_time_and_sample():
     net = df.networks.TimeDiscriminator(2, 8, 2, horizon=3.0, key=jr.key(0))
     net = jax.tree.map(lambda leaf: leaf + 0.02, net)
-    value, x = lambda t, x: net(jnp.asarray(t), jnp.asarray(x)), jr.normal(jr.key(1), (2,))
+    value, x = jax.jit(net), jr.normal(jr.key(1), (2,))
     chex.assert_numerical_grads(value, (jnp.asarray(0.4), x), order=2, atol=1e-4, rtol=1e-4)
 
 
