@@ -3,6 +3,7 @@
 import ast
 import pathlib
 import re
+import subprocess
 import sys
 
 import jax
@@ -63,6 +64,25 @@ def test_a_tutorial_is_a_valid_notebook(script):
     assert jupytext.writes(notebook, fmt="py:percent").split("# %%", 1)[1].strip() == (
         script.read_text().split("# %%", 1)[1].strip()
     )
+
+
+@each_script
+def test_in_colab_a_tutorial_installs_the_wheel_beside_it_or_the_release(
+    script, tmp_path, monkeypatch
+):
+    cell = jupytext.reads(script.read_text(), fmt="py:percent").cells[1].source
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    exec(cell, {})
+    assert commands == []  # outside of Colab nothing is installed
+    monkeypatch.setitem(sys.modules, "google.colab", None)
+    exec(cell, {})
+    wheel = tmp_path / "divergence_flows-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    exec(cell, {})
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    assert commands == [[*pip, "divergence_flows"], [*pip, wheel.name]]
 
 
 @each_script

@@ -15,9 +15,12 @@
 import sys
 
 if "google.colab" in sys.modules:
+    import glob
     import subprocess
 
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "divergence_flows"], check=True)
+    # A wheel that was uploaded beside this notebook, or else the latest release.
+    wanted = sorted(glob.glob("divergence_flows-*.whl")) or ["divergence_flows"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted[-1]], check=True)
 
 # %%
 import jax
