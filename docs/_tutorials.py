@@ -33,8 +33,8 @@ METADATA = {
 DOWNLOAD = (
     "This page is a notebook that was run when the site was built: [download {name}.ipynb]"
     "({name}.ipynb){{ download }}. To run it in Colab, upload it there (*File*, *Upload notebook*);"
-    " its first cell installs the library, from a wheel if you put one beside it (*Files*, *Upload*;"
-    " `nox -s release` builds it), else from PyPI once it is there.\n"
+    " its first cell installs the library, from a wheel if you put one beside it (*Files*,"
+    " *Upload*; `nox -s release` builds it), else from PyPI once it is there.\n"
 )
 
 
