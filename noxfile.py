@@ -39,6 +39,14 @@ def quickly(session: nox.Session) -> dict[str, str]:
     return HEADLESS | fast
 
 
+def covered(session: nox.Session) -> None:
+    """Runs the tests, and fails if they leave too much of the package unseen."""
+    session.run("coverage", "erase")
+    session.run("coverage", "run", *PYTEST[1:], *session.posargs, env=quickly(session))
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Moves one data set onto another and leaves pictures; arguments after -- are passed on."""
@@ -64,10 +72,7 @@ def lowest(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Says which lines and branches of the package no test reaches; fails below 95 %."""
     session.install("-e", ".[examples]", *TESTS, *COVERAGE)
-    session.run("coverage", "erase")
-    session.run("coverage", "run", *PYTEST[1:], *session.posargs, env=quickly(session))
-    session.run("coverage", "combine", "-q")
-    session.run("coverage", "report")
+    covered(session)
 
 
 @nox.session
@@ -86,7 +91,7 @@ def drills(session: nox.Session) -> None:
 
 @nox.session(venv_backend="uv", reuse_venv=False)
 def release(session: nox.Session) -> None:
-    """Builds twice, looks into what was built, and tests the wheel away from the source."""
+    """Builds twice, looks into what was built, and tests the wheel, with its coverage."""
     folder = pathlib.Path(session.create_tmp())
     built, again, unpacked = folder / "built", folder / "again", folder / "unpacked"
     for old in (built, again, unpacked):
@@ -103,10 +108,10 @@ def release(session: nox.Session) -> None:
     (source,) = unpacked.iterdir()
     # Nothing is left to import but the wheel.
     shutil.rmtree(source / "divergence_flows")
-    session.install(f"divergence_flows[examples] @ {wheel.resolve().as_uri()}", *TESTS)
+    session.install(f"divergence_flows[examples] @ {wheel.resolve().as_uri()}", *TESTS, *COVERAGE)
     session.chdir(source)
     session.run("python", "tests/release.py")
-    session.run(*PYTEST, *session.posargs, env=quickly(session))
+    covered(session)
 
 
 @nox.session

@@ -1,5 +1,8 @@
 """Fixtures for all tests."""
 
+import gc
+
+import equinox as eqx
 import jax
 import pytest
 
@@ -9,3 +12,12 @@ def x64():
     """Runs one test in float64: `@pytest.mark.usefixtures("x64")`."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget():
+    """Forgets a file's programs after it: thousands slow down every compilation, and fill 8 GB."""
+    yield
+    jax.clear_caches()
+    eqx.clear_caches()
+    gc.collect()

@@ -271,7 +271,7 @@ def test_a_state_needs_both_samples_and_times_or_neither():
 def test_the_network_is_smooth_in_time_and_sample():
     net = df.networks.TimeDiscriminator(2, 8, 2, horizon=3.0, key=jr.key(0))
     net = jax.tree.map(lambda leaf: leaf + 0.02, net)
-    value, x = jax.jit(net), jr.normal(jr.key(1), (2,))
+    value, x = jax.jit(lambda t, x: net(t, x)), jr.normal(jr.key(1), (2,))
     chex.assert_numerical_grads(value, (jnp.asarray(0.4), x), order=2, atol=1e-4, rtol=1e-4)
 
 
