@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from ._diverged import FAR, STILL, Told, flat, lengths
+from ._diverged import FAR, STILL, Told, extent, flat, lengths
 from ._loop import Cloud, scan
 from ._optimizer import Optimizer
 from ._train import RatioInfo, RatioState, particle_step, ratio_step
@@ -95,9 +95,7 @@ def signs(
     Returns:
         For each step whether its speed has such a sign.
     """
-    speeds, goal = told["speeds"], flat(plan.xs_p)
-    middle = jnp.mean(goal, axis=0)
-    reach = jnp.max(jnp.stack([jnp.max(lengths(xs - middle)) for xs in (goal, flat(start))]))
+    speeds, (middle, reach) = told["speeds"], extent(plan.xs_p, start)
     eps = jax.vmap(functools.partial(_eps, plan.schedule))(old.step + jnp.arange(len(speeds)))
     far = (jnp.abs(eps) * speeds > FAR * reach) & (reach > 0)
     if len(speeds) < STILL:

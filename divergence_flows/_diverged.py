@@ -116,6 +116,24 @@ def flat(xs: Float[Array, "n *event"]) -> Float[Array, "n dim"]:
     return jnp.reshape(xs, (xs.shape[0], -1))
 
 
+def extent(
+    xs_p: Float[Array, "m *event"], xs_q: Float[Array, "n *event"]
+) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
+    """How far data reach: the measure of what is thrown away.
+
+    Args:
+        xs_p: Samples of p.
+        xs_q: Samples of q at the start of a run.
+
+    Returns:
+        p's mean, and how far from it the farthest of all samples lies.
+    """
+    goal = flat(xs_p)
+    middle = jnp.mean(goal, axis=0)
+    farthest = [jnp.max(lengths(xs - middle)) for xs in (goal, flat(xs_q))]
+    return middle, jnp.maximum(*farthest)
+
+
 def no_signs(old: PyTree, new: PyTree, told: Told) -> Told:
     """Knows no sign of trouble but numbers that are not finite.
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, 
 
 from ._callables import Network
 from ._checkpoint import digest, values
-from ._diverged import FAR, STILL, Told, flat, lengths
+from ._diverged import FAR, STILL, Told, extent, flat, lengths
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._gan_recipe import Recipe, check_networks, check_recipe
 from ._gan_step import GANState, take
@@ -65,11 +65,10 @@ def _signs(
     collapsed: in a chunk of `STILL` steps or more the generator has not changed at all, there is
     no slope at its samples that could change it, and their mean is not p's.
     """
-    recipe, goal = plan.recipe, flat(plan.xs_p)
-    middle = jnp.mean(goal, axis=0)
+    recipe = plan.recipe
     noise = jax.random.normal(plan.key, (recipe.batch_size, recipe.latent), plan.xs_p.dtype)
     first, fakes = (each(generator)(noise) for generator in (start, new.generator))
-    reach = jnp.max(jnp.stack([jnp.max(lengths(xs - middle)) for xs in (goal, flat(first))]))
+    middle, reach = extent(plan.xs_p, first)
     away = flat(fakes) - middle
     far = (jnp.max(lengths(away)) > FAR * reach) & (reach > 0)
     if len(told["g_losses"]) < STILL:

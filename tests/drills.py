@@ -13,6 +13,7 @@ import argparse
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def work(loop, file, steps, chunk, word="free"):
         run(**options)
         say("done")
         return
+    # A shell without job control starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Ctrl-C, first in a chunk, then in the middle of a save.
     for handler in (synced, slowly):
         os.fsync = handler

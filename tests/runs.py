@@ -159,26 +159,6 @@ class Child:
     def send(self, number):
         self.process.send_signal(number)
 
-    def interrupt(self, word):
-        """Presses Ctrl-C until a line starts with a word, which it returns.
-
-        One press is enough, unless it falls where C++ asks Python for a hash or for equality and
-        clears whatever that raises: once in some dozen runs of the suite nothing was raised.
-        """
-        heard = threading.Event()
-        presses = threading.Thread(target=self._press, args=(heard,))
-        presses.start()
-        try:
-            return self.wait_for(word)
-        finally:
-            heard.set()
-            presses.join()
-
-    def _press(self, heard):
-        self.send(signal.SIGINT)
-        while not heard.wait(30):
-            self.send(signal.SIGINT)
-
     def end(self):
         """Waits until it has ended; how it did."""
         self.process.communicate()

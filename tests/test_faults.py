@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import re
 import resource
+import signal
 import time
 import zipfile
 
@@ -76,13 +77,15 @@ def test_ctrl_c_leaves_a_whole_checkpoint_and_says_where_it_stands(tmp_path):
     child.wait_for("step 20000")
     child.go()
     time.sleep(0.1)
-    told = re.match(words + r"call goes on from there\.$", child.interrupt("stopped"))
+    child.send(signal.SIGINT)
+    told = re.match(words + r"call goes on from there\.$", child.wait_for("stopped"))
     assert told[2] == str(file)
     assert told[1] == told[3]
     at = int(told[1])
     assert at in (20_000, 40_000)
     child.wait_for("saving")
-    told = re.match(words + r"call goes on from there\.$", child.interrupt("stopped"))
+    child.send(signal.SIGINT)
+    told = re.match(words + r"call goes on from there\.$", child.wait_for("stopped"))
     assert (int(told[1]), int(told[3])) == (at + 20_000, at)
     child.wait_for("end")
     assert child.end() == 0
