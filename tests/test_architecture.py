@@ -335,8 +335,8 @@ def test_the_type_hook_is_alive(call):
 
 
 def test_the_type_hook_can_be_turned_off():
-    # In this process the same call is refused, above.
     code = "from divergence_flows import _types; print(_types.as_float([1.0, 2.0]))"
+    assert "TypeCheckError" in python(code, JAXTYPING_DISABLE="0").stderr
     run = python(code, JAXTYPING_DISABLE="1")
     assert run.returncode == 0, run.stderr
     assert run.stdout == "[1. 2.]\n"
