@@ -31,6 +31,8 @@ class GAN(eqx.Module):
     h_t: ScalarFn
     log_t: ScalarFn
     inverse: ScalarFn
+    closed_h: ScalarFn | None
+    closed_measure: ScalarFn | None
 
     def __init__(
         self,
@@ -40,6 +42,8 @@ class GAN(eqx.Module):
         *,
         log_t: ScalarFn | None = None,
         inverse: ScalarFn | None = None,
+        h: ScalarFn | None = None,
+        measures: ScalarFn | None = None,
     ):
         """Wraps plain callables; what is missing is derived by the calculus.
 
@@ -49,6 +53,10 @@ class GAN(eqx.Module):
             h_t: Maximised by the generator; increasing in log r.
             log_t: d -> log r; from phi and psi by autodiff if not given.
             inverse: log r -> d; by `inverse_log_ratio` if not given.
+            h: log r -> h_T(T^{-1}(r)); composed of the two if not given, which may overflow in d
+                where h and its slope do not.
+            measures: r -> what the discriminator attains, 0 at r = 1; from phi and psi if not
+                given.
 
         Raises:
             EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
@@ -60,6 +68,9 @@ class GAN(eqx.Module):
         self.log_t = Partial(elementwise, log_t)
         inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
         self.inverse = Partial(elementwise, inverse)
+        self.closed_h = None if h is None else Partial(elementwise, as_partial(h))
+        measured = None if measures is None else Partial(elementwise, as_partial(measures))
+        self.closed_measure = measured
 
     @property
     def h(self) -> ScalarFn:
@@ -68,6 +79,8 @@ class GAN(eqx.Module):
         Returns:
             h(u) = h_T(T^{-1}(e^u)).
         """
+        if self.closed_h is not None:
+            return self.closed_h
         return lower(self.h_t, self.log_t, inverse=self.inverse)
 
     @property
@@ -86,4 +99,4 @@ class GAN(eqx.Module):
         Returns:
             f, a function of r > 0, shifted to f(1) = 0.
         """
-        return Partial(_attained, self)
+        return Partial(_attained, self) if self.closed_measure is None else self.closed_measure

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from . import _stable as stable
 from ._quadrature import derivative, integral_of_slope
 from ._types import ScalarFn, same as same
 
@@ -26,23 +26,23 @@ def arcsinh(d: Value) -> Value:
 
 
 def sigmoid(d: Value) -> Value:
-    return jax.nn.sigmoid(d)
+    return stable.sigmoid(d)
 
 
 def logit(d: Value) -> Value:
-    return jnp.log(d) - jnp.log1p(-d)
+    return stable.logit(d)
 
 
 def log_sigmoid(d: Value) -> Value:
-    return -jax.nn.softplus(-d)
+    return -stable.softplus(-d)
 
 
 def log_other(d: Value) -> Value:
-    return -jax.nn.softplus(d)
+    return -stable.softplus(d)
 
 
 def shifted_softplus(shift: Param, d: Value) -> Value:
-    return jax.nn.softplus(d + shift)
+    return stable.softplus(d + shift)
 
 
 def minus_square(d: Value) -> Value:
@@ -55,6 +55,10 @@ def minus_half_square(d: Value) -> Value:
 
 def minus_square_to_one(d: Value) -> Value:
     return -((d - 1) ** 2)
+
+
+def minus_square_of_sigmoid(u: Value) -> Value:
+    return -(stable.sigmoid(-u) ** 2)
 
 
 def energy(lam: Param, d: Value) -> Value:

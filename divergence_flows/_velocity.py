@@ -112,24 +112,29 @@ def _gradient_flow(
     return -jax.vmap(slope, in_axes=(None, 0, None, None))(t, cloud, cloud, args)
 
 
-class _Block(eqx.Module):
-    """How many particles are moved at once; None is all."""
+class _Options(eqx.Module):
+    """Particles moved at once (None is all), and whether derivatives stop at the fit's cloud."""
 
-    size: int | None = eqx.field(static=True)
+    block: int | None = eqx.field(static=True)
+    stop_fit: bool = eqx.field(static=True)
 
 
-def cloud_velocity(h: ScalarFn, fit: Callable[..., Any], *, block: int | None = None) -> Field:
+def cloud_velocity(
+    h: ScalarFn, fit: Callable[..., Any], *, block: int | None = None, stop_fit: bool = False
+) -> Field:
     r"""Velocity of a potential that is fitted to the cloud anew at each evaluation.
 
-    $v(x) = \nabla_x h(u_{xs}(x))$ with `u = fit(xs)`, the cloud itself held fixed in u. For a log
-    ratio to fixed samples of p that no training makes:
+    $v(x) = \nabla_x h(u_{xs}(x))$ with `u = fit(xs)`: a gradient in x alone, the cloud held fixed
+    in u. For a log ratio to fixed samples of p that no training makes:
 
         fit = functools.partial(df.rff_log_ratio, xs_p=xs_p, key=key)
         field = df.cloud_velocity(h, fit, block=8192)
 
     Particles interact through the fit. A fit that draws must be given its key, or the right side
-    is a new one each time and adaptive steps break. Derivatives through the field leave out that
-    of the fit, so an implicit solver has an inexact Jacobian.
+    is a new one each time and adaptive steps break.
+
+    Derivatives of the field go through the fit and are exact: those of a solve in its start or in
+    a parameter, and the Jacobian of an implicit solver. They cost about as much as several fits.
 
     Args:
         h: Increasing function of the potential, scalar to scalar.
@@ -137,6 +142,10 @@ def cloud_velocity(h: ScalarFn, fit: Callable[..., Any], *, block: int | None = 
             `functools.partial` the arrays and floats become leaves of the field, so that changing
             them traces nothing; the rest (numbers of things, words) stays as it is.
         block: Particles moved at once, which bounds the memory; all of them by default.
+        stop_fit: Whether derivatives of the field take the cloud that was fitted for a constant.
+            It changes no velocity and makes derivatives cheaper; a gradient through a solve is
+            then wrong by the fit's part, and an implicit solver, whose Jacobian is inexact, takes
+            many more steps.
 
     Returns:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
@@ -149,11 +158,12 @@ def cloud_velocity(h: ScalarFn, fit: Callable[..., Any], *, block: int | None = 
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, with the inner maximum solved.
     """
     check_counts("cloud_velocity", {"block": block})
-    return jax.tree_util.Partial(_cloud_velocity, _Block(block), as_partial(h), split_partial(fit))
+    options = _Options(block, stop_fit)
+    return jax.tree_util.Partial(_cloud_velocity, options, as_partial(h), split_partial(fit))
 
 
 def _cloud_velocity(
-    block: _Block,
+    options: _Options,
     h: ScalarFn,
     fit: Callable[..., Any],
     t: ScalarLike,
@@ -163,7 +173,7 @@ def _cloud_velocity(
     """Fits, then moves some particles at a time."""
     owner, cloud = "cloud_velocity", as_float(xs)
     check_some(owner, "xs", cloud)
-    potential = fit(jax.lax.stop_gradient(cloud))
+    potential = fit(jax.lax.stop_gradient(cloud) if options.stop_fit else cloud)
     if not callable(potential):
         raise ValueError(
             f"{owner}: `fit` returns {potential}; it must return a function `potential(t, x, args)`"
@@ -171,7 +181,7 @@ def _cloud_velocity(
         )
     whole = named(owner, "fit(xs)", potential)
     move = functools.partial(_velocity_of_one, named(owner, "h", h), whole, t, args=args)
-    return jax.lax.map(move, cloud, batch_size=min(block.size or len(cloud), len(cloud)))
+    return jax.lax.map(move, cloud, batch_size=min(options.block or len(cloud), len(cloud)))
 
 
 def with_log_prob(

@@ -1,230 +1,408 @@
 r"""Named f-divergences $F(q) = E_q[f(p/q)]$ with closed forms, as values and constructors.
 
 A `Divergence` holds f, its MonoFlow h and its conjugate, evaluated from u = log r so that nothing
-overflows where the true value is finite. f and h carry the textbook's constants: f + a (r - 1) is
-the same divergence and h + c the same flow.
+overflows where the true value is finite, and so that first and second derivatives keep their
+relative precision. f and h carry the textbook's constants: f + a (r - 1) is the same divergence
+and h + c the same flow. Each row is one block of closed forms.
 
 References:
     Yi, Zhu & Liu, MonoFlow, ICML 2023; Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016; Liese &
     Vajda, IEEE Trans. IT, 2006.
 """
 
-import equinox as eqx
-import jax.numpy as jnp
-from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
+from functools import partial as _partial
 
-from . import _rows_logistic as logistic, _rows_power as power
-from ._calculus import (
-    conjugate_at as _conjugate_at,
-    f_to_h as _f_to_h,
-    h_to_f as _h_to_f,
-    in_log_space as _in_log_space,
-    slope_in_r as _slope_in_r,
+import jax.numpy as _jnp
+from jax import lax as _lax
+from jaxtyping import Array as _Array, Float as _Float
+
+from . import _stable as _s
+from ._divergence import Divergence as Divergence
+from ._quadrature import (
+    derivative as _derivative,
+    integral_of_slope as _integral_of_slope,
+    standard_f as _standard_f,
 )
-from ._quadrature import derivative as _derivative, standard_f as _standard_f
-from ._types import (
-    ScalarFn,
-    ScalarLike,
-    as_float as _as_float,
-    as_partial as _as_partial,
-    elementwise as _elementwise,
-)
+from ._row import Row as _Row, Solved as _Solved
+from ._types import ScalarFn as _ScalarFn, ScalarLike as _ScalarLike, as_float as _as_float
+
+_exp, _expm1, _log1p, _times_r = _s.exp, _s.expm1, _jnp.log1p, _s.times_r
+_sigmoid, _softplus, _tanh = _s.sigmoid, _s.softplus, _s.half_tanh
+_middle, _below, _near_zero = _s.to_middle, _s.below, _partial(_s.standard_within, 4.0)
 
 
-def _from_standard(
-    far: ScalarFn, h_prime: ScalarFn, u: Float[Array, "*shape"]
-) -> Float[Array, "*shape"]:
-    """Quadrature near u = 0, where closed forms cancel; the closed form elsewhere."""
-    near = jnp.abs(u) < 1
-    return jnp.where(near, _standard_f(h_prime, jnp.where(near, u, 0.0)), far(u))
+def _slope(activation: _ScalarFn, h_prime: _ScalarFn) -> _s.Sloped:
+    """r f'(r) and its derivative r f' + h', where these do not cancel."""
+    return _s.Sloped(_partial(_rising, activation), _partial(_bending, activation, h_prime))
 
 
-class Divergence(eqx.Module):
-    r"""An f-divergence $F(q) = E_q[f(r)]$, r = p/q, with its MonoFlow and its conjugate.
-
-    Fields are functions, elementwise, of u = log r [nats] or of a slope s; leaves are arrays only.
-    `conjugate` is $f^*(s) = \sup_{r \ge 0} s r - f(r)$, inf outside its domain; `activation` is
-    $f'(e^v)$, which maps a raw network's output v onto the domain of f* so that v = log r at the
-    optimum.
-
-    References:
-        Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016; Yi, Zhu & Liu, MonoFlow, ICML 2023.
-    """
-
-    log_f: ScalarFn
-    h: ScalarFn
-    h_prime: ScalarFn
-    activation: ScalarFn
-    conjugate: ScalarFn
-    standard: ScalarFn
-
-    def __init__(
-        self,
-        f: ScalarFn | None = None,
-        *,
-        h: ScalarFn | None = None,
-        log_f: ScalarFn | None = None,
-        h_prime: ScalarFn | None = None,
-        activation: ScalarFn | None = None,
-        conjugate: ScalarFn | None = None,
-        standard: ScalarFn | None = None,
-    ):
-        """Builds a divergence from one of f, log_f and h; what is missing is derived.
-
-        Args:
-            f: Strictly convex function of r; elementwise.
-            h: Increasing function of u = log r.
-            log_f: u -> f(e^u), such as the `discrepancy_fn(logu)` of TFP.
-            h_prime: Derivative of h.
-            activation: v -> f'(e^v).
-            conjugate: The convex conjugate on r >= 0.
-            standard: u -> f(e^u) with f(1) = f'(1) = 0.
-
-        Raises:
-            ValueError: If none of f, log_f and h is given, or both f and log_f.
-        """
-        if f is not None and log_f is None:
-            log_f = _in_log_space(f, False)
-        elif log_f is not None and f is None:
-            log_f = _as_partial(log_f)
-        elif h is not None and f is None:
-            log_f = _in_log_space(_h_to_f(h), False)
-        else:
-            raise ValueError(
-                "Divergence: give exactly one of f (a function of r) and log_f (of u = log r), or h"
-                f" alone; got f={f}, log_f={log_f}, h={h}."
-            )
-        self.log_f = Partial(_elementwise, log_f)
-        self.h = (
-            _f_to_h(log_f, log_space=True) if h is None else Partial(_elementwise, _as_partial(h))
-        )
-        slope = Partial(_derivative, self.h) if h_prime is None else _as_partial(h_prime)
-        self.h_prime = Partial(_elementwise, slope)
-        act = Partial(_slope_in_r, log_f) if activation is None else _as_partial(activation)
-        self.activation = Partial(_elementwise, act)
-        star = Partial(_conjugate_at, log_f, act) if conjugate is None else _as_partial(conjugate)
-        self.conjugate = Partial(_elementwise, star)
-        standard = Partial(_standard_f, slope) if standard is None else _as_partial(standard)
-        self.standard = Partial(_elementwise, standard)
-
-    def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """The convex function itself, with f(1) = 0.
-
-        Args:
-            r: The ratio p/q, >= 0.
-
-        Returns:
-            f(r); NaN for r < 0.
-        """
-        return self.log_f(jnp.log(_as_float(r)))
-
-    def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """First derivative of f.
-
-        Args:
-            r: The ratio p/q, > 0.
-
-        Returns:
-            f'(r); NaN for r < 0.
-        """
-        return self.activation(jnp.log(_as_float(r)))
-
-    def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """Second derivative of f, h'(log r) / r^2.
-
-        Args:
-            r: The ratio p/q, > 0.
-
-        Returns:
-            f''(r); NaN for r < 0, and where it is 0 * inf, as at r = 0 it may be.
-        """
-        u = jnp.log(_as_float(r))
-        return self.h_prime(u) * jnp.exp(-2 * u)
+def _rising(activation: _ScalarFn, u: _s.Curve) -> _s.Curve:
+    return _times_r(u, activation(u))
 
 
-def _row(
-    log_f: ScalarFn,
-    h: ScalarFn,
-    h_prime: ScalarFn,
-    activation: ScalarFn,
-    conjugate: ScalarFn | None = None,
-    far: ScalarFn | None = None,
-) -> Divergence:
-    far = log_f if far is None else far
-    return Divergence(
-        log_f=log_f,
-        h=h,
-        h_prime=h_prime,
-        activation=activation,
-        conjugate=conjugate,
-        standard=Partial(_from_standard, _as_partial(far), _as_partial(h_prime)),
-    )
+def _bending(activation: _ScalarFn, h_prime: _ScalarFn, u: _s.Curve) -> _s.Curve:
+    return _times_r(u, activation(u)) + h_prime(u)
 
 
-kl_qp = _row(
-    power.kl_qp_f,
-    power.kl_qp_h,
-    power.kl_qp_dh,
-    power.kl_qp_act,
-    power.kl_qp_conj,
-    power.kl_qp_standard,
-)
+kl_qp = _Row(
+    f=lambda u: -u,
+    slope_of_f=lambda u: -_jnp.ones_like(u),
+    activation=lambda u: -_exp(-u),
+    slope_of_activation=lambda u: _exp(-u),
+    h=lambda u: u,
+    h_prime=_jnp.ones_like,
+    curvature=lambda u: _exp(-2 * u),
+    conjugate=_partial(_below, 0.0, lambda s: -1 - _jnp.log(-s)),
+    standard=_partial(
+        _near_zero,
+        _jnp.ones_like,
+        _partial(
+            _s.by_sign, lambda u: _expm1(u) - u, lambda u: _exp(u) * (1 - _times_r(-u, 1 + u))
+        ),
+    ),
+    slope_of_standard=_expm1,
+)()
 """KL(q||p), the reverse KL of variational inference: f = -log r, h = u. Langevin's marginals."""
-kl_pq = _row(
-    power.kl_pq_f,
-    power.kl_pq_h,
-    power.kl_pq_dh,
-    power.kl_pq_act,
-    power.kl_pq_conj,
-    power.kl_pq_standard,
-)
+
+kl_pq = _Row(
+    f=lambda u: _times_r(u, u),
+    slope_of_f=lambda u: _times_r(u, u + 1),
+    activation=lambda u: u + 1,
+    slope_of_activation=_jnp.ones_like,
+    h=_exp,
+    h_prime=_exp,
+    curvature=lambda u: _exp(-u),
+    conjugate=lambda s: _exp(s - 1),
+    standard=_partial(_near_zero, _exp, lambda u: _times_r(u, u - 1) + 1),
+    slope_of_standard=lambda u: _times_r(u, u),
+)()
 """KL(p||q), the forward KL of maximum likelihood: f = r log r, h = e^u."""
-jensen_shannon = _row(
-    logistic.js_f, logistic.js_h, logistic.js_dh, logistic.js_act, logistic.js_conj
-)
+
+
+def _js_activation(u: _s.Curve) -> _s.Curve:
+    return _middle(u) / 2
+
+
+def _js_h_prime(u: _s.Curve) -> _s.Curve:
+    return _sigmoid(u) / 2
+
+
+jensen_shannon = _Row(
+    f=_partial(
+        _near_zero,
+        _js_h_prime,
+        _partial(
+            _s.by_sign,
+            lambda u: (_times_r(u, _middle(u)) + _middle(-u)) / 2,
+            lambda u: _exp(u) * (_middle(u) + _times_r(-u, _middle(-u))) / 2,
+        ),
+    ),
+    slope_of_f=_slope(_js_activation, _js_h_prime),
+    activation=_js_activation,
+    slope_of_activation=lambda u: _sigmoid(-u) / 2,
+    h=lambda u: _softplus(u) / 2,
+    h_prime=_js_h_prime,
+    curvature=lambda u: _exp(-u) * _sigmoid(-u) / 2,
+    conjugate=_partial(_below, _s.LOG_2 / 2, lambda s: -_log1p(-_expm1(2 * s)) / 2),
+)()
 """Jensen-Shannon, half of what GANs call 2 JS: h = softplus(u) / 2."""
-softened_reverse_kl = _row(
-    logistic.ns_f, logistic.ns_h, logistic.ns_dh, logistic.ns_act, far=logistic.ns_standard
+
+
+_ns_activation = _partial(
+    _s.by_sign,
+    lambda u: -_exp(-u) * (1 + _times_r(u, _middle(u))),
+    lambda u: -_middle(u) - _exp(-u),
 )
+_ns_rate = _s.Sloped(
+    lambda u: _exp(-u) * _sigmoid(-u), lambda u: -(_exp(-u) + _sigmoid(-u)) * _sigmoid(-u)
+)
+softened_reverse_kl = _Row(
+    f=lambda u: -(1 + _exp(u)) * _middle(u),
+    slope_of_f=_s.Sloped(
+        lambda u: -_times_r(u, _middle(u)) - 1, lambda u: -_times_r(u, _middle(u)) - _sigmoid(u)
+    ),
+    activation=_ns_activation,
+    slope_of_activation=_ns_rate,
+    h=lambda u: -_softplus(-u),
+    h_prime=lambda u: _sigmoid(-u),
+    curvature=lambda u: _exp(-2 * u) * _sigmoid(-u),
+    conjugate=_Solved(_ns_activation, _ns_rate, lambda u: _middle(u) - 1, -_s.LOG_2),
+    standard=_partial(
+        _near_zero,
+        lambda u: _sigmoid(-u),
+        lambda u: _times_r(u, 1 - _middle(u)) - (1 + _middle(u)),
+    ),
+    slope_of_standard=_s.Sloped(
+        _partial(
+            _s.by_sign,
+            lambda u: _expm1(u) - _times_r(u, _middle(u)),
+            lambda u: _exp(u) * (-_expm1(-u) - _middle(u)),
+        ),
+        lambda u: _times_r(u, 1 - _middle(u)) - _sigmoid(u),
+    ),
+)()
 """2 KL((p + q)/2 || p), of the non-saturating GAN: h = -softplus(-u)."""
-squared_hellinger = _row(
-    power.hellinger_f,
-    power.hellinger_h,
-    power.hellinger_dh,
-    power.hellinger_act,
-    power.hellinger_conj,
-)
+
+squared_hellinger = _Row(
+    f=lambda u: _expm1(u / 2) ** 2,
+    slope_of_f=lambda u: _exp(u / 2) * _expm1(u / 2),
+    activation=lambda u: -_expm1(-u / 2),
+    slope_of_activation=lambda u: _exp(-u / 2) / 2,
+    h=lambda u: _exp(u / 2),
+    h_prime=lambda u: _exp(u / 2) / 2,
+    curvature=lambda u: _exp(-0.75 * u) / 2 * _exp(-0.75 * u),
+    conjugate=_partial(
+        _below,
+        1.0,
+        _s.Sloped(
+            _partial(_s.near_or_far, 1.0, lambda s: s / (1 - s), lambda s: 1 / (1 / s - 1)),
+            lambda s: 1 / (1 - s) ** 2,
+        ),
+    ),
+)()
 """Squared Hellinger, the integral of (sqrt(p) - sqrt(q))^2: h = e^(u/2)."""
-pearson = _row(
-    power.pearson_f, power.pearson_h, power.pearson_dh, power.pearson_act, power.pearson_conj
-)
+
+pearson = _Row(
+    f=lambda u: _expm1(u) ** 2,
+    slope_of_f=lambda u: 2 * _exp(u) * _expm1(u),
+    activation=lambda u: 2 * _expm1(u),
+    slope_of_activation=lambda u: 2 * _exp(u),
+    h=lambda u: _exp(2 * u),
+    h_prime=lambda u: 2 * _exp(2 * u),
+    curvature=lambda u: _jnp.full_like(u, 2.0),
+    conjugate=lambda s: _jnp.where(s < -2, -1.0, s * (1 + s / 4)),
+)()
 """Pearson chi^2, the integral of (p - q)^2 / q: f = (r - 1)^2, h = e^(2u)."""
-neyman = _row(power.neyman_f, power.neyman_h, power.neyman_dh, power.neyman_act, power.neyman_conj)
+
+neyman = _Row(
+    f=lambda u: -_expm1(u) * _expm1(-u),
+    slope_of_f=lambda u: _expm1(u) - _expm1(-u),
+    activation=lambda u: -_expm1(-2 * u),
+    slope_of_activation=lambda u: 2 * _exp(-2 * u),
+    h=lambda u: -2 * _exp(-u),
+    h_prime=lambda u: 2 * _exp(-u),
+    curvature=lambda u: 2 * _exp(-3 * u),
+    conjugate=_partial(
+        _s.up_to,
+        1.0,
+        _s.Sloped(lambda s: 2 * s / (1 + _jnp.sqrt(1 - s)), lambda s: 1 / _jnp.sqrt(1 - s)),
+    ),
+)()
 """Neyman chi^2, the integral of (p - q)^2 / p: f = (r - 1)^2 / r, h = -2 e^(-u)."""
-le_cam = _row(
-    logistic.le_cam_f,
-    logistic.le_cam_h,
-    logistic.le_cam_dh,
-    logistic.le_cam_act,
-    logistic.le_cam_conj,
-)
+
+
+def _le_cam_activation(u: _s.Curve) -> _s.Curve:
+    return _tanh(u) * (2 - _tanh(u))
+
+
+def _le_cam_h_prime(u: _s.Curve) -> _s.Curve:
+    return 8 * _sigmoid(u) ** 2 * _sigmoid(-u)
+
+
+def _le_cam_conjugate(s: _s.Curve) -> _s.Curve:
+    y = _jnp.sqrt(1 - s)
+    return s / (1 + y) * (3 - y)
+
+
+def _le_cam_ratio(s: _s.Curve) -> _s.Curve:
+    y = _jnp.sqrt(1 - s)
+    return (3 + s) / (y * (2 + y))
+
+
+le_cam = _Row(
+    f=lambda u: _expm1(u) * _tanh(u),
+    slope_of_f=_slope(_le_cam_activation, _le_cam_h_prime),
+    activation=_le_cam_activation,
+    slope_of_activation=lambda u: 8 * _sigmoid(u) * _sigmoid(-u) ** 2,
+    h=lambda u: _tanh(u) * (2 + _tanh(u)),
+    h_prime=_le_cam_h_prime,
+    curvature=lambda u: 8 * _sigmoid(-u) ** 3,
+    conjugate=_partial(
+        _s.up_to, 1.0, _partial(_s.beyond, -3.0, -1.0, _s.Sloped(_le_cam_conjugate, _le_cam_ratio))
+    ),
+)()
 """Le Cam, the integral of (p - q)^2 / (p + q): f = (r - 1)^2 / (r + 1)."""
-jeffreys = _row(power.jeffreys_f, power.jeffreys_h, power.jeffreys_dh, power.jeffreys_act)
+
+
+def _jeffreys_activation(u: _s.Curve) -> _s.Curve:
+    return u - _expm1(-u)
+
+
+def _jeffreys_rate(u: _s.Curve) -> _s.Curve:
+    return 1 + _exp(-u)
+
+
+jeffreys = _Row(
+    f=lambda u: u * _expm1(u),
+    slope_of_f=lambda u: _times_r(u, u) + _expm1(u),
+    activation=_jeffreys_activation,
+    slope_of_activation=_jeffreys_rate,
+    h=lambda u: _exp(u) + u,
+    h_prime=lambda u: _exp(u) + 1,
+    curvature=lambda u: _exp(-2 * u) + _exp(-u),
+    conjugate=_Solved(_jeffreys_activation, _jeffreys_rate, lambda u: _expm1(u) + u, _jnp.inf),
+)()
 """Jeffreys, KL(q||p) + KL(p||q): f = (r - 1) log r, h = e^u + u."""
-least_squares = _row(
-    logistic.ls_f, logistic.ls_h, logistic.ls_dh, logistic.ls_act, far=logistic.ls_standard
+
+
+def _ls_activation(u: _s.Curve) -> _s.Curve:
+    return 2 * _middle(u) + _sigmoid(-u) * (2 + _sigmoid(-u))
+
+
+def _ls_rate(u: _s.Curve) -> _s.Curve:
+    return 2 * _sigmoid(-u) ** 3
+
+
+def _ls_h_prime(u: _s.Curve) -> _s.Curve:
+    return 2 * _sigmoid(u) * _sigmoid(-u) ** 2
+
+
+# f' - f'(1), to the last digit near u = 0
+_ls_standard_activation = _s.Sloped(
+    lambda u: 2 * _middle(u) - _tanh(u) * (6 - _tanh(u)) / 4, _ls_rate
 )
+
+least_squares = _Row(
+    f=lambda u: 2 * _times_r(u, _middle(u)) + _tanh(u) / 2,
+    slope_of_f=_slope(_ls_activation, _ls_h_prime),
+    activation=_ls_activation,
+    slope_of_activation=_ls_rate,
+    h=lambda u: -(_sigmoid(-u) ** 2),
+    h_prime=_ls_h_prime,
+    curvature=lambda u: 2 * _exp(-u) * _sigmoid(-u) ** 3,
+    conjugate=_Solved(_ls_activation, _ls_rate, lambda u: 1.5 - _sigmoid(-u) ** 2, 2 * _s.LOG_2),
+    standard=_partial(
+        _near_zero,
+        _ls_h_prime,
+        lambda u: _times_r(u, 2 * _middle(u) - 1.25) + _tanh(u) / 2 + 1.25,
+    ),
+    slope_of_standard=_slope(_ls_standard_activation, _ls_h_prime),
+)()
 """What the least-squares GAN's generator descends: h = -sigmoid(-u)^2."""
-arcsinh = _row(logistic.arcsinh_f, logistic.arcsinh_h, logistic.arcsinh_dh, logistic.arcsinh_act)
+
+
+def _arcsinh_h_prime(u: _s.Curve) -> _s.Curve:
+    # In units of the larger of |u| and 1, so that no square overflows; any constant would do.
+    size = _lax.stop_gradient(_jnp.clip(_jnp.abs(u), 1.0, 1e30))
+    return 1 / (size * _jnp.sqrt((u / size) ** 2 + (1 / size) ** 2))
+
+
+def _arcsinh_f(u: _s.Curve) -> _s.Curve:
+    none = u == -_jnp.inf
+    return _jnp.where(none, _jnp.inf, _standard_f(_arcsinh_h_prime, _jnp.where(none, 0.0, u)))
+
+
+def _rise(u: _s.Curve, v: _Float[_Array, "*nodes"]) -> _Float[_Array, "*nodes"]:
+    return _exp(u - v)
+
+
+def _arcsinh_rise(u: _s.Curve) -> _s.Curve:
+    """r f'(r)."""
+    found = _integral_of_slope(_arcsinh_h_prime, _rise, _jnp.where(_jnp.isinf(u), 0.0, u))
+    return _jnp.where(_jnp.isinf(u), _exp(u), found)
+
+
+def _arcsinh_bend(u: _s.Curve) -> _s.Curve:
+    """Its derivative r f' + h', integrated by parts for u < 0, where its terms cancel."""
+    left = _jnp.where(_jnp.isinf(u), 0.0, _jnp.minimum(u, 0.0))
+    parts = _integral_of_slope(_partial(_derivative, _arcsinh_h_prime), _rise, left)
+    return _jnp.where(u < 0, _exp(left) + parts, _arcsinh_rise(u) + _arcsinh_h_prime(u))
+
+
+def _decay(u: _s.Curve, v: _Float[_Array, "*nodes"]) -> _Float[_Array, "*nodes"]:
+    return _exp(-v)
+
+
+def _arcsinh_activation(u: _s.Curve) -> _s.Curve:
+    # Beyond 1e3 there is nothing to add on the right and nothing finite on the left.
+    kept = _jnp.where(_jnp.isinf(u), _jnp.sign(u) * 1e3, u)
+    return _integral_of_slope(_arcsinh_h_prime, _decay, kept)
+
+
+_arcsinh_rate = _s.Sloped(
+    lambda u: _exp(-u) * _arcsinh_h_prime(u),
+    lambda u: _exp(-u) * (_derivative(_arcsinh_h_prime, u) - _arcsinh_h_prime(u)),
+)
+arcsinh = _Row(
+    f=_arcsinh_f,
+    slope_of_f=_s.Sloped(_arcsinh_rise, _arcsinh_bend),
+    activation=_arcsinh_activation,
+    slope_of_activation=_arcsinh_rate,
+    h=_jnp.arcsinh,
+    h_prime=_arcsinh_h_prime,
+    curvature=lambda u: _exp(-2 * u) * _arcsinh_h_prime(u),
+    conjugate=_Solved(_arcsinh_activation, _arcsinh_rate, _jnp.arcsinh, 0.75461002577097217),
+)()
 """The divergence of the flow h = arcsinh(u); its f is a quadrature."""
 
 
-def alpha(a: ScalarLike) -> Divergence:
+def _alpha_slope(a: _s.Param, u: _s.Curve) -> _s.Curve:
+    """(r^a - r)/(a - 1), through a = 1, with the larger power taken out."""
+    u = _jnp.where(_jnp.isinf(u), _jnp.sign(u) * 1e18, u)  # the limit, without inf * 0
+    root = _exp(_jnp.maximum(a * u, u) / 2)
+    return root * (root * (u * _s.expm1_over(-_jnp.abs((a - 1) * u))))
+
+
+def _alpha_bend(a: _s.Param, u: _s.Curve) -> _s.Curve:
+    """Derivative of `_alpha_slope` in u, (a r^a - r)/(a - 1); both forms hold at a = 1/2."""
+    low = a <= 0.5
+    divisor, root = _jnp.where(low, 1 - a, 1.0), _s.exp_of(a / 2, _jnp.minimum(u, 0.0))
+    left = _exp(u) / divisor - root * (a / divisor * root)
+    left = _jnp.where(u > 0, _exp(u) * ((1 - a * _s.exp_of(a - 1, u)) / divisor), left)
+    return _jnp.where(low, left, _alpha_slope(a, u) + _s.exp_of(a, u))
+
+
+def _alpha_f(a: _s.Param, u: _s.Curve) -> _s.Curve:
+    """By quadrature where (r^a - a r + a - 1)/(a (a - 1)) would cancel, near u = 0."""
+    none, all_of = u == -_jnp.inf, _exp(u) == _jnp.inf
+    u = _jnp.where(none | all_of, 0.0, u)
+    low, near = a <= 0.5, _jnp.abs(u) * (1 + _jnp.abs(a)) < 2
+    divisor = _jnp.where(low, 1 - a, 1.0)
+    left = _expm1(u) / divisor - _s.quotient_expm1(a, u, divisor)
+    right = (_alpha_slope(a, u) - _expm1(u)) / _jnp.where(low, 1.0, a)
+    close = _s.near_standard(_partial(_s.exp_of, a), _jnp.where(near, u, 0.0))
+    at_zero = _jnp.where(a > 0, 1 / _jnp.where(a > 0, a, 1.0), _jnp.inf)
+    found = _jnp.where(near, close, _jnp.where(low, left, right))
+    return _jnp.where(none, at_zero, _jnp.where(all_of, _jnp.inf, found))
+
+
+def _alpha_log_ratio(a: _s.Param, s: _s.Curve) -> _s.Curve:
+    return _s.quotient_log1p(a - 1, s)
+
+
+_alpha_inside = _s.Sloped(
+    lambda a, s: _s.quotient_expm1(a, _alpha_log_ratio(a, s)),
+    _s.Sloped(
+        lambda a, s: _exp(_alpha_log_ratio(a, s)),
+        lambda a, s: _exp(_alpha_log_ratio(a, s)) / (1 + (a - 1) * s),
+    ),
+)
+
+
+def _alpha_conjugate(a: _s.Param, s: _s.Curve) -> _s.Curve:
+    """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as (r^a - 1)/a at log r = log(1 + (a-1) s)/(a-1)."""
+    beyond = 1 + (a - 1) * s <= 0
+    outside = _jnp.where(a > 1, -1 / _jnp.where(a > 1, a, 1.0), _jnp.inf)
+    return _jnp.where(beyond, outside, _alpha_inside(a, _jnp.where(beyond, 0.0, s)))
+
+
+_ALPHA = _Row(
+    f=_alpha_f,
+    slope_of_f=_s.Sloped(_alpha_slope, _alpha_bend),
+    activation=lambda a, u: _s.quotient_expm1(a - 1, u),
+    slope_of_activation=lambda a, u: _s.exp_of(a - 1, u),
+    h=_s.quotient_expm1,
+    h_prime=_s.exp_of,
+    curvature=lambda a, u: _s.exp_of(a - 2, u),
+    conjugate=_alpha_conjugate,
+)
+
+
+def alpha(a: _ScalarLike) -> Divergence:
     r"""The alpha (Cressie-Read) divergence, $f = (r^a - a r + a - 1) / (a (a - 1))$.
 
     a = 0 is KL(q||p), 1 KL(p||q), 2 half Pearson, 1/2 twice squared Hellinger, -1 half Neyman;
-    its h is (e^(a u) - 1)/a, smooth through a = 0. f is by quadrature.
+    all is smooth through a = 0 and a = 1, derivatives in a included. Its h is (e^(a u) - 1)/a.
 
     Args:
         a: Order; an array leaf, so vmap over it works and changing it does not retrace.
@@ -235,18 +413,90 @@ def alpha(a: ScalarLike) -> Divergence:
     References:
         Cressie & Read, JRSS B, 1984.
     """
-    a = _as_float(a)
-    return Divergence(
-        log_f=Partial(power.alpha_f, a),
-        h=Partial(power.alpha_h, a),
-        h_prime=Partial(power.alpha_dh, a),
-        activation=Partial(power.alpha_act, a),
-        conjugate=Partial(power.alpha_conj, a),
-        standard=Partial(power.alpha_f, a),
-    )
+    return _ALPHA(_as_float(a))
 
 
-def shifted_vanilla(c: ScalarLike) -> Divergence:
+_softplus_rise = _s.Sloped(lambda c, u: _shifted_rise(c, u), lambda c, u: _sigmoid(u + c))
+
+
+def _shifted_rise(c: _s.Param, u: _s.Curve) -> _s.Curve:
+    """softplus(u + c) - softplus(c)."""
+    near = (u > -1) & (u < 30)
+    small = _log1p(_sigmoid(c) * _expm1(_jnp.where(near, u, 0.0)))
+    return _jnp.where(near, small, _softplus(u + c) - _softplus(c))
+
+
+def _shifted_activation(c: _s.Param, u: _s.Curve) -> _s.Curve:
+    """e^c (softplus(-c) - softplus(-u - c)), each form where nothing cancels or overflows."""
+    near, right = (u > -30) & (u < 1), u + c > 0
+    v = _expm1(-_jnp.where(near, u, 0.0))
+    small = -_sigmoid(c) * v * _s.log1p_over(_sigmoid(-c) * v)
+    below = _jnp.where(right, 0.0, c)
+    left = _exp(below) * (_softplus(-below) - _softplus(-(u + below)))
+    beyond = _s.skew(c) - _times_r(-u, _s.skew(_jnp.where(right, u + c, 1.0)))
+    return _jnp.where(near, small, _jnp.where(right, beyond, left))
+
+
+def _shifted_rate(c: _s.Param, u: _s.Curve) -> _s.Curve:
+    """e^-u sigmoid(u + c) = e^c sigmoid(-u - c), the factor that is near 1 last."""
+    right = u + c > 0
+    left = _exp(_jnp.where(right, 0.0, c)) * _sigmoid(-(u + c))
+    return _jnp.where(right, _exp(-_jnp.where(right, u, 0.0)) * _sigmoid(u + c), left)
+
+
+_shifted_slope_of_activation = _s.Sloped(
+    _shifted_rate, lambda c, u: -_shifted_rate(c, u) * _sigmoid(u + c)
+)
+_shifted_act = _s.Sloped(_shifted_activation, _shifted_slope_of_activation)
+
+
+def _shifted_slope(c: _s.Param, u: _s.Curve) -> _s.Curve:
+    """r f'(r); far left e^(u + c) (softplus(-c) - softplus(-u - c)), which outlives r."""
+    far = (u < -30) & (u + c <= 0)
+    left, top = _jnp.where(far, u, 0.0), _jnp.where(far, c, 0.0)
+    beyond = _times_r(left + top, _softplus(-top) - _softplus(-(left + top)))
+    return _jnp.where(far, beyond, _times_r(u, _shifted_act(c, u)))
+
+
+def _shifted_bend(c: _s.Param, u: _s.Curve) -> _s.Curve:
+    """Derivative of r f'(r) in u, r f' + sigmoid(u + c), whose terms cancel for u + c >> 0."""
+    right = u + c > 0
+    z = _jnp.where(right, u + c, 1.0)
+    split = _exp(u) * _s.skew(c) - _s.skew_excess(z)
+    near = _times_r(u, _shifted_act(c, u) + _shifted_slope_of_activation(c, u))
+    far = _shifted_slope(c, u) + _sigmoid(u + c)
+    return _jnp.where(right, split, _jnp.where(u > -30, near, far))
+
+
+def _shifted_f(c: _s.Param, u: _s.Curve) -> _s.Curve:
+    """r f'(r) - (softplus(u + c) - softplus(c)) far out, with r taken out of it for u > 0."""
+    low = u < 0
+    left, right = _jnp.where(low, u, -1.0), _jnp.where(low, 1.0, u)
+    one = _times_r(left, _shifted_act(c, left)) - _softplus_rise(c, left)
+    other = _exp(right) * (_shifted_act(c, right) - _times_r(-right, _softplus_rise(c, right)))
+    return _jnp.where(low, one, other)
+
+
+_shifted_power = _s.Sloped(
+    lambda c, s: s * _s.expm1_over(s * _exp(-c)), lambda c, s: _exp(s * _exp(-c))
+)
+_shifted_conjugate = _s.Sloped(
+    lambda c, s: -_log1p(-_shifted_power(c, s)),
+    lambda c, s: _exp(s * _exp(-c)) / (1 - _shifted_power(c, s)),
+)
+_SHIFTED = _Row(
+    f=lambda c, u: _near_zero(lambda v: _sigmoid(v + c), _partial(_shifted_f, c), u),
+    slope_of_f=_s.Sloped(_shifted_slope, _shifted_bend),
+    activation=_shifted_activation,
+    slope_of_activation=_shifted_slope_of_activation,
+    h=lambda c, u: _softplus(u + c),
+    h_prime=lambda c, u: _sigmoid(u + c),
+    curvature=lambda c, u: _exp(-u) * _shifted_slope_of_activation(c, u),
+    conjugate=lambda c, s: _below(_s.skew(c), _partial(_shifted_conjugate, c), s),
+)
+
+
+def shifted_vanilla(c: _ScalarLike) -> Divergence:
     r"""The divergence of the shifted vanilla GAN, h(u) = softplus(u + c): a skew 2 JS.
 
     It tends to KL(q||p) as c grows.
@@ -260,11 +510,4 @@ def shifted_vanilla(c: ScalarLike) -> Divergence:
     References:
         Slides, "An Embarrassingly Simple Trick to Fix the Vanilla GAN".
     """
-    c = _as_float(c)
-    return _row(
-        Partial(logistic.shifted_f, c),
-        Partial(logistic.shifted_h, c),
-        Partial(logistic.shifted_dh, c),
-        Partial(logistic.shifted_act, c),
-        Partial(logistic.shifted_conj, c),
-    )
+    return _SHIFTED(_as_float(c))

@@ -103,15 +103,17 @@ def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
     References:
         Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016.
     """
+    exact = Partial(link.exact_h, div)
+    h = exact if saturating else div.activation
     if raw:
-        exact = Partial(link.exact_h, div)
-        h_t = exact if saturating else div.activation
         psi = Partial(link.negative, exact)
-        return GAN(div.activation, psi, h_t, log_t=link.same, inverse=link.same)
+        same = link.same
+        return GAN(div.activation, psi, h, log_t=same, inverse=same, h=h, measures=div.of_ratio)
     h_t = div.conjugate if saturating else link.same
     log_t = Partial(link.log_slope, div.conjugate)
     psi = Partial(link.negative, div.conjugate)
-    return GAN(link.same, psi, h_t, log_t=log_t, inverse=div.activation)
+    act = div.activation
+    return GAN(link.same, psi, h_t, log_t=log_t, inverse=act, h=h, measures=div.of_ratio)
 
 
 def b_gan(div: Divergence) -> GAN:
@@ -130,7 +132,8 @@ def b_gan(div: Divergence) -> GAN:
     h_t = Partial(link.h_of_ratio, div)
     psi = Partial(link.negative, h_t)
     phi = Partial(link.slope_of_ratio, div)
-    return GAN(phi, psi, h_t, log_t=link.log, inverse=link.exp)
+    h = Partial(link.exact_h, div)
+    return GAN(phi, psi, h_t, log_t=link.log, inverse=link.exp, h=h, measures=div.of_ratio)
 
 
 def least_squares() -> GAN:
@@ -148,6 +151,7 @@ def least_squares() -> GAN:
         link.minus_square_to_one,
         log_t=link.logit,
         inverse=link.sigmoid,
+        h=link.minus_square_of_sigmoid,
     )
 
 
@@ -182,7 +186,7 @@ def nwj(div: Divergence = _kl_qp) -> GAN:
         Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
     """
     h_t = _lift(div.h, Partial(link.minus_one))
-    return GAN(link.same, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one)
+    return GAN(link.same, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one, h=div.h)
 
 
 def ulsif(div: Divergence = _kl_qp) -> GAN:
@@ -198,7 +202,7 @@ def ulsif(div: Divergence = _kl_qp) -> GAN:
         Kanamori, Hido & Sugiyama, JMLR 2009.
     """
     h_t = _lift(div.h, Partial(link.log))
-    return GAN(link.same, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp)
+    return GAN(link.same, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp, h=div.h)
 
 
 def exponential(div: Divergence = _kl_qp) -> GAN:
@@ -214,7 +218,9 @@ def exponential(div: Divergence = _kl_qp) -> GAN:
         Menon & Ong, Linking losses for density ratio and class-probability estimation, ICML 2016.
     """
     h_t = _lift(div.h, Partial(link.double))
-    return GAN(link.minus_exp_minus, link.minus_exp, h_t, log_t=link.double, inverse=link.half)
+    return GAN(
+        link.minus_exp_minus, link.minus_exp, h_t, log_t=link.double, inverse=link.half, h=div.h
+    )
 
 
 def mirror(div: Divergence) -> GAN:
