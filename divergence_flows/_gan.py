@@ -32,6 +32,7 @@ class GAN(eqx.Module):
     log_t: ScalarFn
     inverse: ScalarFn
     closed_h: ScalarFn | None
+    closed_f: ScalarFn | None
     closed_measure: ScalarFn | None
 
     def __init__(
@@ -43,6 +44,7 @@ class GAN(eqx.Module):
         log_t: ScalarFn | None = None,
         inverse: ScalarFn | None = None,
         h: ScalarFn | None = None,
+        descends: ScalarFn | None = None,
         measures: ScalarFn | None = None,
     ):
         """Wraps plain callables; what is missing is derived by the calculus.
@@ -55,6 +57,7 @@ class GAN(eqx.Module):
             inverse: log r -> d; by `inverse_log_ratio` if not given.
             h: log r -> h_T(T^{-1}(r)); composed of the two if not given, which may overflow in d
                 where h and its slope do not.
+            descends: r -> standardised f of that h; by quadrature if not given.
             measures: r -> what the discriminator attains, 0 at r = 1; from phi and psi if not
                 given.
 
@@ -69,6 +72,7 @@ class GAN(eqx.Module):
         inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
         self.inverse = Partial(elementwise, inverse)
         self.closed_h = None if h is None else Partial(elementwise, as_partial(h))
+        self.closed_f = None if descends is None else Partial(elementwise, as_partial(descends))
         measured = None if measures is None else Partial(elementwise, as_partial(measures))
         self.closed_measure = measured
 
@@ -85,12 +89,12 @@ class GAN(eqx.Module):
 
     @property
     def descends(self) -> ScalarFn:
-        """Standardised f of the divergence that the generator descends, by quadrature.
+        """Standardised f of the divergence that the generator descends.
 
         Returns:
             f, a function of r > 0.
         """
-        return h_to_f(self.h)
+        return h_to_f(self.h) if self.closed_f is None else self.closed_f
 
     @property
     def measures(self) -> ScalarFn:

@@ -13,6 +13,10 @@ Value = Float[Array, "*shape"]
 Param = Float[Array, ""]
 
 
+def at_log(function: ScalarFn, r: Value) -> Value:
+    return function(jnp.log(r))
+
+
 def log(d: Value) -> Value:
     return jnp.log(d)
 
@@ -55,10 +59,6 @@ def minus_half_square(d: Value) -> Value:
 
 def minus_square_to_one(d: Value) -> Value:
     return -((d - 1) ** 2)
-
-
-def minus_square_of_sigmoid(u: Value) -> Value:
-    return -(stable.sigmoid(-u) ** 2)
 
 
 def energy(lam: Param, d: Value) -> Value:

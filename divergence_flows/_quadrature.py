@@ -9,9 +9,10 @@ from ._types import ScalarFn
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(5)
-# Panels double in size away from both ends of an interval: layers of width 1 at either end of an
-# interval of length 1e4 are resolved, and so is everything between.
-_HALF = (2.0 ** np.arange(15) - 1) / (2.0**14 - 1) / 2
+# Panels double in size away from both ends of an interval, up to 1/32 of it: layers of width 1 are
+# resolved at either end of an interval of length 1e4, and anywhere in one of length 100.
+_GRADED = (2.0 ** np.arange(11) - 1) / 2.0**15
+_HALF = np.concatenate([_GRADED, np.linspace(_GRADED[-1], 0.5, 16)[1:]])
 _EDGES = np.concatenate([_HALF, (1 - _HALF)[-2::-1]])
 _POINTS = (_EDGES[:-1, None] + np.diff(_EDGES)[:, None] * (_NODES + 1) / 2).ravel()
 _MASSES = (np.diff(_EDGES)[:, None] * _WEIGHTS / 2).ravel()

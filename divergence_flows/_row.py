@@ -78,7 +78,7 @@ class Solved:
         return evaluate(self._solve, self._inverse_rate, s)
 
     def _solve(self, s: Curve) -> Curve:
-        end = 0.98 * float(np.log(float(jnp.finfo(s.dtype).max)))
+        end = 0.99 * float(np.log(float(jnp.finfo(s.dtype).max)))
         return inverse_of_increasing(as_partial(self.activation), s, end)
 
     def _inverse_rate(self, s: Curve) -> Curve:

@@ -24,6 +24,7 @@ from ._quadrature import (
     standard_f as _standard_f,
 )
 from ._row import Row as _Row, Solved as _Solved
+from ._row_families import ALPHA as _ALPHA, SHIFTED as _SHIFTED
 from ._types import ScalarFn as _ScalarFn, ScalarLike as _ScalarLike, as_float as _as_float
 
 _exp, _expm1, _log1p, _times_r = _s.exp, _s.expm1, _jnp.log1p, _s.times_r
@@ -336,68 +337,6 @@ arcsinh = _Row(
 """The divergence of the flow h = arcsinh(u); its f is a quadrature."""
 
 
-def _alpha_slope(a: _s.Param, u: _s.Curve) -> _s.Curve:
-    """(r^a - r)/(a - 1), through a = 1, with the larger power taken out."""
-    u = _jnp.where(_jnp.isinf(u), _jnp.sign(u) * 1e18, u)  # the limit, without inf * 0
-    root = _exp(_jnp.maximum(a * u, u) / 2)
-    return root * (root * (u * _s.expm1_over(-_jnp.abs((a - 1) * u))))
-
-
-def _alpha_bend(a: _s.Param, u: _s.Curve) -> _s.Curve:
-    """Derivative of `_alpha_slope` in u, (a r^a - r)/(a - 1); both forms hold at a = 1/2."""
-    low = a <= 0.5
-    divisor, root = _jnp.where(low, 1 - a, 1.0), _s.exp_of(a / 2, _jnp.minimum(u, 0.0))
-    left = _exp(u) / divisor - root * (a / divisor * root)
-    left = _jnp.where(u > 0, _exp(u) * ((1 - a * _s.exp_of(a - 1, u)) / divisor), left)
-    return _jnp.where(low, left, _alpha_slope(a, u) + _s.exp_of(a, u))
-
-
-def _alpha_f(a: _s.Param, u: _s.Curve) -> _s.Curve:
-    """By quadrature where (r^a - a r + a - 1)/(a (a - 1)) would cancel, near u = 0."""
-    none, all_of = u == -_jnp.inf, _exp(u) == _jnp.inf
-    u = _jnp.where(none | all_of, 0.0, u)
-    low, near = a <= 0.5, _jnp.abs(u) * (1 + _jnp.abs(a)) < 2
-    divisor = _jnp.where(low, 1 - a, 1.0)
-    left = _expm1(u) / divisor - _s.quotient_expm1(a, u, divisor)
-    right = (_alpha_slope(a, u) - _expm1(u)) / _jnp.where(low, 1.0, a)
-    close = _s.near_standard(_partial(_s.exp_of, a), _jnp.where(near, u, 0.0))
-    at_zero = _jnp.where(a > 0, 1 / _jnp.where(a > 0, a, 1.0), _jnp.inf)
-    found = _jnp.where(near, close, _jnp.where(low, left, right))
-    return _jnp.where(none, at_zero, _jnp.where(all_of, _jnp.inf, found))
-
-
-def _alpha_log_ratio(a: _s.Param, s: _s.Curve) -> _s.Curve:
-    return _s.quotient_log1p(a - 1, s)
-
-
-_alpha_inside = _s.Sloped(
-    lambda a, s: _s.quotient_expm1(a, _alpha_log_ratio(a, s)),
-    _s.Sloped(
-        lambda a, s: _exp(_alpha_log_ratio(a, s)),
-        lambda a, s: _exp(_alpha_log_ratio(a, s)) / (1 + (a - 1) * s),
-    ),
-)
-
-
-def _alpha_conjugate(a: _s.Param, s: _s.Curve) -> _s.Curve:
-    """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as (r^a - 1)/a at log r = log(1 + (a-1) s)/(a-1)."""
-    beyond = 1 + (a - 1) * s <= 0
-    outside = _jnp.where(a > 1, -1 / _jnp.where(a > 1, a, 1.0), _jnp.inf)
-    return _jnp.where(beyond, outside, _alpha_inside(a, _jnp.where(beyond, 0.0, s)))
-
-
-_ALPHA = _Row(
-    f=_alpha_f,
-    slope_of_f=_s.Sloped(_alpha_slope, _alpha_bend),
-    activation=lambda a, u: _s.quotient_expm1(a - 1, u),
-    slope_of_activation=lambda a, u: _s.exp_of(a - 1, u),
-    h=_s.quotient_expm1,
-    h_prime=_s.exp_of,
-    curvature=lambda a, u: _s.exp_of(a - 2, u),
-    conjugate=_alpha_conjugate,
-)
-
-
 def alpha(a: _ScalarLike) -> Divergence:
     r"""The alpha (Cressie-Read) divergence, $f = (r^a - a r + a - 1) / (a (a - 1))$.
 
@@ -414,86 +353,6 @@ def alpha(a: _ScalarLike) -> Divergence:
         Cressie & Read, JRSS B, 1984.
     """
     return _ALPHA(_as_float(a))
-
-
-_softplus_rise = _s.Sloped(lambda c, u: _shifted_rise(c, u), lambda c, u: _sigmoid(u + c))
-
-
-def _shifted_rise(c: _s.Param, u: _s.Curve) -> _s.Curve:
-    """softplus(u + c) - softplus(c)."""
-    near = (u > -1) & (u < 30)
-    small = _log1p(_sigmoid(c) * _expm1(_jnp.where(near, u, 0.0)))
-    return _jnp.where(near, small, _softplus(u + c) - _softplus(c))
-
-
-def _shifted_activation(c: _s.Param, u: _s.Curve) -> _s.Curve:
-    """e^c (softplus(-c) - softplus(-u - c)), each form where nothing cancels or overflows."""
-    near, right = (u > -30) & (u < 1), u + c > 0
-    v = _expm1(-_jnp.where(near, u, 0.0))
-    small = -_sigmoid(c) * v * _s.log1p_over(_sigmoid(-c) * v)
-    below = _jnp.where(right, 0.0, c)
-    left = _exp(below) * (_softplus(-below) - _softplus(-(u + below)))
-    beyond = _s.skew(c) - _times_r(-u, _s.skew(_jnp.where(right, u + c, 1.0)))
-    return _jnp.where(near, small, _jnp.where(right, beyond, left))
-
-
-def _shifted_rate(c: _s.Param, u: _s.Curve) -> _s.Curve:
-    """e^-u sigmoid(u + c) = e^c sigmoid(-u - c), the factor that is near 1 last."""
-    right = u + c > 0
-    left = _exp(_jnp.where(right, 0.0, c)) * _sigmoid(-(u + c))
-    return _jnp.where(right, _exp(-_jnp.where(right, u, 0.0)) * _sigmoid(u + c), left)
-
-
-_shifted_slope_of_activation = _s.Sloped(
-    _shifted_rate, lambda c, u: -_shifted_rate(c, u) * _sigmoid(u + c)
-)
-_shifted_act = _s.Sloped(_shifted_activation, _shifted_slope_of_activation)
-
-
-def _shifted_slope(c: _s.Param, u: _s.Curve) -> _s.Curve:
-    """r f'(r); far left e^(u + c) (softplus(-c) - softplus(-u - c)), which outlives r."""
-    far = (u < -30) & (u + c <= 0)
-    left, top = _jnp.where(far, u, 0.0), _jnp.where(far, c, 0.0)
-    beyond = _times_r(left + top, _softplus(-top) - _softplus(-(left + top)))
-    return _jnp.where(far, beyond, _times_r(u, _shifted_act(c, u)))
-
-
-def _shifted_bend(c: _s.Param, u: _s.Curve) -> _s.Curve:
-    """Derivative of r f'(r) in u, r f' + sigmoid(u + c), whose terms cancel for u + c >> 0."""
-    right = u + c > 0
-    z = _jnp.where(right, u + c, 1.0)
-    split = _exp(u) * _s.skew(c) - _s.skew_excess(z)
-    near = _times_r(u, _shifted_act(c, u) + _shifted_slope_of_activation(c, u))
-    far = _shifted_slope(c, u) + _sigmoid(u + c)
-    return _jnp.where(right, split, _jnp.where(u > -30, near, far))
-
-
-def _shifted_f(c: _s.Param, u: _s.Curve) -> _s.Curve:
-    """r f'(r) - (softplus(u + c) - softplus(c)) far out, with r taken out of it for u > 0."""
-    low = u < 0
-    left, right = _jnp.where(low, u, -1.0), _jnp.where(low, 1.0, u)
-    one = _times_r(left, _shifted_act(c, left)) - _softplus_rise(c, left)
-    other = _exp(right) * (_shifted_act(c, right) - _times_r(-right, _softplus_rise(c, right)))
-    return _jnp.where(low, one, other)
-
-
-_shifted_power = _s.Sloped(
-    lambda c, s: s * _s.expm1_over(s * _exp(-c)), lambda c, s: _exp(s * _exp(-c))
-)
-_shifted_conjugate = _s.Sloped(
-    lambda c, s: -_log1p(-_shifted_power(c, s)),
-    lambda c, s: _exp(s * _exp(-c)) / (1 - _shifted_power(c, s)),
-)
-_SHIFTED = _Row(
-    f=lambda c, u: _near_zero(lambda v: _sigmoid(v + c), _partial(_shifted_f, c), u),
-    slope_of_f=_s.Sloped(_shifted_slope, _shifted_bend),
-    activation=_shifted_activation,
-    slope_of_activation=_shifted_slope_of_activation,
-    h=lambda c, u: _softplus(u + c),
-    h_prime=lambda c, u: _sigmoid(u + c),
-    curvature=lambda c, u: _exp(-u) * _shifted_slope_of_activation(c, u),
-    conjugate=lambda c, s: _below(_s.skew(c), _partial(_shifted_conjugate, c), s),
-)
 
 
 def shifted_vanilla(c: _ScalarLike) -> Divergence:

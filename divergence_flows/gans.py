@@ -9,7 +9,7 @@ References:
 
 from jax.tree_util import Partial
 
-from . import _links as link
+from . import _links as link, divergences as _divergences
 from ._estimators import inverse_log_ratio as _inverse_log_ratio, lift as _lift
 from ._gan import GAN as GAN
 from ._ipm import wasserstein as wasserstein
@@ -17,8 +17,19 @@ from ._types import ScalarFn, ScalarLike, as_float as _as_float
 from .divergences import Divergence, kl_qp as _kl_qp
 
 
-def _logistic(h_t: ScalarFn) -> GAN:
-    return GAN(link.log_sigmoid, link.log_other, h_t, log_t=link.same, inverse=link.same)
+def _standard(div: Divergence) -> ScalarFn:
+    """Standardised f of a divergence, as a function of r."""
+    return Partial(link.at_log, div.standard)
+
+
+def _known(div: Divergence) -> dict[str, ScalarFn]:
+    """Closed forms of a GAN whose generator descends a divergence."""
+    return {"h": div.h, "descends": _standard(div)}
+
+
+def _logistic(h_t: ScalarFn, div: Divergence) -> GAN:
+    phi, psi, same = link.log_sigmoid, link.log_other, link.same
+    return GAN(phi, psi, h_t, log_t=same, inverse=same, descends=_standard(div))
 
 
 def vanilla(shift: ScalarLike = 0.0) -> GAN:
@@ -33,7 +44,8 @@ def vanilla(shift: ScalarLike = 0.0) -> GAN:
     References:
         Goodfellow et al., NeurIPS 2014; slides, "An Embarrassingly Simple Trick".
     """
-    return _logistic(Partial(link.shifted_softplus, _as_float(shift)))
+    shift = _as_float(shift)
+    return _logistic(Partial(link.shifted_softplus, shift), _divergences.shifted_vanilla(shift))
 
 
 def non_saturating() -> GAN:
@@ -45,7 +57,7 @@ def non_saturating() -> GAN:
     References:
         Goodfellow et al., NeurIPS 2014.
     """
-    return _logistic(link.log_sigmoid)
+    return _logistic(link.log_sigmoid, _divergences.softened_reverse_kl)
 
 
 def logit() -> GAN:
@@ -57,7 +69,7 @@ def logit() -> GAN:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
     """
-    return _logistic(link.same)
+    return _logistic(link.same, _divergences.kl_qp)
 
 
 def arcsinh() -> GAN:
@@ -69,7 +81,7 @@ def arcsinh() -> GAN:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
     """
-    return _logistic(link.arcsinh)
+    return _logistic(link.arcsinh, _divergences.arcsinh)
 
 
 def mle() -> GAN:
@@ -81,7 +93,7 @@ def mle() -> GAN:
     References:
         Goodfellow, NeurIPS 2016 tutorial.
     """
-    return _logistic(link.exp)
+    return _logistic(link.exp, _divergences.kl_pq)
 
 
 def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
@@ -105,15 +117,14 @@ def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
     """
     exact = Partial(link.exact_h, div)
     h = exact if saturating else div.activation
+    known = {"h": h, "measures": div.of_ratio, "descends": _standard(div) if saturating else None}
     if raw:
         psi = Partial(link.negative, exact)
-        same = link.same
-        return GAN(div.activation, psi, h, log_t=same, inverse=same, h=h, measures=div.of_ratio)
+        return GAN(div.activation, psi, h, log_t=link.same, inverse=link.same, **known)
     h_t = div.conjugate if saturating else link.same
     log_t = Partial(link.log_slope, div.conjugate)
     psi = Partial(link.negative, div.conjugate)
-    act = div.activation
-    return GAN(link.same, psi, h_t, log_t=log_t, inverse=act, h=h, measures=div.of_ratio)
+    return GAN(link.same, psi, h_t, log_t=log_t, inverse=div.activation, **known)
 
 
 def b_gan(div: Divergence) -> GAN:
@@ -132,8 +143,16 @@ def b_gan(div: Divergence) -> GAN:
     h_t = Partial(link.h_of_ratio, div)
     psi = Partial(link.negative, h_t)
     phi = Partial(link.slope_of_ratio, div)
-    h = Partial(link.exact_h, div)
-    return GAN(phi, psi, h_t, log_t=link.log, inverse=link.exp, h=h, measures=div.of_ratio)
+    return GAN(
+        phi,
+        psi,
+        h_t,
+        log_t=link.log,
+        inverse=link.exp,
+        h=Partial(link.exact_h, div),
+        descends=_standard(div),
+        measures=div.of_ratio,
+    )
 
 
 def least_squares() -> GAN:
@@ -151,7 +170,8 @@ def least_squares() -> GAN:
         link.minus_square_to_one,
         log_t=link.logit,
         inverse=link.sigmoid,
-        h=link.minus_square_of_sigmoid,
+        h=_divergences.least_squares.h,
+        descends=_standard(_divergences.least_squares),
     )
 
 
@@ -170,7 +190,9 @@ def ebm(lam: ScalarLike = 0.0) -> GAN:
     lam = _as_float(lam)
     weight = Partial(link.energy_weight, lam)
     energy = Partial(link.energy, lam)
-    return GAN(energy, Partial(link.negative, weight), weight, log_t=energy, inverse=energy)
+    descends = _standard(_divergences.kl_pq)
+    psi = Partial(link.negative, weight)
+    return GAN(energy, psi, weight, log_t=energy, inverse=energy, descends=descends)
 
 
 def nwj(div: Divergence = _kl_qp) -> GAN:
@@ -186,7 +208,9 @@ def nwj(div: Divergence = _kl_qp) -> GAN:
         Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
     """
     h_t = _lift(div.h, Partial(link.minus_one))
-    return GAN(link.same, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one, h=div.h)
+    return GAN(
+        link.same, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one, **_known(div)
+    )
 
 
 def ulsif(div: Divergence = _kl_qp) -> GAN:
@@ -202,7 +226,9 @@ def ulsif(div: Divergence = _kl_qp) -> GAN:
         Kanamori, Hido & Sugiyama, JMLR 2009.
     """
     h_t = _lift(div.h, Partial(link.log))
-    return GAN(link.same, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp, h=div.h)
+    return GAN(
+        link.same, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp, **_known(div)
+    )
 
 
 def exponential(div: Divergence = _kl_qp) -> GAN:
@@ -240,4 +266,4 @@ def mirror(div: Divergence) -> GAN:
     """
     log_t = _inverse_log_ratio(div.h)
     psi = Partial(link.mirror_psi, div.h_prime, log_t)
-    return GAN(link.same, psi, link.same, log_t=log_t, inverse=div.h)
+    return GAN(link.same, psi, link.same, log_t=log_t, inverse=div.h, descends=_standard(div))

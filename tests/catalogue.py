@@ -27,11 +27,16 @@ ROWS = {
 }
 
 
-def _alpha(a):
+def alpha_of(a):
+    """f of the order, its limits at 0 and 1 included."""
+    if a == 0:
+        return lambda r: r - 1 - mp.log(r)
+    if a == 1:
+        return lambda r: r * mp.log(r) - r + 1
     return lambda r: (r**a - a * r + a - 1) / (a * (a - 1))
 
 
-def _shifted(shift):
+def shifted_of(shift):
     c = mp.e**shift
     return lambda r: c * r * mp.log(r) - (1 + c * r) * mp.log((1 + c * r) / (1 + c))
 
@@ -47,13 +52,13 @@ F = {
     "le_cam": lambda r: (r - 1) ** 2 / (r + 1),
     "jeffreys": lambda r: (r - 1) * mp.log(r),
     "least_squares": lambda r: 2 * r * mp.log(2 * r / (1 + r)) - 1 / (1 + r) + mp.mpf(1) / 2,
-    "alpha_-2": _alpha(mp.mpf(-2)),
-    "alpha_0": lambda r: r - 1 - mp.log(r),
-    "alpha_half": _alpha(mp.mpf(1) / 2),
-    "alpha_1": lambda r: r * mp.log(r) - r + 1,
-    "alpha_3": _alpha(mp.mpf(3)),
-    "shifted_0": _shifted(0),
-    "shifted_3": _shifted(3),
+    "alpha_-2": alpha_of(mp.mpf(-2)),
+    "alpha_0": alpha_of(0),
+    "alpha_half": alpha_of(mp.mpf(1) / 2),
+    "alpha_1": alpha_of(1),
+    "alpha_3": alpha_of(mp.mpf(3)),
+    "shifted_0": shifted_of(0),
+    "shifted_3": shifted_of(3),
 }
 # Names of ../shared/oracles against ours: (row, factor on the oracle's number).
 ORACLE_NAMES = {
