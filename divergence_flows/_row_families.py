@@ -115,13 +115,17 @@ _shifted_slope_of_activation = stable.Sloped(
 _shifted_act = stable.Sloped(_shifted_activation, _shifted_slope_of_activation)
 
 
+def _shifted_left(c: stable.Param, u: stable.Curve, more: stable.Curve) -> stable.Curve:
+    """e^(u + c) (softplus(-c) - softplus(-u - c) + more), far left, where e^u underflows first."""
+    z = u + c
+    return times_r(z / 2, times_r(z / 2, softplus(-c) - softplus(-z) + more))
+
+
 def _shifted_slope(c: stable.Param, u: stable.Curve) -> stable.Curve:
-    """r f'(r); far left e^(u + c) (softplus(-c) - softplus(-u - c)), which outlives r."""
+    """r f'(r)."""
     far = (u < -30) & (u + c <= 0)
-    left, top = jnp.where(far, u, 0.0), jnp.where(far, c, 0.0)
-    z = left + top
-    beyond = times_r(z / 2, times_r(z / 2, softplus(-top) - softplus(-z)))
-    return jnp.where(far, beyond, times_r(u, _shifted_act(c, u)))
+    left = _shifted_left(jnp.where(far, c, 0.0), jnp.where(far, u, -1.0), jnp.zeros_like(u))
+    return jnp.where(far, left, times_r(u, _shifted_act(c, u)))
 
 
 def _shifted_bend(c: stable.Param, u: stable.Curve) -> stable.Curve:
@@ -130,8 +134,8 @@ def _shifted_bend(c: stable.Param, u: stable.Curve) -> stable.Curve:
     z = jnp.where(right, u + c, 1.0)
     split = exp(u) * stable.skew(c) - stable.skew_excess(z)
     near = times_r(u, _shifted_act(c, u) + _shifted_slope_of_activation(c, u))
-    far = _shifted_slope(c, u) + sigmoid(u + c)
-    return jnp.where(right, split, jnp.where(u > -30, near, far))
+    left = _shifted_left(jnp.where(right, -1.0, c), jnp.where(right, 0.0, u), sigmoid(-(u + c)))
+    return jnp.where(right, split, jnp.where(u > -30, near, left))
 
 
 def _shifted_f(c: stable.Param, u: stable.Curve) -> stable.Curve:
