@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
 
-from ._bandwidth import Samples, median_of, two_clouds
+from ._bandwidth import Samples, check_supports, median_of, two_clouds
 from ._doors import check_positive
 from ._features import Centres, fourier
-from ._ratios import logistic, logistic_loss, positive, sided
+from ._ratios import logistic, logistic_loss, pooled_spans, positive, sided
 from ._types import Scalar, ScalarLike, check_counts
 from ._ulsif import least_squares, least_squares_loss, some_of, weighted
 
@@ -65,7 +65,7 @@ def ratio_bandwidth(
     """
     owner = "ratio_bandwidth"
     check_counts(owner, {"newton_steps": newton_steps, "block": block, "features": features})
-    one, other = two_clouds(owner, xs_q, xs_p)
+    one, other = check_supports(owner, *two_clouds(owner, xs_q, xs_p))
     if loss not in ("logistic", "ulsif"):
         raise ValueError(f'{owner}: `loss` is {loss!r}; pass "logistic" or "ulsif".')
     if not 2 <= folds <= min(len(one), len(other)):
@@ -80,6 +80,8 @@ def ratio_bandwidth(
     penalty = positive(owner, ridge, one.dtype)
     if loss == "logistic":
         options = (features, degree, newton_steps, block)
+        pooled = pooled_spans(owner, one, other, degree)
+        one, other = pooled[: len(one)], pooled[len(one) :]
         score = functools.partial(_logistic_score, one, other, penalty, folds, options, key)
     else:
         points = some_of(other, features, key)

@@ -17,7 +17,7 @@ import lineax as lx
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._bandwidth import Bandwidth, Samples, two_clouds, widths
+from ._bandwidth import Bandwidth, Samples, check_spans, check_supports, two_clouds, widths
 from ._blocks import Blocks, blocks, total
 from ._features import FeatureMap, fourier, linear, values
 from ._types import LogRatioFn, Scalar, check_counts
@@ -75,14 +75,29 @@ def rff_log_ratio(
     """
     owner = "rff_log_ratio"
     check_counts(owner, {"newton_steps": newton_steps, "block": block})
-    one, other = two_clouds(owner, xs_q, xs_p)
+    one, other = check_supports(owner, *two_clouds(owner, xs_q, xs_p))
     found = widths(owner, bandwidth, one, other)
-    pooled = jnp.concatenate([one, other])
+    pooled = pooled_spans(owner, one, other, degree)
     waves = fourier(owner, pooled, found, features, degree, key)
     on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (one, other))
     data = sided(pooled, on_q, on_p, block)
     coefficients = logistic(owner, waves, data, positive(owner, ridge, one.dtype), newton_steps)
     return Partial(linear, waves, coefficients)
+
+
+def pooled_spans(
+    owner: str, xs_q: Float[Array, "n dim"], xs_p: Float[Array, "m dim"], degree: int
+) -> Float[Array, "total dim"]:
+    """Samples of q, then of p, refused if they lie in a plane.
+
+    Off it waves are anything, though the samples say nothing there; but a coordinate that is the
+    same for all has no frequency, and only monomials need its spread.
+    """
+    remedy = "drop what the others say already" + (
+        ", or pass degree=0 to leave monomials out" if degree else ""
+    )
+    pooled = jnp.concatenate([xs_q, xs_p])
+    return check_spans(f"{owner}: `xs_q` and `xs_p`", pooled, remedy, still=degree == 0)
 
 
 def sided(

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._bandwidth import Bandwidth, Samples, two_clouds, widths
+from ._bandwidth import Bandwidth, Samples, check_supports, two_clouds, widths
 from ._blocks import Blocks, blocks, total
 from ._features import Centres, FeatureMap, first_moment, linear, second_moment, values
 from ._ratios import positive, solve
@@ -61,7 +61,7 @@ def ulsif_ratio(
     """
     owner = "ulsif_ratio"
     check_counts(owner, {"centres": centres, "block": block})
-    one, other = two_clouds(owner, xs_q, xs_p)
+    one, other = check_supports(owner, *two_clouds(owner, xs_q, xs_p))
     found = widths(owner, bandwidth, one, other)
     bumps = Centres(some_of(other, centres, key), found)
     on_q, on_p = (weighted(xs, jnp.ones(len(xs), xs.dtype), block) for xs in (one, other))
