@@ -108,7 +108,7 @@ def _factors(
     Float[Array, " dim"], Float[Array, "dim dim"], Float[Array, "dim dim"], Float[Array, ""]
 ]:
     """Mean; L and A with L A L^T the covariance; and the least eigenvalue of A that is none."""
-    count, dim = xs.shape
+    dim = xs.shape[1]
     mean, half, unit = centred(xs)
     still = jnp.diag(jnp.where(half > 0, 0.0, 1.0)).astype(xs.dtype)
     size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 from ._bandwidth import Bandwidth, Samples, check_spans, covariance_factor, two_clouds, widths
 from ._blocks import Blocks, blocks, log_total, total
 from ._doors import check_input, check_samples
-from ._features import first_moment, fourier, gaussian_kernel, linear
+from ._features import check_features, first_moment, fourier, gaussian_kernel, linear
 from ._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, check_counts
 
 _SCOTT = (
@@ -134,7 +134,8 @@ def mmd_witness(
         return Partial(_exact_witness, found, data)
     if key is None:
         raise ValueError(f"{owner}: `features` draws frequencies; pass `key` too.")
-    waves = fourier(owner, pooled, found, features, 0, key)
+    check_features(owner, pooled.shape[1], features, 0)
+    waves = fourier(pooled, found, features, 0, key)
     return Partial(_feature_witness, waves, first_moment(waves, data))
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
 
 from ._bandwidth import Samples, check_supports, median_of, two_clouds
 from ._doors import check_positive
-from ._features import Centres, fourier
-from ._ratios import logistic, logistic_loss, pooled_spans, positive, sided
+from ._features import Centres, check_features, fourier
+from ._ratios import by_sizes, logistic, logistic_loss, pooled_spans, positive, sided
 from ._types import Scalar, ScalarLike, check_counts
-from ._ulsif import least_squares, least_squares_loss, some_of, weighted
+from ._ulsif import bumps_by_sizes, least_squares, least_squares_loss, some_of, weighted
 
 _MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0)
 
@@ -25,9 +25,9 @@ def ratio_bandwidth(
     loss: str = "logistic",
     multiples: Sequence[ScalarLike] = _MULTIPLES,
     folds: int = 3,
-    features: int = 256,
-    degree: int = 2,
-    ridge: Real[ArrayLike, ""] = 1e-4,
+    features: int | None = None,
+    degree: int | None = None,
+    ridge: Real[ArrayLike, ""] | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -47,7 +47,8 @@ def ratio_bandwidth(
         folds: Parts of the samples, each left out once.
         features: As `rff_log_ratio`; for "ulsif", the number of centres.
         degree: As `rff_log_ratio`; not used by "ulsif".
-        ridge: As in the function whose bandwidth is chosen.
+        ridge: As in the function whose bandwidth is chosen; None is its default here too, at the
+            sizes of all samples, as it is of `features` and `degree`.
         newton_steps: As `rff_log_ratio`; not used by "ulsif".
         block: Samples summed at once.
         key: Randomness of features; use the same for the ratio itself.
@@ -77,6 +78,11 @@ def ratio_bandwidth(
     for each in multiples:
         check_positive(owner, multiples=each)
     found = median_of(owner, one, other, 1024) * jnp.asarray(multiples, one.dtype)
+    if loss == "logistic":
+        features, degree, ridge = by_sizes(one, other, features, degree, ridge)
+        check_features(owner, one.shape[1], features, degree)
+    else:
+        features, ridge = bumps_by_sizes(one, features, ridge)
     penalty = positive(owner, ridge, one.dtype)
     if loss == "logistic":
         options = (features, degree, newton_steps, block)
@@ -108,7 +114,7 @@ def _logistic_score(
     """Loss of one bandwidth on one part."""
     features, degree, steps, block = options
     xs = jnp.concatenate([xs_q, xs_p])
-    waves = fourier("ratio_bandwidth", xs, width[None], features, degree, key)
+    waves = fourier(xs, width[None], features, degree, key)
     on_q, on_p = (_kept(each, folds, part) for each in (xs_q, xs_p))
     inside, outside = sided(xs, on_q, on_p, block), sided(xs, 1 - on_q, 1 - on_p, block)
     return logistic_loss(waves, logistic("ratio_bandwidth", waves, inside, ridge, steps), outside)
