@@ -72,14 +72,18 @@ def check_supports(
 
 
 def check_spans(
-    what: str, xs: Float[Array, "n dim"], remedy: str, *, still: bool = False
+    what: str, xs: Float[Array, "n dim"], *, constants: str | None, planes: str
 ) -> Float[Array, "n dim"]:
-    """Refuses samples in a plane, and, but where `still`, with a column that is constant."""
-    words = f"{what}: %s; {remedy}"
-    faults = {} if still else {words % "a coordinate is the same for all samples": constant(xs)}
-    faults = {told: jnp.any(flags) for told, flags in faults.items()}
-    dependent = words % "coordinates depend on each other, so that all samples lie in a plane"
-    return refuse_first(xs, {**faults, dependent: ~_spanning(jax.lax.stop_gradient(xs))})
+    """Refuses samples in a plane; of constant coordinates too, unless `constants` has no remedy."""
+    depend = (
+        f"{what}: coordinates depend on each other, or no more samples than coordinates, so all "
+        f"samples lie in a plane; drop a coordinate that others determine{planes}."
+    )
+    faults = {depend: ~_spanning(jax.lax.stop_gradient(xs))}
+    if constants is not None:
+        words = f"{what}: a coordinate is the same for all samples; drop it{constants}."
+        faults = {words: jnp.any(constant(xs)), **faults}
+    return refuse_first(xs, faults)
 
 
 @jax.jit
@@ -119,7 +123,7 @@ def _factors(
     rows = (unit / size).T
     first = jnp.linalg.cholesky(_gram(rows) + still + shift * jnp.eye(dim, dtype=xs.dtype))
     again = _gram(jax.scipy.linalg.solve_triangular(first, rows, lower=True)) + still
-    floor = _FLOOR * dim * jnp.finfo(xs.dtype).eps + rounding / shift
+    floor = _FLOOR * dim * jnp.finfo(xs.dtype).eps + rounding / (rounding + shift)
     return mean, (half * size)[:, None] * first, again, floor
 
 

@@ -16,10 +16,7 @@ from ._doors import check_input, check_samples
 from ._features import check_features, first_moment, fourier, gaussian_kernel, linear
 from ._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, check_counts
 
-_SCOTT = (
-    "drop it, pass samples that vary in every direction, more than they have coordinates, or pass "
-    "`bandwidth`."
-)
+_OR = ", pass more samples, that vary in every direction, or pass `bandwidth`"
 
 
 def kde_log_prob(
@@ -54,7 +51,8 @@ def kde_log_prob(
     xs = check_samples(owner, xs=xs)[0]
     n, dim = xs.shape
     if bandwidth is None:
-        xs = check_spans(f"{owner}: the covariance of `xs` has no inverse", xs, _SCOTT)
+        what = f"{owner}: the covariance of `xs` has no inverse"
+        xs = check_spans(what, xs, constants=_OR, planes=_OR)
         centre, factor = covariance_factor(xs)
         factor = factor * n ** (-1 / (dim + 4))
     else:

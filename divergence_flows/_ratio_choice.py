@@ -77,23 +77,24 @@ def ratio_bandwidth(
         raise ValueError(f"{owner}: `multiples` holds none; pass one at least.")
     for each in multiples:
         check_positive(owner, multiples=each)
-    found = median_of(owner, one, other, 1024) * jnp.asarray(multiples, one.dtype)
     if loss == "logistic":
         features, degree, ridge = by_sizes(one, other, features, degree, ridge)
         check_features(owner, one.shape[1], features, degree)
-    else:
-        features, ridge = bumps_by_sizes(one, features, ridge)
-    penalty = positive(owner, ridge, one.dtype)
-    if loss == "logistic":
-        options = (features, degree, newton_steps, block)
         pooled = pooled_spans(owner, one, other, degree)
         one, other = pooled[: len(one)], pooled[len(one) :]
+        penalty, options = (
+            positive(owner, ridge, one.dtype),
+            (features, degree, newton_steps, block),
+        )
         score = functools.partial(_logistic_score, one, other, penalty, folds, options, key)
     else:
-        points = some_of(other, features, key)
+        features, ridge = bumps_by_sizes(one, features, ridge)
+        penalty, points = positive(owner, ridge, one.dtype), some_of(other, features, key)
         score = functools.partial(_ulsif_score, one, other, penalty, folds, points, block)
+    found = median_of(owner, one, other, 1024) * jnp.asarray(multiples, one.dtype)
     scores = jax.vmap(jax.vmap(score, (None, 0)), (0, None))(found, jnp.arange(folds))
-    return found[jnp.argmin(jnp.mean(scores, axis=1))]
+    best = found[jnp.argmin(jnp.mean(scores, axis=1))]
+    return jnp.where(jnp.isfinite(penalty), best, jnp.nan)  # looked at, also for a choice of one
 
 
 def _kept(xs: Float[Array, "n dim"], folds: int, part: Integer[Array, ""]) -> Float[Array, " n"]:

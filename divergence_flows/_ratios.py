@@ -60,9 +60,9 @@ def rff_log_ratio(
 
     - `features` is 256, or half of k if that is less;
     - `degree` is 2 where k is 100 monomials' number or more, 1 where it is 10 dim, else 0;
-    - `ridge` is dim / 5 (n + m), and 1e-4 at least.
+    - `ridge` is max(1, dim / 5) / (n + m), and 1e-4 at least.
 
-    In the plane that is 256 features, degree 2 and 1e-4 from 2,000 samples of each on.
+    In the plane that is 256 features, degree 2 and 1e-4 from 5,000 samples of each on.
 
     Args:
         xs_q: Samples of q [units of x].
@@ -123,7 +123,7 @@ def by_sizes(
     if degree is None:
         products = monomials(dim)
         degree = int(fewer >= 10 * dim) + (100 * products <= fewer and products <= MOST_MONOMIALS)
-    return features, degree, max(1e-4, dim / (5 * (n + m))) if ridge is None else ridge
+    return features, degree, max(1e-4, max(1, dim / 5) / (n + m)) if ridge is None else ridge
 
 
 def pooled_spans(
@@ -134,11 +134,9 @@ def pooled_spans(
     Off it waves are anything, though the samples say nothing there; but a coordinate that is the
     same for all has no frequency, and only monomials need its spread.
     """
-    remedy = "drop what the others say already" + (
-        ", or pass degree=0 to leave monomials out" if degree else ""
-    )
-    pooled = jnp.concatenate([xs_q, xs_p])
-    return check_spans(f"{owner}: `xs_q` and `xs_p`", pooled, remedy, still=degree == 0)
+    what, pooled = f"{owner}: `xs_q` and `xs_p` together", jnp.concatenate([xs_q, xs_p])
+    constants = ", or pass degree=0 to leave monomials out" if degree else None
+    return check_spans(what, pooled, constants=constants, planes=", or take `mmd_witness`")
 
 
 def sided(

@@ -43,7 +43,7 @@ def ulsif_ratio(
             square. None: 256, or a quarter of the samples of q if that is less.
         bandwidth: Of the kernels; several make the mean of kernels; None is the median rule of
             both samples [units of x].
-        ridge: Penalty on the coefficients. None: 4 / n for n samples of q, and 1e-3 at least.
+        ridge: Penalty on the coefficients. None: 8 / n for n samples of q, and 1e-3 at least.
         block: Samples summed at once; it changes time and memory, not the result.
         key: Randomness of the centres; the same key gives the same ones.
 
@@ -79,7 +79,7 @@ def bumps_by_sizes(
     """How many centres and which penalty samples of q can bear, where None."""
     n = len(xs_q)
     most = min(256, max(1, n // 4)) if centres is None else centres
-    return most, max(1e-3, 4 / n) if ridge is None else ridge
+    return most, max(1e-3, 8 / n) if ridge is None else ridge
 
 
 def some_of(
