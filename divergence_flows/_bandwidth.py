@@ -118,7 +118,7 @@ def _factors(
     size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
     top = jnp.max(jnp.abs(xs), axis=0)
     rounding = _SPACINGS * spacing(top) / jnp.where(half > 0, half * size, jnp.inf)
-    rounding = jnp.sum(jax.lax.stop_gradient(rounding) ** 2)
+    rounding = jax.lax.stop_gradient(jnp.sum(rounding**2))
     shift = rounding + _SHIFT * dim * jnp.finfo(xs.dtype).eps
     rows = (unit / size).T
     first = jnp.linalg.cholesky(_gram(rows) + still + shift * jnp.eye(dim, dtype=xs.dtype))

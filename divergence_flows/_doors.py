@@ -108,6 +108,7 @@ def _coarse(xs: Float[Array, "n *event"], fixed: Bool[Array, "*event"]) -> Bool[
 
 def spacing(top: Float[Array, "*event"]) -> Float[Array, "*event"]:
     """From a number to the next float; below the least normal one none can be told apart."""
+    top = jax.lax.stop_gradient(top)  # `nextafter` has no derivative
     return jnp.maximum(jnp.nextafter(top, jnp.inf) - top, jnp.finfo(top.dtype).tiny)
 
 
