@@ -1,7 +1,10 @@
-r"""How wide a kernel is: the median rule, and checks of samples and widths.
+r"""How wide a kernel is: the median rule, a covariance, and checks of samples and widths.
 
 Everywhere a kernel is $k(x, y) = e^{-|x-y|^2 / 2 b^2}$ of bandwidth b, or the mean of such kernels
 where several are given.
+
+Whether columns depend on each other is asked of a triangular factor of the standardised samples,
+never of their covariance, whose own rounding hides it: a shifted Cholesky QR, two products long.
 """
 
 import equinox as eqx
@@ -9,13 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
-from ._doors import check_cloud, check_clouds
-from ._types import Scalar, as_float
+from ._doors import centred, check_samples, constant, spacing
+from ._types import Scalar, refuse_first
 
 Samples = Real[ArrayLike, "_ dim"]
 Bandwidth = Real[ArrayLike, "*widths"]
+
+# In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second.
+# Of samples in a plane it is below 1, of others that are worth a covariance above 1e5 (measured).
+_SHIFT, _FLOOR = 16.0, 32.0
+# Columns that were computed from others are off by some spacings of their floats.
+_SPACINGS = 4.0
 
 
 def two_clouds(
@@ -37,11 +46,89 @@ def two_clouds(
         TypeCheckError: If their dimensions differ.
         EquinoxRuntimeError: If one is not finite.
     """
-    xs_q, xs_p = as_float(xs_q), as_float(xs_p)
-    dtype = jnp.result_type(xs_q, xs_p)
-    clouds = dict(zip(names, (xs_q.astype(dtype), xs_p.astype(dtype)), strict=True))
-    one, other = check_clouds(owner, **clouds)
-    return one, other
+    one, other = check_samples(owner, **dict(zip(names, (xs_q, xs_p), strict=True)))
+    dtype = jnp.result_type(one, other)
+    return one.astype(dtype), other.astype(dtype)
+
+
+def check_supports(
+    owner: str, xs_q: Float[Array, "n dim"], xs_p: Float[Array, "m dim"]
+) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
+    """Refuses samples of which no ratio p/q exists: a column that stands still in one of them.
+
+    In p alone it may do so at a value that q has too, as 0 is of a count.
+    """
+    own, goal = jax.lax.stop_gradient((xs_q, xs_p))
+    still, there = constant(own), constant(goal)
+    apart = still & ~(there & (own[0] == goal[0]))
+    alone = there & ~still & ~jnp.any(own == goal[0], axis=0)
+    words = (
+        f"{owner}: a coordinate is the same for all samples of %s and not for the other, so p has "
+        "no density with respect to q and there is no ratio; drop it, or use a witness of an MMD, "
+        "which needs none."
+    )
+    faults = {words % "`xs_q`": jnp.any(apart), words % "`xs_p`": jnp.any(alone)}
+    return refuse_first((xs_q, xs_p), faults)
+
+
+def check_spans(
+    what: str, xs: Float[Array, "n dim"], *, constants: str | None, planes: str
+) -> Float[Array, "n dim"]:
+    """Refuses samples in a plane; of constant coordinates too, unless `constants` has no remedy."""
+    depend = (
+        f"{what}: coordinates depend on each other, or no more samples than coordinates, so all "
+        f"samples lie in a plane; drop a coordinate that others determine{planes}."
+    )
+    faults = {depend: ~_spanning(jax.lax.stop_gradient(xs))}
+    if constants is not None:
+        words = f"{what}: a coordinate is the same for all samples; drop it{constants}."
+        faults = {words: jnp.any(constant(xs)), **faults}
+    return refuse_first(xs, faults)
+
+
+@jax.jit
+def _spanning(xs: Float[Array, "n dim"]) -> Bool[Array, ""]:
+    """Whether columns that are not constant are independent."""
+    _, _, again, floor = _factors(xs)
+    # The factor of what is left exists where the least eigenvalue is above the floor.
+    return jnp.all(
+        jnp.isfinite(jnp.linalg.cholesky(again - floor * jnp.eye(len(again), dtype=xs.dtype)))
+    )
+
+
+def covariance_factor(
+    xs: Float[Array, "n dim"],
+) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+    """Mean of samples, and the lower triangular factor of their covariance, to all its digits."""
+    mean, first, again, _ = _factors(xs)
+    count = jnp.asarray(xs.shape[0], xs.dtype)
+    factor = jnp.matmul(first, jnp.linalg.cholesky(again), precision="highest")
+    return mean, factor * jnp.sqrt(count / (count - 1))
+
+
+def _factors(
+    xs: Float[Array, "n dim"],
+) -> tuple[
+    Float[Array, " dim"], Float[Array, "dim dim"], Float[Array, "dim dim"], Float[Array, ""]
+]:
+    """Mean; L and A with L A L^T the covariance; and the least eigenvalue of A that is none."""
+    dim = xs.shape[1]
+    mean, half, unit = centred(xs)
+    still = jnp.diag(jnp.where(half > 0, 0.0, 1.0)).astype(xs.dtype)
+    size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
+    top = jnp.max(jnp.abs(xs), axis=0)
+    rounding = _SPACINGS * spacing(top) / jnp.where(half > 0, half * size, jnp.inf)
+    rounding = jax.lax.stop_gradient(jnp.sum(rounding**2))
+    shift = rounding + _SHIFT * dim * jnp.finfo(xs.dtype).eps
+    rows = (unit / size).T
+    first = jnp.linalg.cholesky(_gram(rows) + still + shift * jnp.eye(dim, dtype=xs.dtype))
+    again = _gram(jax.scipy.linalg.solve_triangular(first, rows, lower=True)) + still
+    floor = _FLOOR * dim * jnp.finfo(xs.dtype).eps + rounding / (rounding + shift)
+    return mean, (half * size)[:, None] * first, again, floor
+
+
+def _gram(rows: Float[Array, "dim n"]) -> Float[Array, "dim dim"]:
+    return jnp.matmul(rows, rows.T, precision="highest") / rows.shape[1]
 
 
 def widths(
@@ -98,7 +185,7 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     if size < 2:
         raise ValueError(f"{owner}: `size` is {size}; pass at least 2.")
     if ys is None:
-        first = check_cloud(owner, "xs", as_float(xs))
+        first = check_samples(owner, xs=xs)[0]
         return median_of(owner, first, first[:0], size)
     return median_of(owner, *two_clouds(owner, xs, ys, ("xs", "ys")), size)
 

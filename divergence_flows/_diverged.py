@@ -129,7 +129,7 @@ def extent(
         p's mean, and how far from it the farthest of all samples lies.
     """
     goal = flat(xs_p)
-    middle = jnp.mean(goal, axis=0)
+    middle = goal[0] + jnp.mean(goal - goal[0], axis=0)  # exact where all are one
     farthest = [jnp.max(lengths(xs - middle)) for xs in (goal, flat(xs_q))]
     return middle, jnp.maximum(*farthest)
 

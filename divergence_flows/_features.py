@@ -19,10 +19,12 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from ._blocks import Blocks, total
-from ._doors import check_input
+from ._doors import centred, check_input, constant
 from ._types import Scalar, ScalarLike, as_float
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
+# The cost of a fit grows with the square of their number.
+MOST_MONOMIALS = 2048
 
 
 class Fourier(eqx.Module):
@@ -79,8 +81,26 @@ def gaussian_kernel(
     return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
 
 
+def check_features(owner: str, dim: int, features: int, degree: int) -> None:
+    """Refuses numbers of features and degrees that there are none of."""
+    if features < 2 or features % 2:
+        raise ValueError(f"{owner}: `features` is {features}; pass an even number, 2 at least.")
+    if degree not in (0, 1, 2):
+        raise ValueError(f"{owner}: `degree` is {degree}; pass 0, 1 or 2.")
+    if degree == 2 and monomials(dim) > MOST_MONOMIALS:
+        raise ValueError(
+            f"{owner}: `degree` is 2, which makes {monomials(dim)} monomials of {dim} "
+            "coordinates, and the cost grows with the square of features; pass degree=1."
+        )
+
+
+def monomials(dim: int) -> int:
+    """How many there are of degree 1 and 2."""
+    return dim * (dim + 3) // 2
+
+
+@eqx.filter_jit
 def fourier(
-    owner: str,
     xs: Float[Array, "n dim"],
     widths: Float[Array, " widths"],
     features: int,
@@ -89,8 +109,9 @@ def fourier(
 ) -> Fourier:
     """Draws random Fourier features; samples give the units of the monomials.
 
+    A coordinate that is the same for all samples has no frequency, and needs `degree` 0.
+
     Args:
-        owner: Who asks, for the message.
         xs: Samples of q and of p.
         widths: Bandwidths; the frequencies are dealt out to them in turn.
         features: How many, an even number: half are cosines.
@@ -99,46 +120,17 @@ def fourier(
 
     Returns:
         The feature map.
-
-    Raises:
-        ValueError: If `features` is odd or below 2, `degree` is none of these, or the monomials
-            would be more than 2048.
-        EquinoxRuntimeError: If a coordinate is the same for all samples and `degree` is not 0.
     """
-    if features < 2 or features % 2:
-        raise ValueError(f"{owner}: `features` is {features}; pass an even number, 2 at least.")
-    if degree not in (0, 1, 2):
-        raise ValueError(f"{owner}: `degree` is {degree}; pass 0, 1 or 2.")
-    dim = xs.shape[1]
-    if degree == 2 and dim * (dim + 3) // 2 > 2048:
-        raise ValueError(
-            f"{owner}: `degree` is 2, which makes {dim * (dim + 3) // 2} monomials of {dim} "
-            "coordinates, and the cost grows with the square of features; pass degree=1."
-        )
-    return _drawn(owner, xs, widths, features // 2, degree, key)
-
-
-@eqx.filter_jit
-def _drawn(
-    owner: str,
-    xs: Float[Array, "n dim"],
-    widths: Float[Array, " widths"],
-    half: int,
-    degree: int,
-    key: PRNGKeyArray,
-) -> Fourier:
-    """Draws the frequencies."""
+    half = features // 2
     # Drawn in one precision, so that a key gives the same features in all.
     normal = jax.random.normal(key, (half, xs.shape[1]), jnp.float32).astype(xs.dtype)
     frequencies = normal / widths[np.arange(half) % widths.size][:, None]
-    spread = jnp.std(xs, axis=0)
-    if degree:
-        words = (
-            f"{owner}: a coordinate is the same for all samples; drop it, or pass degree=0 to "
-            "leave monomials out."
-        )
-        spread = eqx.error_if(spread, ~jnp.all(spread > 0), words)
-    return Fourier(frequencies, jnp.mean(xs, axis=0), spread, degree)
+    # Samples have no distance along what is the same for all: its kernel has no features.
+    frequencies = jnp.where(constant(xs), 0.0, frequencies)
+    mean, scale, unit = centred(xs)
+    rms = jnp.sqrt(jnp.where(scale > 0, jnp.mean(unit**2, axis=0), 1.0))
+    spread = jnp.where(scale > 0, scale, 1.0) * rms
+    return Fourier(frequencies, mean, spread, degree)
 
 
 def values(feature_map: FeatureMap, rows: Float[Array, "n dim"]) -> Float[Array, "n features"]:

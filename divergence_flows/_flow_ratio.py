@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
 from ._callables import Network, check_over_time
-from ._doors import check_cloud
+from ._doors import check_samples
 from ._flow_losses import Grid, Paths, total_loss
 from ._flow_path import Replay, extend, jittered, trajectories
 from ._flow_recipe import FlowRecipe, check_flow
@@ -62,7 +62,8 @@ class FlowRatioState(eqx.Module):
         Raises:
             ValueError: If only one of `xs_q` and `ts` is given, there are no samples, or `ts` does
                 not increase.
-            EquinoxRuntimeError: If a sample is not finite.
+            EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their
+                floats.
         """
         owner = "FlowRatioState"
         if (xs_q is None) != (ts is None):
@@ -70,7 +71,7 @@ class FlowRatioState(eqx.Module):
         replay = None
         if xs_q is not None and ts is not None:
             check_times(owner, ts)
-            xs = check_cloud(owner, "xs_q", as_float(xs_q))
+            xs = check_samples(owner, xs_q=xs_q)[0]
             replay = Replay.start(xs, jnp.asarray(ts, xs.dtype))
         memory = initial(optimizer, discriminator)
         return cls(discriminator, discriminator, memory, jnp.asarray(0), replay)

@@ -13,14 +13,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from ._callables import Network, check_over_time
 from ._checkpoint import digest, values
-from ._doors import check_positive
+from ._doors import check_positive, check_samples
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._flow_ratio import FlowRatioState, take
 from ._flow_recipe import FlowRecipe, check_flow
-from ._loop import Loop, as_path, check_cloud, follow
+from ._loop import Loop, as_path, follow
 from ._optimizer import Optimizer, default_optimizer, first_updates
 from ._states import Times, check_times
-from ._types import Scalar, ScalarLike, as_float, as_partial, check_counts, refuse
+from ._types import Scalar, ScalarLike, as_partial, check_counts, refuse
 
 # Intervals of the default grid; each is one midpoint step of the flow.
 _INTERVALS = 32
@@ -164,7 +164,7 @@ def train_flow_ratio(
         ValueError: If an option is wrong, `gan` has no ratio, there are no samples, the
             discriminator or `score_p` does not fit them, the checkpoint is another run's, or
             `checkpoint` is asked for inside a trace.
-        EquinoxRuntimeError: If a sample is not finite.
+        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
         RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
             `jit` and `vmap`.
         OSError: If the checkpoint cannot be written; the one before stands.
@@ -175,8 +175,7 @@ def train_flow_ratio(
         NeurIPS 2023; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020.
     """
     check_counts("train_flow_ratio", {"steps": steps, "chunk": chunk})
-    start = check_cloud("train_flow_ratio", "xs_q", as_float(xs_q))
-    goal = check_cloud("train_flow_ratio", "xs_p", as_float(xs_p))
+    start, goal = check_samples("train_flow_ratio", xs_q=xs_q, xs_p=xs_p)
     grid = _times(horizon, ts, start)
     check_over_time("train_flow_ratio", "discriminator", discriminator, score_p, xs_q=start)
     optimizer = default_optimizer(steps) if optimizer is None else optimizer

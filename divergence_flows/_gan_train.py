@@ -15,13 +15,14 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, 
 from ._callables import Network
 from ._checkpoint import digest, values
 from ._diverged import FAR, STILL, Told, extent, flat, lengths
+from ._doors import check_samples
 from ._flow import AbstractProgressMeter, NoProgressMeter
 from ._gan_recipe import Recipe, check_networks, check_recipe
 from ._gan_step import GANState, take
-from ._loop import Loop, as_path, check_cloud, follow
+from ._loop import Loop, as_path, follow
 from ._optimizer import Optimizer, first_updates, game_optimizer
 from ._train import particle_step
-from ._types import Scalar, ScalarLike, as_float, check_counts, each
+from ._types import Scalar, ScalarLike, check_counts, each
 
 
 class TrainInfo(eqx.Module):
@@ -173,7 +174,7 @@ def train_gan(
         ValueError: If an option is wrong, `gan` is a `Divergence`, there are no samples, a network
             does not fit them, the checkpoint is another run's, or `checkpoint` is asked for
             inside a trace.
-        EquinoxRuntimeError: If a sample is not finite.
+        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
         RunDiverged: At the end of a chunk in which a number is not finite any more, at whose end
             a sample of the generator lies a thousand times as far out as the data reach, or, in
             100 steps or more, it has not changed at all since the discriminator is flat where its
@@ -203,7 +204,7 @@ def train_gan(
     )
     check_recipe("train_gan", recipe)
     check_counts("train_gan", {"steps": steps, "chunk": chunk})
-    goal = check_cloud("train_gan", "xs_p", as_float(xs_p))
+    goal = check_samples("train_gan", xs_p=xs_p)[0]
     check_networks("train_gan", recipe, (discriminator, generator), goal)
     plan = _Plan(recipe, goal, key)
     path = as_path("train_gan", checkpoint, (plan, discriminator, generator))

@@ -10,16 +10,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._bandwidth import Bandwidth, Samples, two_clouds, widths
+from ._bandwidth import Bandwidth, Samples, check_spans, covariance_factor, two_clouds, widths
 from ._blocks import Blocks, blocks, log_total, total
-from ._doors import check_cloud, check_input
-from ._features import first_moment, fourier, gaussian_kernel, linear
-from ._matrix import definite
+from ._doors import check_input, check_samples
+from ._features import check_features, first_moment, fourier, gaussian_kernel, linear
 from ._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, check_counts
 
-_SCOTT = (
-    "Pass samples that vary in every direction, more than they have coordinates, or `bandwidth`."
-)
+_OR = ", pass more samples, that vary in every direction, or pass `bandwidth`"
 
 
 def kde_log_prob(
@@ -41,22 +38,25 @@ def kde_log_prob(
 
     Raises:
         ValueError: If there are no samples, or `block` is not positive.
-        EquinoxRuntimeError: If a sample is not finite, `bandwidth` is not positive, or there is
-            none and the samples lie in a plane.
+        EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
+            `bandwidth` is not positive, or there is none and the samples lie in a plane: a
+            coordinate is the same for all, coordinates depend on each other, or there are no more
+            samples than coordinates.
 
     References:
         Scott, Multivariate density estimation, 1992.
     """
     owner = "kde_log_prob"
     check_counts(owner, {"block": block})
-    xs = check_cloud(owner, "xs", as_float(xs))
+    xs = check_samples(owner, xs=xs)[0]
     n, dim = xs.shape
-    centre = jnp.mean(xs, axis=0)
     if bandwidth is None:
-        covariance = jnp.cov(xs, rowvar=False).reshape(dim, dim) if n > 1 else jnp.zeros((dim, dim))
-        covariance = definite(covariance, f"{owner}: the covariance of `xs`", _SCOTT)
-        factor = jnp.linalg.cholesky(covariance) * n ** (-1 / (dim + 4))
+        what = f"{owner}: the covariance of `xs` has no inverse"
+        xs = check_spans(what, xs, constants=_OR, planes=_OR)
+        centre, factor = covariance_factor(xs)
+        factor = factor * n ** (-1 / (dim + 4))
     else:
+        centre = jnp.mean(xs, axis=0)
         factor = widths(owner, bandwidth, xs, xs) * jnp.eye(dim, dtype=xs.dtype)
     unit = jax.vmap(Partial(_in_units, factor, centre))(xs)
     data = blocks(unit, jnp.full(n, 1 / n, xs.dtype), block)
@@ -114,8 +114,8 @@ def mmd_witness(
     Raises:
         ValueError: If there are no samples, `block` is not positive, or `features` is odd or comes
             without `key`.
-        EquinoxRuntimeError: If a sample is not finite, `bandwidth` is not positive, or there is
-            none and most samples are equal.
+        EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
+            `bandwidth` is not positive, or there is none and most samples are equal.
 
     References:
         Gretton et al., JMLR 2012; Arbel et al., Maximum mean discrepancy gradient flow,
@@ -132,7 +132,8 @@ def mmd_witness(
         return Partial(_exact_witness, found, data)
     if key is None:
         raise ValueError(f"{owner}: `features` draws frequencies; pass `key` too.")
-    waves = fourier(owner, pooled, found, features, 0, key)
+    check_features(owner, pooled.shape[1], features, 0)
+    waves = fourier(pooled, found, features, 0, key)
     return Partial(_feature_witness, waves, first_moment(waves, data))
 
 

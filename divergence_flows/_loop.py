@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ._diverged import Told, error, hold, no_signs, verdict
-from ._doors import check_cloud as check_cloud
 from ._flow import AbstractProgressMeter
 from ._resume import History, check_place, count, join, read, standing, write
 from ._types import traced

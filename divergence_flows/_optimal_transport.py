@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from ._callables import check_rate
-from ._doors import check_cloud, check_clouds
-from ._types import Scalar, ScalarLike, as_float
+from ._doors import check_samples
+from ._types import Scalar, ScalarLike
 
 
 def coupling(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]) -> Int[Array, " n"]:
@@ -34,7 +34,7 @@ def coupling(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]) -
     Raises:
         TypeCheckError: If the samples differ in number or in event shape.
         ValueError: If there are no points.
-        EquinoxRuntimeError: If a coordinate is not finite.
+        EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats.
 
     References:
         Crouse, On implementing 2D rectangular assignment algorithms, IEEE TAES 2016.
@@ -46,7 +46,7 @@ def _finite(
     owner: str, xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]
 ) -> tuple[Float[Array, "n *event"], Float[Array, "n *event"]]:
     """Both samples, checked."""
-    x, y = check_clouds(owner, xs=as_float(xs), ys=as_float(ys))
+    x, y = check_samples(owner, xs=xs, ys=ys)
     return x, y
 
 
@@ -84,7 +84,7 @@ def wasserstein2(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"
     Raises:
         TypeCheckError: If the samples differ in number or in event shape.
         ValueError: If there are no points.
-        EquinoxRuntimeError: If a coordinate is not finite.
+        EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats.
 
     References:
         Peyre & Cuturi, Computational Optimal Transport, 2019, section 2.2.
@@ -114,12 +114,12 @@ def displacement(
 
     Raises:
         ValueError: If there are no points, or `transport_map` changes the event shape.
-        EquinoxRuntimeError: If a coordinate is not finite.
+        EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats.
 
     References:
         McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
-    x = check_cloud("displacement", "xs", as_float(xs))
+    x = check_samples("displacement", xs=xs)[0]
     moved = check_rate("displacement", "transport_map", jax.vmap(transport_map)(x), x)
     fraction = jnp.asarray(t, x.dtype)
     return (1 - fraction) * x + fraction * moved

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
 
-from ._bandwidth import Samples, median_of, two_clouds
+from ._bandwidth import Samples, check_supports, median_of, two_clouds
 from ._doors import check_positive
-from ._features import Centres, fourier
-from ._ratios import logistic, logistic_loss, positive, sided
+from ._features import Centres, check_features, fourier
+from ._ratios import by_sizes, logistic, logistic_loss, pooled_spans, positive, sided
 from ._types import Scalar, ScalarLike, check_counts
-from ._ulsif import least_squares, least_squares_loss, some_of, weighted
+from ._ulsif import bumps_by_sizes, least_squares, least_squares_loss, some_of, weighted
 
 _MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0)
 
@@ -25,9 +25,9 @@ def ratio_bandwidth(
     loss: str = "logistic",
     multiples: Sequence[ScalarLike] = _MULTIPLES,
     folds: int = 3,
-    features: int = 256,
-    degree: int = 2,
-    ridge: Real[ArrayLike, ""] = 1e-4,
+    features: int | None = None,
+    degree: int | None = None,
+    ridge: Real[ArrayLike, ""] | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -47,7 +47,8 @@ def ratio_bandwidth(
         folds: Parts of the samples, each left out once.
         features: As `rff_log_ratio`; for "ulsif", the number of centres.
         degree: As `rff_log_ratio`; not used by "ulsif".
-        ridge: As in the function whose bandwidth is chosen.
+        ridge: As in the function whose bandwidth is chosen; None is its default here too, at the
+            sizes of all samples, as it is of `features` and `degree`.
         newton_steps: As `rff_log_ratio`; not used by "ulsif".
         block: Samples summed at once.
         key: Randomness of features; use the same for the ratio itself.
@@ -65,7 +66,7 @@ def ratio_bandwidth(
     """
     owner = "ratio_bandwidth"
     check_counts(owner, {"newton_steps": newton_steps, "block": block, "features": features})
-    one, other = two_clouds(owner, xs_q, xs_p)
+    one, other = check_supports(owner, *two_clouds(owner, xs_q, xs_p))
     if loss not in ("logistic", "ulsif"):
         raise ValueError(f'{owner}: `loss` is {loss!r}; pass "logistic" or "ulsif".')
     if not 2 <= folds <= min(len(one), len(other)):
@@ -76,16 +77,24 @@ def ratio_bandwidth(
         raise ValueError(f"{owner}: `multiples` holds none; pass one at least.")
     for each in multiples:
         check_positive(owner, multiples=each)
-    found = median_of(owner, one, other, 1024) * jnp.asarray(multiples, one.dtype)
-    penalty = positive(owner, ridge, one.dtype)
     if loss == "logistic":
-        options = (features, degree, newton_steps, block)
+        features, degree, ridge = by_sizes(one, other, features, degree, ridge)
+        check_features(owner, one.shape[1], features, degree)
+        pooled = pooled_spans(owner, one, other, degree)
+        one, other = pooled[: len(one)], pooled[len(one) :]
+        penalty, options = (
+            positive(owner, ridge, one.dtype),
+            (features, degree, newton_steps, block),
+        )
         score = functools.partial(_logistic_score, one, other, penalty, folds, options, key)
     else:
-        points = some_of(other, features, key)
+        features, ridge = bumps_by_sizes(one, features, ridge)
+        penalty, points = positive(owner, ridge, one.dtype), some_of(other, features, key)
         score = functools.partial(_ulsif_score, one, other, penalty, folds, points, block)
+    found = median_of(owner, one, other, 1024) * jnp.asarray(multiples, one.dtype)
     scores = jax.vmap(jax.vmap(score, (None, 0)), (0, None))(found, jnp.arange(folds))
-    return found[jnp.argmin(jnp.mean(scores, axis=1))]
+    best = found[jnp.argmin(jnp.mean(scores, axis=1))]
+    return jnp.where(jnp.isfinite(penalty), best, jnp.nan)  # looked at, also for a choice of one
 
 
 def _kept(xs: Float[Array, "n dim"], folds: int, part: Integer[Array, ""]) -> Float[Array, " n"]:
@@ -106,7 +115,7 @@ def _logistic_score(
     """Loss of one bandwidth on one part."""
     features, degree, steps, block = options
     xs = jnp.concatenate([xs_q, xs_p])
-    waves = fourier("ratio_bandwidth", xs, width[None], features, degree, key)
+    waves = fourier(xs, width[None], features, degree, key)
     on_q, on_p = (_kept(each, folds, part) for each in (xs_q, xs_p))
     inside, outside = sided(xs, on_q, on_p, block), sided(xs, 1 - on_q, 1 - on_p, block)
     return logistic_loss(waves, logistic("ratio_bandwidth", waves, inside, ridge, steps), outside)

@@ -17,9 +17,17 @@ import lineax as lx
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._bandwidth import Bandwidth, Samples, two_clouds, widths
+from ._bandwidth import Bandwidth, Samples, check_spans, check_supports, two_clouds, widths
 from ._blocks import Blocks, blocks, total
-from ._features import FeatureMap, fourier, linear, values
+from ._features import (
+    MOST_MONOMIALS,
+    FeatureMap,
+    check_features,
+    fourier,
+    linear,
+    monomials,
+    values,
+)
 from ._types import LogRatioFn, Scalar, check_counts
 
 # Loss, gradient and Hessian of the logistic loss, without the penalty.
@@ -30,10 +38,10 @@ def rff_log_ratio(
     xs_q: Samples,
     xs_p: Samples,
     *,
-    features: int = 256,
-    degree: int = 2,
+    features: int | None = None,
+    degree: int | None = None,
     bandwidth: Bandwidth | None = None,
-    ridge: Real[ArrayLike, ""] = 1e-4,
+    ridge: Real[ArrayLike, ""] | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -47,15 +55,25 @@ def rff_log_ratio(
     far from the samples, where log ratios of densities with Gaussian tails are quadratic: hence
     the monomials. The constant is not penalised: as `ridge` grows, u tends to 0.
 
+    What is left out is chosen by the sizes, so that few samples are not fitted to the letter;
+    `ratio_check` on samples that were held out says how well that went. With k = min(n, m):
+
+    - `features` is 256, or half of k if that is less;
+    - `degree` is 2 where k is 100 monomials' number or more, 1 where it is 10 dim, else 0;
+    - `ridge` is max(1, dim / 5) / (n + m), and 1e-4 at least.
+
+    In the plane that is 256 features, degree 2 and 1e-4 from 5,000 samples of each on.
+
     Args:
         xs_q: Samples of q [units of x].
         xs_p: Samples of p; there may be more or fewer [units of x].
-        features: Number of Fourier features, even. Time grows with its square.
+        features: Number of Fourier features, even. Time grows with its square. None: by the sizes.
         degree: Monomials beside them: 0 none, 1 the coordinates, 2 their products too, exact for
-            any two Gaussians. Their number, dim (dim + 3) / 2, may not exceed 2048.
+            any two Gaussians. Their number, dim (dim + 3) / 2, may not exceed 2048. None: by the
+            sizes.
         bandwidth: Of the kernel that the features approximate; several share them out; None is
             the median rule of both samples [units of x].
-        ridge: Penalty on the coefficients, per sample.
+        ridge: Penalty on the coefficients, per sample. None: by the sizes.
         newton_steps: Passes over the samples after the first; a step that would raise the loss is
             cut to a quarter and counts too.
         block: Samples summed at once; it changes time and memory, not the result.
@@ -66,8 +84,11 @@ def rff_log_ratio(
 
     Raises:
         ValueError: If there are no samples, or an option is not what it should be.
-        EquinoxRuntimeError: If a sample is not finite, `bandwidth` or `ridge` is not positive,
-            samples are all equal, or the Hessian is singular to working precision.
+        EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
+            `bandwidth` or `ridge` is not positive, a coordinate is the same for all samples (of
+            both, and `degree` is not 0, or of one only: then there is no ratio), coordinates
+            depend on each other, there are no more samples than coordinates, or the Hessian is
+            singular to working precision.
 
     References:
         Rahimi & Recht, NeurIPS 2007; Qin, Inferences for case-control and semiparametric
@@ -75,14 +96,47 @@ def rff_log_ratio(
     """
     owner = "rff_log_ratio"
     check_counts(owner, {"newton_steps": newton_steps, "block": block})
-    one, other = two_clouds(owner, xs_q, xs_p)
+    one, other = check_supports(owner, *two_clouds(owner, xs_q, xs_p))
+    features, degree, ridge = by_sizes(one, other, features, degree, ridge)
+    check_features(owner, one.shape[1], features, degree)
     found = widths(owner, bandwidth, one, other)
-    pooled = jnp.concatenate([one, other])
-    waves = fourier(owner, pooled, found, features, degree, key)
+    pooled = pooled_spans(owner, one, other, degree)
+    waves = fourier(pooled, found, features, degree, key)
     on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (one, other))
     data = sided(pooled, on_q, on_p, block)
     coefficients = logistic(owner, waves, data, positive(owner, ridge, one.dtype), newton_steps)
     return Partial(linear, waves, coefficients)
+
+
+def by_sizes(
+    xs_q: Float[Array, "n dim"],
+    xs_p: Float[Array, "m dim"],
+    features: int | None,
+    degree: int | None,
+    ridge: Real[ArrayLike, ""] | None,
+) -> tuple[int, int, Real[ArrayLike, ""]]:
+    """Numbers of things and the penalty that samples of these sizes can bear, where None."""
+    (n, dim), m = xs_q.shape, len(xs_p)
+    fewer = min(n, m)
+    if features is None:
+        features = min(256, max(2, 2 * (fewer // 4)))
+    if degree is None:
+        products = monomials(dim)
+        degree = int(fewer >= 10 * dim) + (100 * products <= fewer and products <= MOST_MONOMIALS)
+    return features, degree, max(1e-4, max(1, dim / 5) / (n + m)) if ridge is None else ridge
+
+
+def pooled_spans(
+    owner: str, xs_q: Float[Array, "n dim"], xs_p: Float[Array, "m dim"], degree: int
+) -> Float[Array, "total dim"]:
+    """Samples of q, then of p, refused if they lie in a plane.
+
+    Off it waves are anything, though the samples say nothing there; but a coordinate that is the
+    same for all has no frequency, and only monomials need its spread.
+    """
+    what, pooled = f"{owner}: `xs_q` and `xs_p` together", jnp.concatenate([xs_q, xs_p])
+    constants = ", or pass degree=0 to leave monomials out" if degree else None
+    return check_spans(what, pooled, constants=constants, planes=", or take `mmd_witness`")
 
 
 def sided(
@@ -91,32 +145,13 @@ def sided(
     on_p: Float[Array, " m"],
     block: int,
 ) -> Blocks:
-    """Samples of q and then of p with two weights: as one of q, and as one of p.
-
-    Args:
-        pooled: Samples of q, then of p.
-        on_q: Weights of those of q.
-        on_p: Weights of those of p.
-        block: Samples in a block.
-
-    Returns:
-        The blocks.
-    """
+    """Samples of q and then of p with two weights each: as one of q, and as one of p."""
     sides = (jnp.pad(on_q, (0, on_p.size)), jnp.pad(on_p, (on_q.size, 0)))
     return blocks(pooled, jnp.stack(sides, axis=1), block)
 
 
 def positive(owner: str, ridge: Real[ArrayLike, ""], dtype: Any) -> Scalar:
-    """A penalty, refused if it is none.
-
-    Args:
-        owner: Who asks, for the message.
-        ridge: The penalty.
-        dtype: Of the samples.
-
-    Returns:
-        The same as an array.
-    """
+    """A penalty as an array, refused if it is none."""
     penalty = jnp.asarray(ridge, dtype)
     words = f"{owner}: `ridge` must be positive and finite."
     return eqx.error_if(penalty, ~((penalty > 0) & jnp.isfinite(penalty)), words)
@@ -126,18 +161,7 @@ def positive(owner: str, ridge: Real[ArrayLike, ""], dtype: Any) -> Scalar:
 def logistic(
     owner: str, feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int
 ) -> Float[Array, " features"]:
-    """Coefficients of the log ratio that minimise the penalised logistic loss.
-
-    Args:
-        owner: Who asks, for the message.
-        feature_map: Features of one sample, a constant first.
-        data: Samples of both, with two weights: as one of q and as one of p.
-        ridge: The penalty.
-        steps: Newton steps.
-
-    Returns:
-        The coefficients.
-    """
+    """Coefficients of the log ratio that minimise the penalised loss, a constant first."""
     size = jax.eval_shape(feature_map, data.rows[0, 0])
     penalty = jnp.full(size.shape, ridge, size.dtype).at[0].set(0)
     start = jnp.zeros(size.shape, size.dtype)
@@ -199,19 +223,7 @@ def _sums(
 def solve(
     owner: str, matrix: Float[Array, "k k"], vector: Float[Array, " k"]
 ) -> Float[Array, " k"]:
-    """Solves the normal equations, by Cholesky.
-
-    Args:
-        owner: Who asks, for the message.
-        matrix: Positive definite.
-        vector: The right side.
-
-    Returns:
-        The solution.
-
-    Raises:
-        EquinoxRuntimeError: If the matrix is singular to working precision.
-    """
+    """Solves the normal equations by Cholesky, and refuses a matrix that is singular."""
     operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
     found = lx.linear_solve(operator, vector, lx.Cholesky(), throw=False).value
     words = (
@@ -224,16 +236,7 @@ def solve(
 def logistic_loss(
     feature_map: FeatureMap, coefficients: Float[Array, " features"], data: Blocks
 ) -> Scalar:
-    """Mean logistic loss of a log ratio on samples; for choosing among fits on others.
-
-    Args:
-        feature_map: Features of one sample.
-        coefficients: Of the log ratio.
-        data: Samples with two weights.
-
-    Returns:
-        The loss, without penalty [nats].
-    """
+    """Mean logistic loss on samples [nats]; for choosing among fits on others."""
     offset, scale = _prior(data)
     return scale * total(Partial(_loss, feature_map, coefficients, offset), data)
 

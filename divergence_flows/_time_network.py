@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._doors import check_cloud, check_input, check_positive
+from ._doors import check_input, check_positive, check_samples, constant
 from ._layers import Activation, Layers, forward, layers
 from ._types import ScalarLike, as_float, check_counts, same
 
@@ -25,10 +25,10 @@ def _standard(
     """Mean and standard deviation of samples; one for a coordinate that does not vary."""
     if samples is None:
         return jnp.zeros(dim), jnp.ones(dim)
-    xs = check_cloud("TimeDiscriminator", "like", as_float(samples))
+    xs = check_samples("TimeDiscriminator", like=samples)[0]
     check_input("TimeDiscriminator", "like", xs, len(xs), dim)
-    found = jnp.std(xs, axis=0)
-    return jnp.mean(xs, axis=0), jnp.where(found > 0, found, 1.0)
+    still = constant(xs)  # whose deviation would be rounding
+    return jnp.mean(xs, axis=0), jnp.where(still, 1.0, jnp.std(xs, axis=0))
 
 
 def decays(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
@@ -98,7 +98,8 @@ class TimeDiscriminator(eqx.Module):
 
         Raises:
             ValueError: If a size or `horizon` is not positive, or `like` are other samples.
-            EquinoxRuntimeError: If `like` is not finite.
+            EquinoxRuntimeError: If `like` is not finite, or its numbers are too large for their
+                floats.
         """
         check_counts("TimeDiscriminator", {"dim": dim, "decays": decays})
         check_positive("TimeDiscriminator", horizon=horizon)

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
 from ._callables import Network, check_critic, named
-from ._doors import check_clouds, check_positive
+from ._doors import check_positive, check_samples
 from ._ipm import is_witness
 from ._loop import Cloud
 from ._losses import NO_RATIO, discriminator_loss, need
@@ -258,7 +258,7 @@ def ratio_check(
     Raises:
         ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio, or returns
             no scalar, or there are no samples.
-        EquinoxRuntimeError: If a sample is not finite.
+        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
 
     References:
         Kong, A note on importance sampling using standardized weights, 1992.
@@ -266,7 +266,7 @@ def ratio_check(
     owner = "ratio_check"
     if is_witness(log_r):
         raise ValueError(f"{owner}: `log_r` is no log ratio: {NO_RATIO}")
-    one, other = check_clouds(owner, xs_q=as_float(xs_q), xs_p=as_float(xs_p))
+    one, other = check_samples(owner, xs_q=xs_q, xs_p=xs_p)
     along = jax.vmap(named(owner, "log_r", log_r), in_axes=(None, 0, None))
     u_q, u_p = along(t, one, args), along(t, other, args)
     total = jax.nn.logsumexp(u_q)

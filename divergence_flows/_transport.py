@@ -18,9 +18,9 @@ from ._callables import Network, check_critic
 from ._checkpoint import digest, values
 from ._chunk import Plan, TransportState, signs, step
 from ._diverged import Told
-from ._doors import check_positive
+from ._doors import check_positive, check_samples
 from ._flow import AbstractProgressMeter, NoProgressMeter
-from ._loop import Loop, as_path, check_cloud, follow
+from ._loop import Loop, as_path, follow
 from ._losses import need
 from ._optimizer import Optimizer, default_optimizer, default_step_size, first_updates
 from ._penalty import check_penalty
@@ -132,7 +132,7 @@ def transport(
         ValueError: If a number is not positive, a cloud is empty, the discriminator does not make
             one number of one sample, the checkpoint is another run's, or `checkpoint` is asked
             for inside a trace.
-        EquinoxRuntimeError: If a sample is not finite.
+        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
         RunDiverged: At the end of a chunk in which a number is not finite any more, an Euler step
             throws the particles a thousand times as far as the data reach, or, in 100 steps or
             more, none has moved at all though p is elsewhere; not inside `jit` and `vmap`.
@@ -146,8 +146,7 @@ def transport(
     check_penalty("transport", penalty, penalty_weight)
     counts = {"steps": steps, "critic_steps": critic_steps, "batch_size": batch_size}
     check_counts("transport", {**counts, "chunk": chunk})
-    start = check_cloud("transport", "xs_q", as_float(xs_q))
-    goal = check_cloud("transport", "xs_p", as_float(xs_p))
+    start, goal = check_samples("transport", xs_q=xs_q, xs_p=xs_p)
     check_critic("transport", "discriminator", discriminator, xs_q=start)
     optimizer = default_optimizer(steps * critic_steps) if optimizer is None else optimizer
     schedule, price = _schedule(step_size, steps), (penalty, penalty_weight)

@@ -89,6 +89,8 @@ def as_float(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     Returns:
         The same values as a jax array of floats.
     """
+    if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
+        x = x.astype(jnp.result_type(float))  # JAX would first wrap what is beyond 32 bits
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
@@ -176,7 +178,13 @@ def refuse(tree: PyTree, bad: Bool[Array, ""], words: str) -> PyTree:
     Raises:
         EquinoxRuntimeError: If `bad`.
     """
-    flag = eqx.error_if(jnp.zeros((), bool), bad, words)
+    return refuse_first(tree, {words: bad})
+
+
+def refuse_first(tree: PyTree, faults: Mapping[str, Bool[Array, ""]]) -> PyTree:
+    """As `refuse`, of several things: the first that is wrong is told."""
+    bad, good = jnp.stack(list(faults.values())), jnp.zeros((), bool)
+    flag = eqx.branched_error_if(good, jnp.any(bad), jnp.argmax(bad), list(faults))
     return jax.tree.map(Partial(_unless, flag), tree)
 
 

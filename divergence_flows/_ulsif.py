@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from ._bandwidth import Bandwidth, Samples, two_clouds, widths
+from ._bandwidth import Bandwidth, Samples, check_supports, two_clouds, widths
 from ._blocks import Blocks, blocks, total
 from ._features import Centres, FeatureMap, first_moment, linear, second_moment, values
 from ._ratios import positive, solve
@@ -17,9 +17,9 @@ def ulsif_ratio(
     xs_q: Samples,
     xs_p: Samples,
     *,
-    centres: int = 256,
+    centres: int | None = None,
     bandwidth: Bandwidth | None = None,
-    ridge: Real[ArrayLike, ""] = 1e-3,
+    ridge: Real[ArrayLike, ""] | None = None,
     block: int = 4096,
     key: PRNGKeyArray,
 ) -> LogRatioFn:
@@ -40,10 +40,10 @@ def ulsif_ratio(
         xs_q: Samples of q [units of x].
         xs_p: Samples of p; there may be more or fewer [units of x].
         centres: How many kernels, or all samples of p if they are fewer. Time grows with its
-            square.
+            square. None: 256, or a quarter of the samples of q if that is less.
         bandwidth: Of the kernels; several make the mean of kernels; None is the median rule of
             both samples [units of x].
-        ridge: Penalty on the coefficients.
+        ridge: Penalty on the coefficients. None: 8 / n for n samples of q, and 1e-3 at least.
         block: Samples summed at once; it changes time and memory, not the result.
         key: Randomness of the centres; the same key gives the same ones.
 
@@ -52,8 +52,10 @@ def ulsif_ratio(
 
     Raises:
         ValueError: If there are no samples, or a number is not positive.
-        EquinoxRuntimeError: If a sample is not finite, `bandwidth` or `ridge` is not positive,
-            most samples are equal, or the equations are singular to working precision.
+        EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
+            `bandwidth` or `ridge` is not positive, most samples are equal, a coordinate is the
+            same for all samples of one only (then there is no ratio), or the equations are
+            singular to working precision.
 
     References:
         Kanamori, Hido & Sugiyama, A least-squares approach to direct importance estimation,
@@ -61,13 +63,23 @@ def ulsif_ratio(
     """
     owner = "ulsif_ratio"
     check_counts(owner, {"centres": centres, "block": block})
-    one, other = two_clouds(owner, xs_q, xs_p)
+    one, other = check_supports(owner, *two_clouds(owner, xs_q, xs_p))
+    centres, ridge = bumps_by_sizes(one, centres, ridge)
     found = widths(owner, bandwidth, one, other)
     bumps = Centres(some_of(other, centres, key), found)
     on_q, on_p = (weighted(xs, jnp.ones(len(xs), xs.dtype), block) for xs in (one, other))
     penalty = positive(owner, ridge, one.dtype)
     coefficients = least_squares(owner, bumps, on_q, on_p, penalty)
     return Partial(linear, bumps, coefficients)
+
+
+def bumps_by_sizes(
+    xs_q: Float[Array, "n dim"], centres: int | None, ridge: Real[ArrayLike, ""] | None
+) -> tuple[int, Real[ArrayLike, ""]]:
+    """How many centres and which penalty samples of q can bear, where None."""
+    n = len(xs_q)
+    most = min(256, max(1, n // 4)) if centres is None else centres
+    return most, max(1e-3, 8 / n) if ridge is None else ridge
 
 
 def some_of(

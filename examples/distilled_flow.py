@@ -52,7 +52,8 @@ SETTINGS = {
 def field_to(xs_p, fit, count, key):
     """The KL flow's velocity to a batch of p, its ratio fitted to the cloud."""
     batch = jr.choice(key, xs_p, (count,))
-    fitted = functools.partial(df.rff_log_ratio, xs_p=batch, newton_steps=4, key=jr.key(9), **fit)
+    options = {"degree": 2, "newton_steps": 4, "key": jr.key(9), **fit}
+    fitted = functools.partial(df.rff_log_ratio, xs_p=batch, **options)
     return df.cloud_velocity(same, fitted)
 
 

@@ -93,7 +93,9 @@ def features(problem, step_size, marks):
         df.rff_log_ratio,
         xs_p=problem.xs_p,
         features=128,
+        degree=2,
         bandwidth=0.3,
+        ridge=1e-4,
         newton_steps=4,
         key=jr.key(2),
     )

@@ -299,7 +299,7 @@ WRONG = {
     "_optimizer": lambda: of("_optimizer").game_optimizer("fast"),
     "_spectral": lambda: df.networks.spectral(critic(), key=1.0),
     "_penalty": lambda: df.gradient_penalty("r1", critic(), FLAT, FLAT, key=1.0),
-    "_loop": lambda: of("_loop").check_cloud(1, "xs", CLOUD),
+    "_loop": lambda: of("_loop").as_path(1, "file", CLOUD),
     "_ipm": lambda: df.IPM(1.0, 1.0, 1.0),
     "_gan_recipe": lambda: of("_gan_recipe").check_recipe(1, 1),
     "_gan_step": lambda: of("_gan_step").take(1, 1, CLOUD, jr.key(0)),

@@ -394,7 +394,7 @@ WRONG_VALUES = {
     "`degree` is 3": lambda: df.rff_log_ratio(XS_Q, XS_P, degree=3, key=KEY),
     "`newton_steps` is 0": lambda: df.rff_log_ratio(XS_Q, XS_P, newton_steps=0, key=KEY),
     "2555 monomials": lambda: df.rff_log_ratio(
-        np.ones((3, 70)), np.ones((3, 70)), bandwidth=1.0, key=KEY
+        np.ones((3, 70)), np.ones((3, 70)), degree=2, key=KEY
     ),
     "`block` is 0": lambda: df.kde_log_prob(XS_Q, block=0),
     "`centres` is 0": lambda: df.ulsif_ratio(XS_Q, XS_P, centres=0, key=KEY),
