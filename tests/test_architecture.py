@@ -71,7 +71,7 @@ ROWS = (
     },
     {"_kernels", "_ratios"},
     {"_ulsif"},
-    {"divergences", "_gaussian_rest", "_ipm", "_gan_recipe", "_ratio_choice"},
+    {"divergences", "_gaussian_rest", "_gaussian_verdict", "_ipm", "_gan_recipe", "_ratio_choice"},
     {"gans", "_gaussian_fit"},
     {"_train", "_flow_losses", "_flow_recipe"},
     {"_chunk", "_gan_step", "_flow_path"},
