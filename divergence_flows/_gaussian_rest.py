@@ -34,7 +34,7 @@ _LOCAL = 0.1
 # Beyond this ratio of curvatures an explicit solver of the Bures-Wasserstein flow is slower.
 _STIFF = 30.0
 # A gap that has grown so much, or is no number, leads nowhere, as of a target with no normaliser.
-_LOST = 1e12
+_LOST = 1e9
 FIELDS = {"fisher_rao": fisher_rao_field, "bures": gaussian_field}
 
 

@@ -66,9 +66,9 @@ _NO_START = (
 _NO_REST = tuple(
     "fit_gaussian: q is not at rest" + words + " Or take throw=False and look at `info`."
     for words in (
-        "; its scale grew without bound, beyond 10^6 times that of `q0`. A target without a "
-        "normaliser has no optimum to rest at: give each parameter a prior, or, if the target is "
-        "so wide, start wider.",
+        "; its mean or scale grew without bound, beyond 10^6 times the scale of `q0`. A target "
+        "without a normaliser has no optimum to rest at: give each parameter a prior, or, if the "
+        "target is so far or wide, start nearer and wider.",
         ": on its own nodes it is, but `log_p` or its gradient is not finite at others, as outside "
         "a support. Transform bounded parameters to the line.",
         ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and "
@@ -77,7 +77,7 @@ _NO_REST = tuple(
         "without a normaliser has no optimum to rest at.)",
         ": the gradient of `log_p` jumps between its nodes, by more than what is left to gain. "
         "Give more nodes.",
-        ": the gap on its nodes grew by 10^12 or is no number. A target without a normaliser has no "
+        ": the gap on its nodes grew by 10^9 or is no number. A target without a normaliser has no "
         "optimum to rest at; else `log_p` is not finite where q came, or has no bound there.",
         ": the solve broke down, with steps of no length. `log_p` or a derivative is not finite "
         "where q came, or q has collapsed onto a point where log_p has no bound. Start elsewhere, "
@@ -258,12 +258,12 @@ def at_rest(
     Raises:
         EquinoxRuntimeError: If it is not at rest; it says what was found.
     """
-    sizes = [jnp.max(jnp.abs(law.scale)) for law in (start, q)]
+    reach = jnp.maximum(jnp.max(jnp.abs(q.scale)), jnp.max(jnp.abs(q.mean - start.mean)))
     lost = (result == RESULTS.event_occurred) & ~(left < _FAR)
     ended = (result == RESULTS.event_occurred) & ~lost
     found = jnp.stack(
         [
-            ~ended & ~(sizes[1] < _FAR * sizes[0]),
+            ~ended & ~(reach < _FAR * jnp.max(jnp.abs(start.scale))),
             ended & ~(jnp.isfinite(told) & jnp.isfinite(bound)),
             ended,
             result == RESULTS.max_steps_reached,

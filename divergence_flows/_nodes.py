@@ -235,13 +235,12 @@ def normal_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
 
 
 def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
-    r"""Sobol's points, scrambled at random and sent to the normal: error near 1/n or better.
+    r"""Sobol's points, scrambled at random and sent to the normal: error near 1/n if f is smooth.
 
     Owen's nested scrambling: each bit of a coordinate is flipped or not, at random for each value
-    of the bits before it. The points stay a net, each is uniform over the keys, and nodes of two
-    keys are independent: in one dimension one point falls at random into each of n strata. The
-    error of a smooth average falls like $n^{-3/2}$ up to logarithms, and for a large n it never
-    varies more than that of `normal_nodes` by more than a constant.
+    of the bits before it. The points stay a net, each is uniform over the keys, and the errors of
+    two keys are independent: in one dimension one point falls at random into each of n strata.
+    There the error falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
 
     Args:
         n: Number of nodes; a power of two keeps the balance of the sequence.
