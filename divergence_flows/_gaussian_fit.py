@@ -73,8 +73,9 @@ def fit_gaussian(
     nodes would be fitted better. It starts on few nodes, goes on with more from where they lead,
     if that is better than where it began, and ends when fresh nodes put the gap below `tol`. Where
     log_p has kinks, as |x| has, averages over nodes jump: there it rests when steps lead nowhere
-    and what is left is like the error of the nodes, and `gap` is no less than that. Rest is the flow's, on its nodes; what that is
-    worth `info.gap` tells, from others. No round evaluates more than `n` nodes at once.
+    and what is left is like the error of the nodes, and `gap` is no less than that. Rest is the
+    flow's, on its nodes; what that is worth `info.gap` tells, from others. No round of ours has
+    more than `n` nodes.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a

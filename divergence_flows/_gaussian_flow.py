@@ -14,15 +14,20 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._gaussian import Gaussian
-from ._gaussian_moments import Moments, mean_hessian, moments
+from ._gaussian_moments import Moments, log_weights, mean_hessian, moments
 from ._matrix import product, root, symmetric
 from ._nodes import Nodes
 from ._types import Field, Scalar, ScalarFn, ScalarLike, as_float
 
+_WALL = " A Gaussian reaches everywhere: transform bounded parameters, or start elsewhere."
 _NO_STEP = (
     "forward_backward_step: `q` has a singular scale or is not finite; pass one of full rank.",
-    "forward_backward_step: `log_p` or a derivative of it is not finite at nodes of `q`. A Gaussian"
-    " reaches everywhere: transform bounded parameters to the line, or start elsewhere.",
+    "forward_backward_step: `log_p` is NaN, so not finite at nodes of `q`." + _WALL,
+    "forward_backward_step: `log_p` is -inf at nodes of `q`, outside its support." + _WALL,
+    "forward_backward_step: `log_p` is +inf at nodes of `q`, without a bound; start elsewhere.",
+    "forward_backward_step: averages of derivatives of `log_p` are not finite at nodes of `q`, though "
+    "log_p is: one is not, or is so large that sums overflow. Mend it, or start elsewhere.",
+    "forward_backward_step: `step` must be positive; pass a positive one.",
     "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p]), or "
     "the fixed point is biased; make it smaller.",
 )
@@ -170,8 +175,7 @@ def forward_backward_step(
         ValueError: If `estimator` is unknown, the nodes are not of q's dimension, or log_p returns
             no scalar.
         EquinoxRuntimeError: If q is singular, log_p or a derivative is not finite at a node, or
-            `step` is not positive or exceeds its bound: M is then not positive and the fixed
-            point biased.
+            `step` is not positive or exceeds its bound. It says which.
 
     References:
         Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
@@ -185,8 +189,19 @@ def forward_backward_step(
     # At the bound M is singular up to the round-off of what was subtracted, not beyond the bound.
     slack = 10 * map_.shape[0] * jnp.finfo(step.dtype).eps * (1 + step * jnp.sum(inverse**2))
     singular = ~(jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det()))
-    lost = ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian)))
-    wrong = jnp.stack([singular, lost, ~((smallest >= -slack) & (step > 0))])
+    # Outside a support the gradient may be 0, so that derivatives alone would not tell.
+    values = jax.lax.stop_gradient(log_weights(log_p, nodes, q))
+    wrong = jnp.stack(
+        [
+            singular,
+            jnp.any(jnp.isnan(values)),
+            jnp.any(values == -jnp.inf),
+            jnp.any(values == jnp.inf),
+            ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian))),
+            ~(step > 0),
+            ~(smallest >= -slack),
+        ]
+    )
     map_ = eqx.branched_error_if(map_, jnp.any(wrong), jnp.argmax(wrong), _NO_STEP)
     scale = jnp.linalg.cholesky(_backward(product(map_, q.matrix), step))
     return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)

@@ -39,8 +39,9 @@ _NO_START = (
     "fit_gaussian: the mean of `q0` is not finite. Start from finite numbers.",
     "fit_gaussian: `q0` has a singular scale or one that is not finite. Start from a scale of full "
     "rank, for instance the identity.",
-    "fit_gaussian: `log_p` is NaN at every node of `q0`, so it is not finite at nodes of `q0`. Look "
-    "for a NaN in the data or a constant of it, or for log or sqrt of a negative number." + _WALL,
+    "fit_gaussian: `log_p` is NaN at every node of `q0`, so it is not finite at nodes of `q0`. "
+    "Look for a NaN in the data or a constant of it, or for log or sqrt of a negative number."
+    + _WALL,
     "fit_gaussian: `log_p` is NaN, so not finite, at some nodes of `q0`, not at all: for instance "
     "log or sqrt of a negative number, outside a support." + _WALL,
     "fit_gaussian: `log_p` is -inf at every node of `q0`: the start lies outside the support, or "
@@ -56,11 +57,11 @@ _NO_START = (
     "a smaller scale, or in float64.",
     "fit_gaussian: averages over nodes of `q0` are not finite, though log_p and its gradient are: "
     'its second derivatives are not. Take estimator="stein", or mend them.',
-    "fit_gaussian: `log_p` is flat: its gradient is 0 at every node of `q0`, and of a `q0` 10, 10^3 "
-    "and 10^6 times wider. Such a target has no normaliser, and no best Gaussian. Look whether "
+    "fit_gaussian: `log_p` is flat: its gradient is 0 at every node of `q0`, and of a `q0` 10, "
+    "10^3 and 10^6 times wider. Such a target has no normaliser, and no best Gaussian. Look whether "
     "log_p uses its argument, or rounds it.",
-    "fit_gaussian: `log_p` does not depend on some parameter: its gradient in it is 0 at every node "
-    "of `q0`, and of a `q0` 10, 10^3 and 10^6 times wider. Such a target has no normaliser, and no "
+    "fit_gaussian: `log_p` does not depend on some parameter: its gradient in it is 0 at every "
+    "node of `q0`, and of a `q0` 10, 10^3 and 10^6 times wider. Such a target has no normaliser, and no "
     "best Gaussian. Leave the parameter out, or give it a prior.",
 )
 _NO_REST = tuple(
@@ -73,8 +74,8 @@ _NO_REST = tuple(
         "a support. Transform bounded parameters to the line.",
         ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and "
         "judges, larger mini-batches, or a larger `tol`.",
-        " after `max_steps` steps. Give more steps or a larger `tol`, or start elsewhere. (A target "
-        "without a normaliser has no optimum to rest at.)",
+        " after `max_steps` steps. Give more steps or a larger `tol`, or start elsewhere. (A "
+        "target without a normaliser has no optimum to rest at.)",
         ": the gradient of `log_p` jumps between its nodes, by more than what is left to gain. "
         "Give more nodes.",
         ": the gap on its nodes grew by 10^9 or is no number. A target without a normaliser has no "

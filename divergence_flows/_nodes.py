@@ -100,34 +100,12 @@ def _sums_to_one(weights: Real[ArrayLike, " n"]) -> Bool[ArrayLike, ""]:
 def evaluate(
     owner: str, log_p: Callable[..., Any], x: Float[Array, "*event"], batch: PyTree
 ) -> Scalar:
-    """Evaluates a target that takes a node's mini-batch, or takes none.
-
-    Args:
-        owner: Who asks, for the message.
-        log_p: `log_p(x)`, or `log_p(x, batch)`.
-        x: One point.
-        batch: The node's entry of `batches`, or None.
-
-    Returns:
-        The log density [nats].
-
-    Raises:
-        ValueError: If it is no scalar.
-    """
+    """Evaluates a target that takes a node's mini-batch, or takes none."""
     return scalar_of(owner, "log_p", log_p, *((x,) if batch is None else (x, batch)))
 
 
 def replaced(nodes: Nodes, field: str, value: PyTree) -> Nodes:
-    """Changes one field of a rule, without asking again what `Nodes` asks.
-
-    Args:
-        nodes: A rule.
-        field: "points", "weights" or "batches".
-        value: What it shall hold, for as many nodes.
-
-    Returns:
-        The rule with that field changed.
-    """
+    """Changes one field of a rule, without asking again what `Nodes` asks."""
     return eqx.tree_at(operator.attrgetter(field), nodes, value, is_leaf=_is_none)
 
 

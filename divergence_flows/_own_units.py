@@ -12,7 +12,6 @@ from ._gaussian import Gaussian
 from ._states import root_mean_square
 from ._types import Scalar
 
-
 # So near to rest, in own units, what a step moves may be as small as a jump of the field.
 _NEAR = 0.1
 # A kinked target lets the field jump; after so many steps over jumps without less speed, it rests.

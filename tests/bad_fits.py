@@ -165,6 +165,15 @@ def scaled(by, x):
     return by * log_p(x)
 
 
+def beyond(edge, x):
+    return jnp.where(x[0] > edge, log_p(x), -jnp.inf)
+
+
+def outside(edge):
+    """A target whose support ends; its gradient outside is 0, and finite."""
+    return Partial(beyond, jnp.asarray(edge))
+
+
 def times(by):
     """A target whose scale is an array: a NaN of it compiles nothing new."""
     return Partial(scaled, jnp.asarray(by))
@@ -312,6 +321,10 @@ ROWS[_STEP] = {
             by_content(_STEP, "`log_p`", "not finite at nodes", "start"),
         ),
         Cell(
+            step, (outside(0.0), RULE, Q, ETA), by_content(_STEP, "-inf at nodes of `q`", "support")
+        ),
+        Cell(step, (times(1e38), RULE, Q, ETA), by_content(_STEP, "derivatives", "sums overflow")),
+        Cell(
             step, (times(1.0), RULE, LOST, ETA), by_content(_STEP, "`q`", "not finite", "pass one")
         ),
         Cell(step, (times(1.0), RULE, Q, ETA * NAN), by_content(_STEP, "`step` must be positive")),
@@ -331,9 +344,12 @@ ROWS[_STEP] = {
             Cell(
                 step,
                 (times(1.0), RULE, Q, jnp.asarray(size)),
-                by_content(_STEP, "`step` must be positive and at most"),
+                by_content(_STEP, words),
             )
-            for size in (-0.1, 3.0)
+            for size, words in (
+                (-0.1, "`step` must be positive; pass"),
+                (3.0, "`step` must be positive and at most"),
+            )
         ],
         Cell(
             lambda q: step(log_p, RULE, q, estimator="best"),

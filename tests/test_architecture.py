@@ -256,6 +256,7 @@ WRONG = {
     "_psis": lambda: of("_psis").pareto_k(CLOUD),
     "_gaussian_fit": lambda: df.fit_gaussian(jnp.sum, CLOUD, key=1),
     "_gaussian_rest": lambda: of("_gaussian_rest").climb(jnp.sum, POINT, [], 1, FLAT, {}),
+    "_gaussian_verdict": lambda: of("_gaussian_verdict").verdict(1, FLAT, FLAT, FLAT, POINT, True),
     "_own_units": lambda: of("_own_units")._in_units_of(POINT, FLAT),
     "_states": lambda: of("_states").cast_times(FLAT, CLOUD, None),
     "_path_length": lambda: df.curve_length(jnp.sin, POINT, CLOUD),

@@ -210,7 +210,7 @@ def test_a_fit_that_does_not_rest_is_an_error_or_says_so(x64):
 
 
 def test_a_target_without_normaliser_never_rests(x64):
-    with pytest.raises(eqx.EquinoxRuntimeError, match="flat.* normaliser"):
+    with pytest.raises(eqx.EquinoxRuntimeError, match=r"flat.* normaliser"):
         jax.block_until_ready(
             df.fit_gaussian(lambda x: 0.0 * x.sum(), standard(1), max_steps=64, n=64, key=KEY)
         )
