@@ -24,10 +24,9 @@ _NO_STEP = (
     "forward_backward_step: `q` has a singular scale or is not finite; pass one of full rank.",
     "forward_backward_step: `log_p` is NaN, so not finite at nodes of `q`." + _WALL,
     "forward_backward_step: `log_p` is -inf at nodes of `q`, outside its support." + _WALL,
-    "forward_backward_step: `log_p` is +inf at nodes of `q`, without a bound; start elsewhere.",
-    "forward_backward_step: averages of derivatives of `log_p` are not finite at nodes of `q`, though "
-    "log_p is: one is not, or is so large that sums overflow. Mend it, or start elsewhere.",
-    "forward_backward_step: `step` must be positive; pass a positive one.",
+    "forward_backward_step: `log_p` is +inf at nodes of `q`; start elsewhere.",
+    "forward_backward_step: derivatives of `log_p` are not finite at nodes of `q`, though it is; or "
+    "sums overflow, of numbers so large. Mend them, or start elsewhere.",
     "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p]), or "
     "the fixed point is biased; make it smaller.",
 )
@@ -175,7 +174,7 @@ def forward_backward_step(
         ValueError: If `estimator` is unknown, the nodes are not of q's dimension, or log_p returns
             no scalar.
         EquinoxRuntimeError: If q is singular, log_p or a derivative is not finite at a node, or
-            `step` is not positive or exceeds its bound. It says which.
+            `step` not positive or beyond its bound. It says which.
 
     References:
         Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
@@ -194,12 +193,9 @@ def forward_backward_step(
     wrong = jnp.stack(
         [
             singular,
-            jnp.any(jnp.isnan(values)),
-            jnp.any(values == -jnp.inf),
-            jnp.any(values == jnp.inf),
+            *[jnp.any(f(values)) for f in (jnp.isnan, jnp.isneginf, jnp.isposinf)],
             ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian))),
-            ~(step > 0),
-            ~(smallest >= -slack),
+            ~((smallest >= -slack) & (step > 0)),
         ]
     )
     map_ = eqx.branched_error_if(map_, jnp.any(wrong), jnp.argmax(wrong), _NO_STEP)
@@ -230,8 +226,9 @@ def _backward_jvp(
 def _backward_by_roots(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
     """Evaluates the formula by matrix roots."""
     before = product(half, half.T)
-    eye = jnp.eye(half.shape[0], dtype=half.dtype)
-    factor = 0.5 * (root(before) + root(before + 4 * step * eye))
+    factor = 0.5 * (
+        root(before) + root(before + 4 * step * jnp.eye(half.shape[0], dtype=half.dtype))
+    )
     return product(factor, factor.T)
 
 
@@ -286,8 +283,8 @@ def _triangular_fisher_rao(q: Gaussian, rate: Array, moment: Array) -> Moments:
     """Does the same for a triangular factor."""
     if q.diagonal:
         return _fisher_rao(q, rate, moment)
-    half = product(q.scale.T, moment)
-    return _precondition(q.scale, rate), product(q.scale, _low(symmetric(half)))
+    half = symmetric(product(q.scale.T, moment))
+    return _precondition(q.scale, rate), product(q.scale, _low(half))
 
 
 def _precondition(

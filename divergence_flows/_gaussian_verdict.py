@@ -58,11 +58,11 @@ _NO_START = (
     "fit_gaussian: averages over nodes of `q0` are not finite, though log_p and its gradient are: "
     'its second derivatives are not. Take estimator="stein", or mend them.',
     "fit_gaussian: `log_p` is flat: its gradient is 0 at every node of `q0`, and of a `q0` 10, "
-    "10^3 and 10^6 times wider. Such a target has no normaliser, and no best Gaussian. Look whether "
+    "10^3 and 10^6 times wider. Such a target has no normaliser, and no best Gaussian. Look if "
     "log_p uses its argument, or rounds it.",
     "fit_gaussian: `log_p` does not depend on some parameter: its gradient in it is 0 at every "
-    "node of `q0`, and of a `q0` 10, 10^3 and 10^6 times wider. Such a target has no normaliser, and no "
-    "best Gaussian. Leave the parameter out, or give it a prior.",
+    "node of `q0`, and of a `q0` 10, 10^3 and 10^6 times wider. Such a target has no normaliser, "
+    "and no best Gaussian. Leave the parameter out, or give it a prior.",
 )
 _NO_REST = tuple(
     "fit_gaussian: q is not at rest" + words + " Or take throw=False and look at `info`."

@@ -232,8 +232,7 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
         ValueError: If a number is not positive or `dim` exceeds 21201.
 
     References:
-        Sobol, 1967; Owen, Scrambled net variance for integrals of smooth functions, Annals of
-        Statistics 1997; scipy.stats.qmc.
+        Sobol, 1967; Owen, Scrambled net variance for integrals of smooth functions, 1997.
     """
     _positive("sobol_nodes", n=n, dim=dim)
     if dim > qmc.Sobol.MAXDIM:
@@ -253,15 +252,12 @@ def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[
 
 def _scrambled(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> UInt32[Array, "n dim"]:
     """Flips each bit by a coin of its own for every value of the bits before it."""
-    n, dim = bits.shape
-    levels = (n - 1).bit_length()
-    drawn = jr.bits(key, ((1 << levels) + n, dim), jnp.uint32)
+    levels = (len(bits) - 1).bit_length()
+    drawn = jr.bits(key, ((1 << levels) + len(bits), bits.shape[1]), jnp.uint32)
     # A tree of coins for each coordinate, a heap: a node at level k has the number 2^k + prefix.
-    # n points of the sequence differ in the bits up to the last level, so that below it each has
-    # a branch, and coins, of its own.
+    # n points of the sequence differ before the last level, so that below it each has its own.
     coins, flips = drawn[: 1 << levels], drawn[1 << levels :] >> levels
-    flip = functools.partial(_flipped, bits, coins)
-    return bits ^ jax.lax.fori_loop(0, levels, flip, flips)
+    return bits ^ jax.lax.fori_loop(0, levels, functools.partial(_flipped, bits, coins), flips)
 
 
 def _flipped(
@@ -271,16 +267,15 @@ def _flipped(
     flips: UInt32[Array, "n dim"],
 ) -> UInt32[Array, "n dim"]:
     """Adds the flips of one level."""
-    level = level.astype(jnp.uint32)
+    below = jnp.uint32(31) - level.astype(jnp.uint32)
     # Not a shift by 32 at level 0, which has no meaning.
-    node = (jnp.uint32(1) << level) + ((bits >> 1) >> (jnp.uint32(31) - level))
-    coin = jnp.take_along_axis(coins, node.astype(jnp.int32), axis=0) & 1
-    return flips | (coin << (jnp.uint32(31) - level))
+    node = (jnp.uint32(1) << (31 - below)) + ((bits >> 1) >> below)
+    return flips | ((jnp.take_along_axis(coins, node.astype(jnp.int32), axis=0) & 1) << below)
 
 
 @functools.lru_cache(maxsize=8)
 def _sobol_bits(n: int, dim: int) -> np.ndarray:
-    """Draws the sequence itself, as integers of 32 bits."""
+    """Draws the sequence itself, as integers."""
     with warnings.catch_warnings():  # scipy warns of n that are no power of two; the docstring does
         warnings.simplefilter("ignore", UserWarning)
         points = qmc.Sobol(dim, scramble=False, bits=32).random(n)

@@ -323,7 +323,7 @@ ROWS[_STEP] = {
         Cell(
             step, (outside(0.0), RULE, Q, ETA), by_content(_STEP, "-inf at nodes of `q`", "support")
         ),
-        Cell(step, (times(1e38), RULE, Q, ETA), by_content(_STEP, "derivatives", "sums overflow")),
+        Cell(step, (times(3e38), RULE, Q, ETA), by_content(_STEP, "derivatives", "sums overflow")),
         Cell(
             step, (times(1.0), RULE, LOST, ETA), by_content(_STEP, "`q`", "not finite", "pass one")
         ),
@@ -344,12 +344,9 @@ ROWS[_STEP] = {
             Cell(
                 step,
                 (times(1.0), RULE, Q, jnp.asarray(size)),
-                by_content(_STEP, words),
+                by_content(_STEP, "`step` must be positive and at most"),
             )
-            for size, words in (
-                (-0.1, "`step` must be positive; pass"),
-                (3.0, "`step` must be positive and at most"),
-            )
+            for size in (-0.1, 3.0)
         ],
         Cell(
             lambda q: step(log_p, RULE, q, estimator="best"),
