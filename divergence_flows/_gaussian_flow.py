@@ -25,7 +25,7 @@ _NO_STEP = (
     "forward_backward_step: `log_p` is NaN, so not finite at nodes of `q`." + _WALL,
     "forward_backward_step: `log_p` is -inf at nodes of `q`, outside its support." + _WALL,
     "forward_backward_step: `log_p` is +inf at nodes of `q`; start elsewhere.",
-    "forward_backward_step: `log_p` is finite at nodes of `q`, but its derivatives are not, or their "
+    "forward_backward_step: `log_p` is finite at nodes of `q`, but derivatives are not, or their "
     "sums overflow, of numbers so large. Mend them, or start elsewhere.",
     "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p]), or "
     "the fixed point is biased; make it smaller.",
