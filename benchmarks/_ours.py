@@ -11,6 +11,7 @@ from _peers import Prepared, Trace
 
 import divergence_flows as df
 from divergence_flows._gaussian_fit import _ladder
+from divergence_flows._gaussian_verdict import SETS
 
 ON_THE_WAY = (30.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # tolerances [nats] that stop a fit early
 NODES = 2**14  # for targets that are not Gaussian; 1024, the default, for others
@@ -24,9 +25,9 @@ def rounds(n, dim):
 
 
 def evaluations(info, n, dim):
-    """Gradients of log p at most: every rest rule asks its own nodes and the fresh ones."""
+    """Gradients of log p at most: rest rules ask own and fresh nodes; then the end is judged."""
     steps = np.asarray(info.steps)
-    return int(np.sum((steps + 1) * ((STAGES + 1) * rounds(n, dim) + n)))
+    return int(np.sum((steps + 1) * ((STAGES + 1) * rounds(n, dim) + n)) + SETS * n)
 
 
 def fit(target, n, tol):

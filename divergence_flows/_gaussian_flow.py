@@ -14,15 +14,19 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from ._gaussian import Gaussian
-from ._gaussian_moments import Moments, mean_hessian, moments
+from ._gaussian_moments import Moments, log_weights, mean_hessian, moments
 from ._matrix import product, root, symmetric
 from ._nodes import Nodes
 from ._types import Field, Scalar, ScalarFn, ScalarLike, as_float
 
+_WALL = " A Gaussian reaches everywhere: transform bounded parameters, or start elsewhere."
 _NO_STEP = (
     "forward_backward_step: `q` has a singular scale or is not finite; pass one of full rank.",
-    "forward_backward_step: `log_p` or a derivative of it is not finite at nodes of `q`. A Gaussian"
-    " reaches everywhere: transform bounded parameters to the line, or start elsewhere.",
+    "forward_backward_step: `log_p` is NaN, so not finite at nodes of `q`." + _WALL,
+    "forward_backward_step: `log_p` is -inf at nodes of `q`, outside its support." + _WALL,
+    "forward_backward_step: `log_p` is +inf at nodes of `q`; start elsewhere.",
+    "forward_backward_step: `log_p` is finite at nodes of `q`, but derivatives are not, or their "
+    "sums overflow, of numbers so large. Mend them, or start elsewhere.",
     "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p]), or "
     "the fixed point is biased; make it smaller.",
 )
@@ -170,8 +174,7 @@ def forward_backward_step(
         ValueError: If `estimator` is unknown, the nodes are not of q's dimension, or log_p returns
             no scalar.
         EquinoxRuntimeError: If q is singular, log_p or a derivative is not finite at a node, or
-            `step` is not positive or exceeds its bound: M is then not positive and the fixed
-            point biased.
+            `step` not positive or beyond its bound. It says which.
 
     References:
         Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
@@ -185,8 +188,16 @@ def forward_backward_step(
     # At the bound M is singular up to the round-off of what was subtracted, not beyond the bound.
     slack = 10 * map_.shape[0] * jnp.finfo(step.dtype).eps * (1 + step * jnp.sum(inverse**2))
     singular = ~(jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det()))
-    lost = ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian)))
-    wrong = jnp.stack([singular, lost, ~((smallest >= -slack) & (step > 0))])
+    # Outside a support the gradient may be 0, so that derivatives alone would not tell.
+    values = jax.lax.stop_gradient(log_weights(log_p, nodes, q))
+    wrong = jnp.stack(
+        [
+            singular,
+            *[jnp.any(f(values)) for f in (jnp.isnan, jnp.isneginf, jnp.isposinf)],
+            ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian))),
+            ~((smallest >= -slack) & (step > 0)),
+        ]
+    )
     map_ = eqx.branched_error_if(map_, jnp.any(wrong), jnp.argmax(wrong), _NO_STEP)
     scale = jnp.linalg.cholesky(_backward(product(map_, q.matrix), step))
     return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
@@ -215,8 +226,9 @@ def _backward_jvp(
 def _backward_by_roots(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
     """Evaluates the formula by matrix roots."""
     before = product(half, half.T)
-    eye = jnp.eye(half.shape[0], dtype=half.dtype)
-    factor = 0.5 * (root(before) + root(before + 4 * step * eye))
+    factor = 0.5 * (
+        root(before) + root(before + 4 * step * jnp.eye(half.shape[0], dtype=half.dtype))
+    )
     return product(factor, factor.T)
 
 
@@ -271,8 +283,8 @@ def _triangular_fisher_rao(q: Gaussian, rate: Array, moment: Array) -> Moments:
     """Does the same for a triangular factor."""
     if q.diagonal:
         return _fisher_rao(q, rate, moment)
-    half = product(q.scale.T, moment)
-    return _precondition(q.scale, rate), product(q.scale, _low(symmetric(half)))
+    half = symmetric(product(q.scale.T, moment))
+    return _precondition(q.scale, rate), product(q.scale, _low(half))
 
 
 def _precondition(

@@ -33,6 +33,8 @@ _LONGEST = 1.596
 _LOCAL = 0.1
 # Beyond this ratio of curvatures an explicit solver of the Bures-Wasserstein flow is slower.
 _STIFF = 30.0
+# A gap that has grown so much, or is no number, leads nowhere, as of a target with no normaliser.
+_LOST = 1e9
 FIELDS = {"fisher_rao": fisher_rao_field, "bures": gaussian_field}
 
 
@@ -71,9 +73,12 @@ def follow(
     field = FIELDS[geometry](log_p, nodes, estimator=estimator)
     own = moments("fit_gaussian", log_p, nodes, None, estimator)
     other = moments("fit_gaussian", log_p, fresh, None, estimator)
-    rest = Partial(_rests, own, tol)
+    first = gap(q, own(q))
+    most = _LOST * jnp.maximum(first, 1)
+    rest = Partial(_ends, own, Partial(_rests, tol), most)
     if share:
-        rest = Partial(_rests_or_fits, own, other, tol, jnp.asarray(share, q.mean.dtype))
+        fits = Partial(_rests_or_fits, other, tol, jnp.asarray(share, q.mean.dtype))
+        rest = Partial(_ends, own, fits, most)
     options: dict[str, Any] = {
         "rest": rest,
         "stepsize_controller": stepsize_controller,
@@ -81,8 +86,7 @@ def follow(
         "throw": False,
     }
     if geometry == "fisher_rao":
-        speed = jnp.sqrt(gap(q, own(q)))
-        options["dt0"] = _LONGEST / (1 + 10 * speed)
+        options["dt0"] = _LONGEST / (1 + 10 * jnp.sqrt(first))
         if stepsize_controller is None:
             pid = PIDController(rtol=0.0, atol=_LOCAL, dtmax=_LONGEST)
             options["stepsize_controller"] = OwnUnits(pid)
@@ -175,24 +179,32 @@ def _is_stiff(q: Gaussian, moments_of_q: Moments) -> Bool[Array, ""]:
     return jnp.max(sizes) > _STIFF * jnp.min(sizes)
 
 
-def _rests(
-    own: Callable[[Gaussian], Moments], tol: Scalar, t: ScalarLike, q: Gaussian, args: PyTree
-) -> Bool[Array, ""]:
-    """Tells whether nothing is left to gain on the nodes."""
-    return gap(q, own(q)) < tol
-
-
-def _rests_or_fits(
+def _ends(
     own: Callable[[Gaussian], Moments],
-    other: Callable[[Gaussian], Moments],
-    tol: Scalar,
-    share: ScalarLike,
+    rests: Callable[[Scalar, Gaussian], Bool[Array, ""]],
+    most: Scalar,
     t: ScalarLike,
     q: Gaussian,
     args: PyTree,
 ) -> Bool[Array, ""]:
-    """Tells whether nothing is left to gain on the nodes, or little beside their own error."""
+    """Tells whether to go on is idle: q rests, or is lost."""
     left = gap(q, own(q))
+    return rests(left, q) | ~(left <= most)
+
+
+def _rests(tol: Scalar, left: Scalar, q: Gaussian) -> Bool[Array, ""]:
+    """Tells whether nothing is left to gain on the nodes."""
+    return left < tol
+
+
+def _rests_or_fits(
+    other: Callable[[Gaussian], Moments],
+    tol: Scalar,
+    share: ScalarLike,
+    left: Scalar,
+    q: Gaussian,
+) -> Bool[Array, ""]:
+    """Tells whether nothing is left to gain on the nodes, or little beside their own error."""
     # Far from rest the fresh nodes would say nothing new, so they are not asked.
     return jax.lax.cond(left < 1, Partial(_little, other, tol, share), _much, left, q)
 

@@ -165,6 +165,15 @@ def scaled(by, x):
     return by * log_p(x)
 
 
+def beyond(edge, x):
+    return jnp.where(x[0] > edge, log_p(x), -jnp.inf)
+
+
+def outside(edge):
+    """A target whose support ends; its gradient outside is 0, and finite."""
+    return Partial(beyond, jnp.asarray(edge))
+
+
 def times(by):
     """A target whose scale is an array: a NaN of it compiles nothing new."""
     return Partial(scaled, jnp.asarray(by))
@@ -311,6 +320,10 @@ ROWS[_STEP] = {
             (times(NAN), RULE, Q, ETA),
             by_content(_STEP, "`log_p`", "not finite at nodes", "start"),
         ),
+        Cell(
+            step, (outside(0.0), RULE, Q, ETA), by_content(_STEP, "-inf at nodes of `q`", "support")
+        ),
+        Cell(step, (times(3e38), RULE, Q, ETA), by_content(_STEP, "derivatives", "sums overflow")),
         Cell(
             step, (times(1.0), RULE, LOST, ETA), by_content(_STEP, "`q`", "not finite", "pass one")
         ),

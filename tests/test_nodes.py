@@ -15,6 +15,7 @@ from targets import close
 import divergence_flows as df
 
 pytestmark = pytest.mark.usefixtures("x64")
+KEY = jr.key(0)
 RULES = {
     "cubature": lambda: df.cubature(3),
     "gauss_hermite": lambda: df.gauss_hermite(2, 7),
@@ -106,10 +107,49 @@ def test_each_sobol_node_is_normal_over_the_keys():
         assert abs(np.corrcoef(draws[:, index].T)[0, 1]) < 4 / np.sqrt(2000)
 
 
-def test_sobol_nodes_stay_a_net_under_the_shift():
-    uniform = jax.scipy.special.ndtr(df.sobol_nodes(256, 3, key=jr.key(2)).points)
-    cells = np.sort(np.floor(256 * np.asarray(uniform)), axis=0)
-    np.testing.assert_array_equal(cells, np.arange(256)[:, None] + np.zeros(3))
+def uniform(n, dim, key):
+    return np.asarray(jax.scipy.special.ndtr(df.sobol_nodes(n, dim, key=key).points))
+
+
+@pytest.mark.parametrize("n", [1, 2, 8, 256])
+def test_sobol_nodes_stay_a_net_when_scrambled(n):
+    cells = np.sort(np.floor(n * uniform(n, 3, jr.key(2))), axis=0)
+    np.testing.assert_array_equal(cells, np.arange(n)[:, None] + np.zeros(3))
+
+
+def test_every_elementary_box_of_the_first_two_coordinates_holds_one_sobol_node():
+    points = uniform(256, 2, jr.key(3))
+    for power in range(9):
+        rows = np.floor(points[:, 0] * 2**power) * 2 ** (8 - power)
+        boxes = np.sort(rows + np.floor(points[:, 1] * 2 ** (8 - power)))
+        np.testing.assert_array_equal(boxes, np.arange(256))
+
+
+def test_in_one_dimension_sobol_nodes_are_independent_strata():
+    keys = jr.split(jr.key(5), 2000)
+    points = jax.jit(jax.vmap(lambda key: df.sobol_nodes(64, 1, key=key)))(keys).points[:, :, 0]
+    offsets = 64 * np.sort(np.asarray(jax.scipy.special.ndtr(points)), axis=1) - np.arange(64)
+    assert kstest(offsets.ravel(), "uniform").pvalue > 1e-3
+    # A shift shared by all points makes these correlations 1.
+    assert np.max(np.abs(np.corrcoef(offsets.T) - np.eye(64))) < 5 / np.sqrt(2000)
+
+
+def test_in_one_dimension_the_error_of_what_is_smooth_and_flat_far_out_falls_like_n_to_the_3_2():
+    def spread(n):
+        keys = jr.split(jr.key(6), 256)
+        rules = jax.jit(jax.vmap(lambda key: df.sobol_nodes(n, 1, key=key)))(keys)
+        return float(jnp.std(jnp.mean(jnp.exp(-((rules.points[:, :, 0] - 0.5) ** 2)), axis=1)))
+
+    few, many = spread(64), spread(4096)
+    assert 200 < few / many < 1300  # 64^1.5 is 512; 64 for an error like 1/n
+
+
+def test_the_errors_of_two_keys_are_independent():
+    # Strata that share a shift leave one number of freedom, and errors that repeat.
+    rules = jax.jit(jax.vmap(lambda key: df.sobol_nodes(16, 1, key=key)))(jr.split(KEY, 4000))
+    points = np.sort(np.asarray(rules.points[:, :, 0]), axis=1)
+    lower, upper = np.mean(points[:, :8], axis=1), np.mean(points[:, 8:], axis=1)
+    assert abs(np.corrcoef(lower, upper)[0, 1]) < 4 / np.sqrt(4000)
 
 
 def test_sobol_nodes_are_never_infinite_in_float32():

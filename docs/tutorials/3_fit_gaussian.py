@@ -74,7 +74,8 @@ print(f"ELBO {info.elbo:.3f} nats, gap {info.gap:.0e} nats, k-hat {info.k_hat:.2
 # `info.position` is its mean as a dictionary again.
 #
 # - `info.elbo` is $E_q[\log p - \log q]$, a lower bound of the log evidence. It goes up.
-# - `info.gap` is what is left to gain, judged on nodes that the fit has not seen.
+# - `info.gap` is what is left to gain, or the error of the nodes if that is larger: the largest
+#   judgement of eight sets of nodes that the fit has not seen.
 # - `info.k_hat` judges the *family*, not the fit: above 0.7 the target has mass where the Gaussian
 #   does not go.
 #
