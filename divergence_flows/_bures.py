@@ -126,6 +126,27 @@ def _excess_jvp(
     return excess(*primals), _map_rate(*primals, brenier(*primals), *tangents)
 
 
+@jax.custom_jvp
+def between(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
+    """N N^T with N = (1 - t) S_A + t S_B, of factors as near as can be: nothing is inverted."""
+    factor, _, _, other = congruence(a, b)
+    moved = (1 - t) * factor + t * other
+    return symmetric(product(moved, moved.T))
+
+
+@between.defjvp
+def _between_jvp(
+    primals: tuple[Scalar, Matrix, Matrix], tangents: tuple[Scalar, Matrix, Matrix]
+) -> tuple[Matrix, Matrix]:
+    """Differentiates the same by the map, which needs no factors."""
+    return between(*primals), jax.jvp(_between_by_map, primals, tangents)[1]
+
+
+def _between_by_map(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
+    crossed = product(brenier(a, b), a)
+    return (1 - t) ** 2 * a + t**2 * b + t * (1 - t) * (crossed + crossed.T)
+
+
 def _map_rate(a: Matrix, b: Matrix, t: Matrix, da: Matrix, db: Matrix) -> Matrix:
     """From T A T = B: dT A T + T A dT = dB - T dA T."""
     z, f, lengths, _ = congruence(*jax.lax.stop_gradient((a, b)))

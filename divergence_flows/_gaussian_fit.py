@@ -45,6 +45,8 @@ class FitInfo(eqx.Module):
 
     `gap` is the ELBO that one more Newton step would bring, 1/2 |gradient|^2 in Fisher's metric:
     what is left to gain, or the error of the nodes, whichever is larger [nats].
+    `k_hat` is never NaN: it is 0 where the largest weights are equal up to the rounding of log p,
+    as at q = p, and +inf, which warns, where no k can be had or rounding hides it.
     """
 
     elbo: Scalar
@@ -196,11 +198,14 @@ def _judged(
     judged = moments("fit_gaussian", log_p, fresh, None, estimator)(q)
     weights = log_weights(log_p, fresh, q)
     bound = fresh.weights.astype(weights.dtype) @ weights
+    # The weights are differences, as exact as log p and log q are.
+    log_q = jax.vmap(q.log_prob_of_push)(fresh.points.astype(weights.dtype))
+    size = jnp.maximum(jnp.abs(log_q), jnp.abs(weights + log_q))
     return FitInfo(
         elbo=bound,
         gap=gap(q, judged),
         gradient_norm=jnp.sqrt(sum(jnp.sum(part**2) for part in judged)),
-        k_hat=pareto_k(weights),
+        k_hat=pareto_k(weights, jnp.finfo(size.dtype).eps * size),
         steps=steps,
         rested=(result == RESULTS.event_occurred) & jnp.isfinite(bound),
         result=result,

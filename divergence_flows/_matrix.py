@@ -74,16 +74,19 @@ def definite(sigma: Matrix, owner: str, remedy: str = _FULL_RANK) -> Matrix:
     return _bounded_below(sigma, _ABOVE, message)
 
 
-def semidefinite(sigma: Matrix, owner: str, remedy: str = _COVARIANCE) -> Matrix:
+def semidefinite(
+    sigma: Matrix, owner: str, remedy: str = _COVARIANCE, result: Matrix | None = None
+) -> Matrix:
     """Refuses a matrix that has a negative eigenvalue; roundoff about zero is none.
 
     Args:
         sigma: Its symmetric part is meant.
         owner: Function and argument, for the message.
         remedy: What to do instead, for the message.
+        result: What to return instead of sigma.
 
     Returns:
-        The symmetric part.
+        The symmetric part, or `result`.
 
     Raises:
         ValueError: If the matrix is empty.
@@ -91,7 +94,7 @@ def semidefinite(sigma: Matrix, owner: str, remedy: str = _COVARIANCE) -> Matrix
     """
     some_rows(sigma, owner)
     message = f"{owner} has a negative eigenvalue or is not finite. {remedy}"
-    return _bounded_below(sigma, _BELOW, message)
+    return _bounded_below(sigma, _BELOW, message, result)
 
 
 def some_rows(a: Matrix, owner: str) -> None:
@@ -108,12 +111,15 @@ def some_rows(a: Matrix, owner: str) -> None:
         raise ValueError(f"{owner} is empty, of shape {a.shape}; pass a matrix of one row or more.")
 
 
-def _bounded_below(sigma: Matrix, floor: float, message: str) -> Matrix:
+def _bounded_below(
+    sigma: Matrix, floor: float, message: str, result: Matrix | None = None
+) -> Matrix:
     """Compares the least eigenvalue of the matrix of unit diagonal with `floor * dim * eps`."""
     sigma = symmetric(sigma)
     least = least_correlation(jax.lax.stop_gradient(sigma))
     bound = floor * sigma.shape[0] * jnp.finfo(sigma.dtype).eps
-    return eqx.error_if(sigma, ~(least >= bound), message)  # a NaN is refused too
+    # A NaN is refused too.
+    return eqx.error_if(sigma if result is None else result, ~(least >= bound), message)
 
 
 def least_correlation(sigma: Matrix) -> Float[Array, ""]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Real
 
 from ._bures import (
+    between as _between,
     brenier as _brenier,
     excess as _excess,
     horizontal_part as _horizontal_part,
@@ -237,12 +238,13 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
         McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
     a = _definite(_as_float(a), "bures.geodesic: `a`")
-    end = _brenier(a, _semidefinite(_as_float(b), "bures.geodesic: `b`"))
+    b = _semidefinite(_as_float(b), "bures.geodesic: `b`")
+    end = _brenier(a, b)
     fraction = jnp.asarray(t, end.dtype)
     moved = (1 - fraction) * jnp.eye(a.shape[0], dtype=end.dtype) + fraction * end
     remedy = "Take `t` between 0 and 1, or not as far beyond."
-    moved = _semidefinite(moved, "bures.geodesic: `t` is beyond the end: (1 - t) I + t T", remedy)
-    return _symmetric(_product(moved, a, moved))
+    owner = "bures.geodesic: `t` is beyond the end: (1 - t) I + t T"
+    return _between(fraction, _semidefinite(moved, owner, remedy, result=a), b)
 
 
 def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
