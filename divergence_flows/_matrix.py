@@ -260,12 +260,16 @@ def _orthogonal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
 
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         state, _, count = carry
-        return *jax.lax.fori_loop(0, 2 * half - 1, turn, (state, jnp.zeros((), rows.dtype))), count + 1
+        return *jax.lax.fori_loop(
+            0, 2 * half - 1, turn, (state, jnp.zeros((), rows.dtype))
+        ), count + 1
 
     def unfinished(carry: tuple[Array, Array, Array]) -> Array:
         return (carry[1] > enough) & (carry[2] < _SWEEPS)
 
-    state, _, _ = jax.lax.while_loop(unfinished, sweep, (state, jnp.ones((), rows.dtype), jnp.asarray(0)))
+    state, _, _ = jax.lax.while_loop(
+        unfinished, sweep, (state, jnp.ones((), rows.dtype), jnp.asarray(0))
+    )
     return state[:n, m:], state[:n, :m]
 
 

@@ -19,9 +19,7 @@ _UNITS, _EQUAL = 16.0, 0.05
 _BELIEVED = 0.7
 
 
-def pareto_k(
-    log_weights: Float[Array, " n"], rounding: Float[Array, " n"] | None = None
-) -> Scalar:
+def pareto_k(log_weights: Float[Array, " n"], rounding: Float[Array, " n"] | None = None) -> Scalar:
     r"""Estimates the shape k of the generalised Pareto tail of importance weights.
 
     Below .5 the weights have a variance, below .7 smoothed estimates work, above it q misses
@@ -67,9 +65,9 @@ def pareto_k(
     length = -heights[0]
     equal = ~broken & (length <= _UNITS * wrong) & (length + wrong <= _EQUAL)
     # The quartile sets the scale, so k has the relative error of its excess, or less: twice that
-    # covers what was seen on quantised weights of eight kinds.
-    quartile = heights[-size + (size + 2) // 4 - 1] - heights[0]
-    lost = 2 * wrong / jnp.where(quartile > 0, quartile, 1.0)
+    # covers what was seen on quantised weights of eight kinds. Ties count here: they are rounding.
+    quartile = heights[(most + 2) // 4] - heights[0]
+    lost = jnp.where(wrong > 0, 2 * wrong / quartile, 0.0)
     shapeless = shapeless | (lost >= 1)
     shape = jnp.where(shape <= _BELIEVED, shape + lost, shape)
     shape = jnp.where(equal, 0.0, jnp.where(shapeless, jnp.inf, shape))

@@ -8,6 +8,12 @@ from B - A and so keeps its digits when A and B are close.
 Functions take the matrices of one problem, (dim, dim); the caller says `jax.vmap`. A symmetric
 argument stands for its symmetric part. Derivatives of every order hold at repeated eigenvalues.
 
+Coordinates may differ in scale by any factor. With A = D R D, D the deviations and R correlations,
+errors are a few dim eps times the condition of R, entry by entry: relative to d_i d_j for
+covariances, and for maps to what d makes of their entries, min(d_i, d_j) / max(d_i, d_j) where A
+and B share it. The price is Jacobi's rotations, whose time grows faster than LAPACK's: 2 to 30 times
+as long at dim 256, no longer at dim 3.
+
 References:
     Takatsu, Wasserstein geometry of Gaussian measures, Osaka J. Math. 2011; Bhatia, Jain & Lim,
     On the Bures-Wasserstein distance between positive definite matrices, Expo. Math. 2019.
@@ -61,7 +67,7 @@ def horizontal(s: _MatrixLike, x: _MatrixLike) -> Matrix:
     $$hor(X) = L_\Sigma[X S^T + S X^T]\, S, \qquad \Sigma = S S^T,$$
     with $L_\Sigma[C]$ the solution of $\Sigma K + K \Sigma = C$. It is the nearest point to X of
     all K S, in the Frobenius norm, and is computed in singular vectors of S, where nothing is
-    squared or inverted.
+    squared or inverted. Rows of S may differ in size: each has its own digits.
 
     Args:
         s: An invertible factor S [units of x].
@@ -196,7 +202,8 @@ def brenier_map(a: _MatrixLike, b: _MatrixLike) -> Matrix:
 
     $$T = A^{-1/2} (A^{1/2} B A^{1/2})^{1/2} A^{-1/2}$$
 
-    Its relative error is about eps times the condition number of A.
+    Its error is a few eps times the condition of the correlations, relative to each entry's size,
+    $\min(s_i, s_j) / (d_i d_j)$, with d the deviations of A and s those of A times those of B.
 
     Args:
         a: A covariance, positive definite [units of x, squared].
@@ -220,6 +227,8 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
     r"""Covariance a fraction t of the way from A to B, moved by optimal transport.
 
     $$\gamma(t) = M A M, \qquad M = (1 - t) I + t T$$
+
+    It is computed as $N N^T$, $N = (1 - t) S_A + t S_B$, of the two nearest factors.
 
     Args:
         t: The fraction; outside of 0 to 1 an extension, as far as the geodesic goes
@@ -251,9 +260,10 @@ def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     r"""Bures-Wasserstein distance, the W2 of N(0, A) and N(0, B); not squared.
 
     $$d(A, B) = \min_{O^T O = I} |S_A - S_B O|_F = tr(A + B - 2 (A^{1/2} B A^{1/2})^{1/2})^{1/2},$$
-    with S any factors. No traces are subtracted: close matrices keep all their digits. The
-    gradient at A = B is zero by convention, for the distance has a corner there;
-    `squared_distance` is smooth.
+    with S any factors. No traces are subtracted: close matrices keep their digits, also where
+    coordinates differ in scale, if one of the two has full rank. Two singular ones that are close
+    have an absolute error of eps times the deviations. The gradient at A = B is zero by
+    convention, for the distance has a corner there; `squared_distance` is smooth.
 
     Args:
         a: A covariance, positive semidefinite [units of x, squared].
@@ -278,7 +288,8 @@ def squared_distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     r"""Square of `distance`, smooth where A and B are positive definite, also at A = B.
 
     $$\partial_A\, d^2(A, B) = I - T, \qquad T A T = B,$$
-    and its second derivative at A = B is twice the metric, 2 `inner`.
+    and its second derivative at A = B is twice the metric, 2 `inner`. The gradient is as exact as
+    `brenier_map`, and where A and B are close, relative to their difference.
 
     Args:
         a: A covariance, positive semidefinite [units of x, squared].
