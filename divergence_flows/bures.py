@@ -11,8 +11,8 @@ argument stands for its symmetric part. Derivatives of every order hold at repea
 Coordinates may differ in scale by any factor. With A = D R D, D the deviations and R correlations,
 errors are a few dim eps times the condition of R, entry by entry: relative to d_i d_j for
 covariances, and for maps to what d makes of their entries, min(d_i, d_j) / max(d_i, d_j) where A
-and B share it. The price is Jacobi's rotations, whose time grows faster than LAPACK's: 2 to 30 times
-as long at dim 256, no longer at dim 3.
+and B share it. The price is Jacobi's rotations: as fast as LAPACK at dim 16, some 30 times slower
+at dim 256.
 
 References:
     Takatsu, Wasserstein geometry of Gaussian measures, Osaka J. Math. 2011; Bhatia, Jain & Lim,
