@@ -31,44 +31,17 @@ _FULL_RANK = "Pass a covariance of full rank, S @ S.T of an invertible S for one
 
 
 def product(*matrices: Float[Array, "_ _"]) -> Float[Array, "_ _"]:
-    """Multiplies from left to right in full precision, also where a GPU would round to TF32.
-
-    Args:
-        matrices: The factors.
-
-    Returns:
-        Their product.
-    """
+    """Multiplies from left to right in full precision, also where a GPU would round to TF32."""
     return functools.reduce(functools.partial(jnp.matmul, precision="highest"), matrices)
 
 
 def symmetric(a: Matrix) -> Matrix:
-    """Half of a matrix plus its transpose: reads both triangles.
-
-    Args:
-        a: Any square matrix.
-
-    Returns:
-        Its symmetric part.
-    """
+    """Half of a matrix plus its transpose: reads both triangles."""
     return 0.5 * a + 0.5 * a.T
 
 
 def definite(sigma: Matrix, owner: str, remedy: str = _FULL_RANK) -> Matrix:
-    """Refuses a matrix that is not positive definite to working precision.
-
-    Args:
-        sigma: Its symmetric part is meant.
-        owner: Function and argument, for the message.
-        remedy: What to do instead, for the message.
-
-    Returns:
-        The symmetric part.
-
-    Raises:
-        ValueError: If the matrix is empty.
-        EquinoxRuntimeError: If the matrix has an eigenvalue below roundoff, or is not finite.
-    """
+    """Refuses a matrix that is not positive definite to working precision."""
     some_rows(sigma, owner)
     message = f"{owner} is not positive definite to working precision. {remedy}"
     return _bounded_below(sigma, _ABOVE, message)
@@ -77,36 +50,14 @@ def definite(sigma: Matrix, owner: str, remedy: str = _FULL_RANK) -> Matrix:
 def semidefinite(
     sigma: Matrix, owner: str, remedy: str = _COVARIANCE, result: Matrix | None = None
 ) -> Matrix:
-    """Refuses a matrix that has a negative eigenvalue; roundoff about zero is none.
-
-    Args:
-        sigma: Its symmetric part is meant.
-        owner: Function and argument, for the message.
-        remedy: What to do instead, for the message.
-        result: What to return instead of sigma.
-
-    Returns:
-        The symmetric part, or `result`.
-
-    Raises:
-        ValueError: If the matrix is empty.
-        EquinoxRuntimeError: If the matrix is indefinite or not finite.
-    """
+    """Refuses a matrix that has a negative eigenvalue; roundoff about zero is none."""
     some_rows(sigma, owner)
     message = f"{owner} has a negative eigenvalue or is not finite. {remedy}"
     return _bounded_below(sigma, _BELOW, message, result)
 
 
 def some_rows(a: Matrix, owner: str) -> None:
-    """Refuses a matrix without entries, of which no eigenvalue can be asked.
-
-    Args:
-        a: Any square matrix.
-        owner: Function and argument, for the message.
-
-    Raises:
-        ValueError: If it is 0 by 0.
-    """
+    """Refuses a matrix without entries, of which no eigenvalue can be asked."""
     if not a.size:
         raise ValueError(f"{owner} is empty, of shape {a.shape}; pass a matrix of one row or more.")
 
@@ -123,14 +74,7 @@ def _bounded_below(
 
 
 def least_correlation(sigma: Matrix) -> Float[Array, ""]:
-    """The least eigenvalue after scaling to unit diagonal; not differentiable at repeated ones.
-
-    Args:
-        sigma: Symmetric.
-
-    Returns:
-        The eigenvalue, 0 up to roundoff if sigma is singular.
-    """
+    """The least eigenvalue after scaling to unit diagonal; not differentiable at repeated ones."""
     return jnp.min(jnp.linalg.eigvalsh(_unit_diagonal(sigma)[1]))
 
 
@@ -175,14 +119,7 @@ def congruence(
 
 @jax.jit
 def spectrum(sigma: Matrix) -> tuple[Float[Array, " dim"], Matrix]:
-    """Square roots of eigenvalues, never negative, and eigenvectors; not differentiable.
-
-    Args:
-        sigma: Symmetric positive semidefinite.
-
-    Returns:
-        The roots, and vectors as columns, in no order.
-    """
+    """Square roots of eigenvalues, never negative, and eigenvectors; not differentiable."""
     order = jnp.argsort(-jnp.abs(jnp.diagonal(sigma)))
     size, low = _lower(sigma, order)
     turns, rows = _orthogonal_rows(size[:, None] * low)
@@ -191,14 +128,7 @@ def spectrum(sigma: Matrix) -> tuple[Float[Array, " dim"], Matrix]:
 
 @jax.jit
 def singular(s: Matrix) -> tuple[Matrix, Float[Array, " dim"], Matrix]:
-    """Singular vectors and values of an invertible factor; not differentiable.
-
-    Args:
-        s: Its rows may differ in size.
-
-    Returns:
-        Left vectors as columns, values in no order, and right vectors as rows.
-    """
+    """Singular vectors and values of an invertible factor; not differentiable."""
     size = _lengths(s)
     size = jnp.where(size > 0, size, 1.0)
     order = jnp.argsort(-size)
@@ -293,14 +223,7 @@ def sqrt(sigma: Matrix) -> Matrix:
 
 @jax.custom_jvp
 def root(sigma: Matrix) -> Matrix:
-    """The same as `sqrt`, for a matrix known to be positive semidefinite.
-
-    Args:
-        sigma: Positive semidefinite, unchecked.
-
-    Returns:
-        Its positive semidefinite square root.
-    """
+    """The same as `sqrt`, for a matrix known to be positive semidefinite."""
     roots, vectors = spectrum(symmetric(sigma))
     return product(vectors * roots, vectors.T)
 
@@ -333,17 +256,7 @@ def lyapunov(sigma: Matrix, c: Matrix) -> Matrix:
 def lyapunov_in_basis(
     sigma: Matrix, roots: Float[Array, " dim"], vectors: Matrix, c: Matrix
 ) -> Matrix:
-    """The same as `lyapunov`, for a spectrum that is known.
-
-    Args:
-        sigma: Positive definite and symmetric.
-        roots: Square roots of its eigenvalues, of which no derivative is taken.
-        vectors: Its eigenvectors.
-        c: Any square matrix of the same type.
-
-    Returns:
-        X.
-    """
+    """The same as `lyapunov`, for a spectrum that is known."""
     basis = jax.lax.stop_gradient((vectors, vectors, roots**2))
     return divided(functools.partial(_lyapunov_operator, sigma), basis, c)
 
@@ -357,16 +270,7 @@ def divided(
     basis: tuple[Matrix, Matrix, Float[Array, " dim"]],
     c: Matrix,
 ) -> Matrix:
-    """Solves a linear equation for a matrix that a congruence makes diagonal.
-
-    Args:
-        operator: X to C, linear.
-        basis: Z, F and l, by which X is $F [Z^T C Z / (l_i + l_j)] F^T$.
-        c: The right-hand side.
-
-    Returns:
-        X, differentiable to any order in `c` and in what `operator` holds.
-    """
+    """Solves a linear equation for a matrix that a congruence makes diagonal."""
     # Not a custom_jvp: in reverse mode JAX would drop its rule where only C is differentiated
     # first, and then take derivatives of eigenvectors.
     z, f, sizes = basis

@@ -4,15 +4,12 @@ $\pi(S) = S S^T$ sends square matrices with the Frobenius metric onto covariance
 makes it a Riemannian submersion is that of W2 between centred Gaussians. All of it hangs on one
 matrix, the Brenier map T from A to B with $T A T = B$, or on its excess $K = T - I$, which comes
 from B - A and so keeps its digits when A and B are close.
-
 Functions take the matrices of one problem, (dim, dim); the caller says `jax.vmap`. A symmetric
 argument stands for its symmetric part. Derivatives of every order hold at repeated eigenvalues.
-
 Coordinates may differ in scale by any factor. With A = D R D, D the deviations and R correlations,
 errors are a few dim eps times the condition of R, entry by entry: relative to d_i d_j for
 covariances, and for maps to what d makes of their entries, min(d_i, d_j) / max(d_i, d_j) where A
-and B share it. The price is Jacobi's rotations: as fast as LAPACK at dim 16, some 30 times slower
-at dim 256.
+and B share it. Jacobi's rotations are as fast as LAPACK at dim 16, 30 times slower at dim 256.
 
 References:
     Takatsu, Wasserstein geometry of Gaussian measures, Osaka J. Math. 2011; Bhatia, Jain & Lim,
@@ -67,7 +64,7 @@ def horizontal(s: _MatrixLike, x: _MatrixLike) -> Matrix:
     $$hor(X) = L_\Sigma[X S^T + S X^T]\, S, \qquad \Sigma = S S^T,$$
     with $L_\Sigma[C]$ the solution of $\Sigma K + K \Sigma = C$. It is the nearest point to X of
     all K S, in the Frobenius norm, and is computed in singular vectors of S, where nothing is
-    squared or inverted. Rows of S may differ in size: each has its own digits.
+    squared or inverted.
 
     Args:
         s: An invertible factor S [units of x].
@@ -202,8 +199,7 @@ def brenier_map(a: _MatrixLike, b: _MatrixLike) -> Matrix:
 
     $$T = A^{-1/2} (A^{1/2} B A^{1/2})^{1/2} A^{-1/2}$$
 
-    Its error is a few eps times the condition of the correlations, relative to each entry's size,
-    $\min(s_i, s_j) / (d_i d_j)$, with d the deviations of A and s those of A times those of B.
+    Each entry's error is relative to $\min(s_i, s_j) / (d_i d_j)$, s_i = d_i times B's deviation.
 
     Args:
         a: A covariance, positive definite [units of x, squared].
@@ -227,7 +223,6 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
     r"""Covariance a fraction t of the way from A to B, moved by optimal transport.
 
     $$\gamma(t) = M A M, \qquad M = (1 - t) I + t T$$
-
     It is computed as $N N^T$, $N = (1 - t) S_A + t S_B$, of the two nearest factors.
 
     Args:
@@ -240,19 +235,17 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
         The covariance at `t` [units of x, squared].
 
     Raises:
-        EquinoxRuntimeError: If `a` is not positive definite, `b` is indefinite, or the geodesic
-            ends before `t`.
+        EquinoxRuntimeError: If `a` is not definite, `b` is indefinite, or the geodesic ends at t.
 
     References:
         McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
     a = _definite(_as_float(a), "bures.geodesic: `a`")
     b = _semidefinite(_as_float(b), "bures.geodesic: `b`")
-    end = _brenier(a, b)
-    fraction = jnp.asarray(t, end.dtype)
-    moved = (1 - fraction) * jnp.eye(a.shape[0], dtype=end.dtype) + fraction * end
-    remedy = "Take `t` between 0 and 1, or not as far beyond."
+    fraction = jnp.asarray(t, jnp.result_type(a, b))
+    moved = jnp.eye(a.shape[0], dtype=fraction.dtype) * (1 - fraction) + fraction * _brenier(a, b)
     owner = "bures.geodesic: `t` is beyond the end: (1 - t) I + t T"
+    remedy = "Take `t` between 0 and 1, or not as far beyond."
     return _between(fraction, _semidefinite(moved, owner, remedy, result=a), b)
 
 
@@ -261,9 +254,9 @@ def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
 
     $$d(A, B) = \min_{O^T O = I} |S_A - S_B O|_F = tr(A + B - 2 (A^{1/2} B A^{1/2})^{1/2})^{1/2},$$
     with S any factors. No traces are subtracted: close matrices keep their digits, also where
-    coordinates differ in scale, if one of the two has full rank. Two singular ones that are close
-    have an absolute error of eps times the deviations. The gradient at A = B is zero by
-    convention, for the distance has a corner there; `squared_distance` is smooth.
+    coordinates differ in scale, if one has full rank; for two singular ones the error is absolute,
+    eps times the deviations. The gradient at A = B is zero by convention: the distance has a
+    corner there, `squared_distance` is smooth.
 
     Args:
         a: A covariance, positive semidefinite [units of x, squared].
@@ -288,8 +281,7 @@ def squared_distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     r"""Square of `distance`, smooth where A and B are positive definite, also at A = B.
 
     $$\partial_A\, d^2(A, B) = I - T, \qquad T A T = B,$$
-    and its second derivative at A = B is twice the metric, 2 `inner`. The gradient is as exact as
-    `brenier_map`, and where A and B are close, relative to their difference.
+    and its second derivative at A = B is twice the metric, 2 `inner`.
 
     Args:
         a: A covariance, positive semidefinite [units of x, squared].
