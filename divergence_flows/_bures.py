@@ -2,23 +2,37 @@ r"""Bures-Wasserstein maths without its doors: horizontal parts, Brenier maps, s
 
 T A T = B and K = T - I. Each value comes from the form that cancels least, and each derivative
 from the equation of the result, so that it holds at repeated eigenvalues and at A = B, to any
-order. Nothing here checks its arguments; covariances are symmetric.
+order. Entry by entry, errors are relative to what the deviations of the coordinates make of it.
+Nothing here checks its arguments; covariances are symmetric.
 """
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from ._matrix import Matrix, factors, lyapunov, product, root, symmetric
+from ._matrix import (
+    Matrix,
+    congruence,
+    divided,
+    least_correlation,
+    lyapunov_in_basis,
+    product,
+    singular,
+    symmetric,
+)
 from ._types import Scalar
+
+# Coordinates whose deviations differ by more are apart: T - I loses no digits there.
+_APART = 8.0
 
 
 @jax.custom_jvp
 def horizontal_part(s: Matrix, x: Matrix) -> Matrix:
     """Projects in the singular vectors of s; scaled, so that no square underflows."""
-    left, values, right_t = jnp.linalg.svd(s)
+    left, values, right_t = singular(s)
     inside = product(left.T, x, right_t.T)
     sizes = jnp.hypot(values[:, None], values[None, :])
     mine, other = values[None, :] / sizes, values[:, None] / sizes
@@ -35,21 +49,26 @@ def _horizontal_jvp(
 
 def _horizontal_by_lyapunov(s: Matrix, x: Matrix) -> Matrix:
     pushed = product(x, s.T)
-    return product(lyapunov(product(s, s.T), pushed + pushed.T), s)
+    left, values, _ = singular(jax.lax.stop_gradient(s))
+    k = lyapunov_in_basis(product(s, s.T), values, left, pushed + pushed.T)
+    return product(k, s)
 
 
 @jax.custom_jvp
 def squared(a: Matrix, b: Matrix) -> Scalar:
-    """|K S_A|^2 where B is within half of A, else the alignment of factors.
+    """|S_A - S_B O|^2 where that is large, else |K S_A|^2, A the better conditioned.
 
-    The first has a relative error of eps times the condition of A; the second an absolute one,
-    and needs no inverse.
+    The first has an absolute error, eps times the deviations, and needs no inverse; the second a
+    relative one.
     """
-    (s_a, back), (s_b, _) = factors(a), factors(b)
-    left, _, right_t = jnp.linalg.svd(product(s_a.T, s_b))
-    aligned = s_a - product(s_b, right_t.T, left.T)
-    near = jnp.sum(product(back.T, b - a, back) ** 2) <= 0.25
-    return jnp.sum(jnp.where(near, product(excess(a, b), s_a), aligned) ** 2)
+    least = least_correlation(a), least_correlation(b)
+    swap = least[0] < least[1]
+    a, b = jnp.where(swap, b, a), jnp.where(swap, a, b)
+    factor, _, _, other = congruence(a, b)
+    aligned = jnp.sum((factor - other) ** 2)
+    far = aligned > 1e-2 * (jnp.trace(a) + jnp.trace(b))
+    poor = jnp.maximum(*least) < a.shape[0] * jnp.finfo(a.dtype).eps
+    return jnp.where(far | poor, aligned, jnp.sum(product(excess(a, b), factor) ** 2))
 
 
 def _squared_jvp(
@@ -71,10 +90,9 @@ squared.defjvp(_squared_jvp, symbolic_zeros=True)
 
 @jax.custom_jvp
 def brenier(a: Matrix, b: Matrix) -> Matrix:
-    """T = W W^T, so symmetric and positive; from singular values, so never a negative root."""
-    (s_a, back), (s_b, _) = factors(a), factors(b)
-    left, values, _ = jnp.linalg.svd(product(s_a.T, s_b))
-    half = product(back, left) * jnp.sqrt(values)
+    """T = F l F^T, so symmetric and positive; from singular values, so never a negative root."""
+    _, f, lengths, _ = congruence(a, b)
+    half = f * jnp.sqrt(lengths)
     return symmetric(product(half, half.T))
 
 
@@ -88,9 +106,17 @@ def _brenier_jvp(
 
 @jax.custom_jvp
 def excess(a: Matrix, b: Matrix) -> Matrix:
-    """K = T - I from K A (I + T)/2 + (I + T)/2 A K = B - A, which cancels nothing."""
-    middle = 0.5 * (jnp.eye(a.shape[0], dtype=a.dtype) + brenier(a, b))
-    return _sandwich(a, middle, b - a)
+    """K = T - I from K A (I + T)/2 + (I + T)/2 A K = B - A, which cancels nothing.
+
+    Coordinates that are apart take T - I, which does not lose what is small beside the largest.
+    """
+    eye, t = jnp.eye(a.shape[0], dtype=a.dtype), brenier(a, b)
+    middle = 0.5 * (eye + t)
+    z, f, lengths, _ = congruence(a, middle)
+    near = divided(functools.partial(_sandwich, a, middle), (z, f, lengths**2), b - a)
+    ratio = jnp.sqrt(jnp.abs(jnp.diagonal(b))) / jnp.sqrt(jnp.abs(jnp.diagonal(a)))
+    apart = (ratio < 1 / _APART) | (ratio > _APART)
+    return symmetric(jnp.where(apart[:, None] | apart[None, :], t - eye, near))
 
 
 @excess.defjvp
@@ -100,17 +126,34 @@ def _excess_jvp(
     return excess(*primals), _map_rate(*primals, brenier(*primals), *tangents)
 
 
+@jax.custom_jvp
+def between(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
+    """N N^T with N = (1 - t) S_A + t S_B, of factors as near as can be: nothing is inverted."""
+    factor, _, _, other = congruence(a, b)
+    moved = (1 - t) * factor + t * other
+    return symmetric(product(moved, moved.T))
+
+
+@between.defjvp
+def _between_jvp(
+    primals: tuple[Scalar, Matrix, Matrix], tangents: tuple[Scalar, Matrix, Matrix]
+) -> tuple[Matrix, Matrix]:
+    """Differentiates the same by the map, which needs no factors."""
+    return between(*primals), jax.jvp(_between_by_map, primals, tangents)[1]
+
+
+def _between_by_map(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
+    crossed = product(brenier(a, b), a)
+    return (1 - t) ** 2 * a + t**2 * b + t * (1 - t) * (crossed + crossed.T)
+
+
 def _map_rate(a: Matrix, b: Matrix, t: Matrix, da: Matrix, db: Matrix) -> Matrix:
     """From T A T = B: dT A T + T A dT = dB - T dA T."""
-    return _sandwich(a, t, symmetric(db - product(t, da, t)))
+    z, f, lengths, _ = congruence(*jax.lax.stop_gradient((a, b)))
+    change = symmetric(db - product(t, da, t))
+    return symmetric(divided(functools.partial(_sandwich, a, t), (z, f, lengths), change))
 
 
-def _sandwich(a: Matrix, u: Matrix, h: Matrix) -> Matrix:
-    """The symmetric X with X A U + U A X = H; U positive.
-
-    With Q = U^{1/2} it is Lyapunov's equation for Q^{-1} X Q^{-1}, whose matrix Q A Q is as well
-    conditioned as A where U is near I.
-    """
-    q = root(u)
-    inside = jnp.linalg.solve(q, jnp.linalg.solve(q, h).T)
-    return symmetric(product(q, lyapunov(product(q, a, q), inside), q))
+def _sandwich(a: Matrix, u: Matrix, x: Matrix) -> Matrix:
+    """The operator whose inverse a congruence of A and U gives."""
+    return product(x, a, u) + product(u, a, x)

@@ -37,7 +37,9 @@ class FitInfo(eqx.Module):
     what is left to gain, or the error of the nodes, whichever is larger [nats]. Eight sets of `n`
     nodes, scrambled independently, tell it, and the largest is reported, of `gradient_norm` too;
     `elbo` and `k_hat` are of all of them together. What n nodes cannot see, such as a rare spike
-    of log_p, they do not tell. A gap that is no number is reported as inf.
+    of log_p, they do not tell. A gap that is no number is reported as inf. `k_hat` is never NaN:
+    it is 0 where the largest weights are equal up to the rounding of log p, as at q = p, and inf,
+    which warns, where no k can be had or rounding hides it.
     """
 
     elbo: Scalar
@@ -222,14 +224,14 @@ def _fit(
     q, result, steps = climb(target, start, rounds, fresh, own_tol, options)
     estimator, n = options["estimator"], fresh.weights.size
     left = gap(q, moments("fit_gaussian", target, rounds[-1], None, estimator)(q))
-    told, norm, weights, bound = judge(target, q, judges, n, estimator, key)
+    told, norm, (weights, rounding), bound = judge(target, q, judges, n, estimator, key)
     rested = verdict(result, left, told, bound, tol, batched)
     told = jnp.where(result == RESULTS.max_steps_rejected, jnp.maximum(told, left), told)
     info = FitInfo(
         elbo=bound,
         gap=told,
         gradient_norm=norm,
-        k_hat=jnp.full_like(told, jnp.inf) if batched else pareto_k(weights),
+        k_hat=jnp.full_like(told, jnp.inf) if batched else pareto_k(weights, rounding),
         steps=steps,
         rested=rested,
         result=result,

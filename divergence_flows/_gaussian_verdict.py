@@ -150,7 +150,7 @@ def judge(
     n: int,
     estimator: str,
     key: PRNGKeyArray,
-) -> tuple[Scalar, Scalar, Float[Array, " draws"], Scalar]:
+) -> tuple[Scalar, Scalar, tuple[Float[Array, " draws"], Float[Array, " draws"]], Scalar]:
     """Judges q on nodes that it has not seen.
 
     Args:
@@ -162,7 +162,8 @@ def judge(
         key: Key of the sets.
 
     Returns:
-        The gap and the norm of the gradient, the largest of all sets; log weights; the ELBO.
+        The gap and the norm of the gradient, the largest of all sets; log weights and what
+        rounding may have changed in each; the ELBO.
     """
     one = partial(_by_one, log_p, q, estimator)
     if judges is not None:
@@ -174,7 +175,7 @@ def judge(
 
     gaps, norms, weights, bounds = jax.lax.map(fresh, jr.split(key, SETS))
     largest = [_inf_for_nan(jnp.max(told)) for told in (gaps, norms)]
-    return largest[0], largest[1], weights.ravel(), jnp.mean(bounds)
+    return largest[0], largest[1], (weights[0].ravel(), weights[1].ravel()), jnp.mean(bounds)
 
 
 def _inf_for_nan(told: Scalar) -> Scalar:
@@ -184,7 +185,7 @@ def _inf_for_nan(told: Scalar) -> Scalar:
 
 def _by_one(
     log_p: Callable[..., Scalar], q: Gaussian, estimator: str, rule: Nodes
-) -> tuple[Scalar, Scalar, Float[Array, " n"], Scalar]:
+) -> tuple[Scalar, Scalar, tuple[Float[Array, " n"], Float[Array, " n"]], Scalar]:
     """Judges on one set; mini-batches are drawn at random, and their own error is added."""
     found = moments(_FIT, log_p, rule, None, estimator)(q)
     weights = log_weights(log_p, rule, q)
@@ -192,7 +193,11 @@ def _by_one(
     if rule.batches is not None:
         errors = _errors(log_p, q, rule)
         left, square = left + _DEVIATIONS * errors[0], square + _DEVIATIONS * errors[1]
-    return left, jnp.sqrt(square), weights, rule.weights.astype(weights.dtype) @ weights
+    # The weights are differences, as exact as log p and log q are.
+    log_q = jax.vmap(q.log_prob_of_push)(rule.points.astype(weights.dtype))
+    rounding = jnp.finfo(weights.dtype).eps * jnp.maximum(jnp.abs(log_q), jnp.abs(weights + log_q))
+    bound = rule.weights.astype(weights.dtype) @ weights
+    return left, jnp.sqrt(square), (weights, rounding), bound
 
 
 def _errors(log_p: Callable[..., Scalar], q: Gaussian, rule: Nodes) -> tuple[Scalar, Scalar]:

@@ -176,7 +176,15 @@ def quotient_log1p(a: Param, s: Curve) -> Curve:
 
 def skew(z: Curve) -> Curve:
     """e^z log(1 + e^-z), which tends to 1 on the right and to -z e^z on the left."""
-    return by_sign(lambda v: jnp.exp(v) * softplus(-v), lambda v: log1p_over(jnp.exp(-v)), z)
+    return by_sign(_skew_left, _skew_right, z)
+
+
+def _skew_left(z: Curve) -> Curve:
+    return jnp.exp(z) * softplus(-z)
+
+
+def _skew_right(z: Curve) -> Curve:
+    return log1p_over(jnp.exp(-z))
 
 
 def skew_excess(z: Curve) -> Curve:

@@ -4,9 +4,12 @@ $\pi(S) = S S^T$ sends square matrices with the Frobenius metric onto covariance
 makes it a Riemannian submersion is that of W2 between centred Gaussians. All of it hangs on one
 matrix, the Brenier map T from A to B with $T A T = B$, or on its excess $K = T - I$, which comes
 from B - A and so keeps its digits when A and B are close.
-
 Functions take the matrices of one problem, (dim, dim); the caller says `jax.vmap`. A symmetric
 argument stands for its symmetric part. Derivatives of every order hold at repeated eigenvalues.
+Coordinates may differ in scale by any factor. With A = D R D, D the deviations and R correlations,
+errors are a few dim eps times the condition of R, entry by entry: relative to d_i d_j for
+covariances, and for maps to what d makes of their entries, min(d_i, d_j) / max(d_i, d_j) where A
+and B share it. Jacobi's rotations are as fast as LAPACK at dim 16, 30 times slower at dim 256.
 
 References:
     Takatsu, Wasserstein geometry of Gaussian measures, Osaka J. Math. 2011; Bhatia, Jain & Lim,
@@ -19,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Real
 
 from ._bures import (
+    between as _between,
     brenier as _brenier,
     excess as _excess,
     horizontal_part as _horizontal_part,
@@ -195,7 +199,7 @@ def brenier_map(a: _MatrixLike, b: _MatrixLike) -> Matrix:
 
     $$T = A^{-1/2} (A^{1/2} B A^{1/2})^{1/2} A^{-1/2}$$
 
-    Its relative error is about eps times the condition number of A.
+    Each entry's error is relative to $\min(s_i, s_j) / (d_i d_j)$, s_i = d_i times B's deviation.
 
     Args:
         a: A covariance, positive definite [units of x, squared].
@@ -219,6 +223,7 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
     r"""Covariance a fraction t of the way from A to B, moved by optimal transport.
 
     $$\gamma(t) = M A M, \qquad M = (1 - t) I + t T$$
+    It is computed as $N N^T$, $N = (1 - t) S_A + t S_B$, of the two nearest factors.
 
     Args:
         t: The fraction; outside of 0 to 1 an extension, as far as the geodesic goes
@@ -230,28 +235,28 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
         The covariance at `t` [units of x, squared].
 
     Raises:
-        EquinoxRuntimeError: If `a` is not positive definite, `b` is indefinite, or the geodesic
-            ends before `t`.
+        EquinoxRuntimeError: If `a` is not definite, `b` is indefinite, or the geodesic ends at t.
 
     References:
         McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
     a = _definite(_as_float(a), "bures.geodesic: `a`")
-    end = _brenier(a, _semidefinite(_as_float(b), "bures.geodesic: `b`"))
-    fraction = jnp.asarray(t, end.dtype)
-    moved = (1 - fraction) * jnp.eye(a.shape[0], dtype=end.dtype) + fraction * end
+    b = _semidefinite(_as_float(b), "bures.geodesic: `b`")
+    fraction = jnp.asarray(t, jnp.result_type(a, b))
+    moved = jnp.eye(a.shape[0], dtype=fraction.dtype) * (1 - fraction) + fraction * _brenier(a, b)
+    owner = "bures.geodesic: `t` is beyond the end: (1 - t) I + t T"
     remedy = "Take `t` between 0 and 1, or not as far beyond."
-    moved = _semidefinite(moved, "bures.geodesic: `t` is beyond the end: (1 - t) I + t T", remedy)
-    return _symmetric(_product(moved, a, moved))
+    return _between(fraction, _semidefinite(moved, owner, remedy, result=a), b)
 
 
 def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     r"""Bures-Wasserstein distance, the W2 of N(0, A) and N(0, B); not squared.
 
     $$d(A, B) = \min_{O^T O = I} |S_A - S_B O|_F = tr(A + B - 2 (A^{1/2} B A^{1/2})^{1/2})^{1/2},$$
-    with S any factors. No traces are subtracted: close matrices keep all their digits. The
-    gradient at A = B is zero by convention, for the distance has a corner there;
-    `squared_distance` is smooth.
+    with S any factors. No traces are subtracted: close matrices keep their digits, also where
+    coordinates differ in scale, if one has full rank; for two singular ones the error is absolute,
+    eps times the deviations. The gradient at A = B is zero by convention: the distance has a
+    corner there, `squared_distance` is smooth.
 
     Args:
         a: A covariance, positive semidefinite [units of x, squared].
