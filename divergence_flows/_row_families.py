@@ -49,22 +49,31 @@ def _alpha_f(a: stable.Param, u: stable.Curve) -> stable.Curve:
     return jnp.where(none, at_zero, jnp.where(all_of, jnp.inf, found))
 
 
+def _alpha_power(a: stable.Param, s: stable.Curve) -> stable.Curve:
+    """1 + (a - 1) s = r^(a - 1), exact to the last digit also where it is small."""
+    return stable.one_plus_product(a, -1.0, s)
+
+
 def _alpha_log_ratio(a: stable.Param, s: stable.Curve) -> stable.Curve:
-    return stable.quotient_log1p(a - 1, s)
+    """log r where f'(r) = s: log(1 + (a - 1) s)/(a - 1)."""
+    power = _alpha_power(a, s)
+    small = power < 0.5
+    beyond = jnp.log(jnp.where(small, power, 1.0)) / jnp.where(small, a - 1, 1.0)
+    return jnp.where(small, beyond, stable.quotient_log1p(a - 1, jnp.where(small, 0.0, s)))
 
 
 _alpha_inside = stable.Sloped(
     lambda a, s: stable.quotient_expm1(a, _alpha_log_ratio(a, s)),
     stable.Sloped(
         lambda a, s: exp(_alpha_log_ratio(a, s)),
-        lambda a, s: exp(_alpha_log_ratio(a, s)) / (1 + (a - 1) * s),
+        lambda a, s: exp(_alpha_log_ratio(a, s)) / _alpha_power(a, s),
     ),
 )
 
 
 def _alpha_conjugate(a: stable.Param, s: stable.Curve) -> stable.Curve:
-    """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as (r^a - 1)/a at log r = log(1 + (a-1) s)/(a-1)."""
-    beyond = 1 + (a - 1) * s <= 0
+    """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as (r^a - 1)/a at that log r."""
+    beyond = _alpha_power(a, s) <= 0
     outside = jnp.where(a > 1, -1 / jnp.where(a > 1, a, 1.0), jnp.inf)
     return jnp.where(beyond, outside, _alpha_inside(a, jnp.where(beyond, 0.0, s)))
 

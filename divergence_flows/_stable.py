@@ -19,6 +19,8 @@ from jaxtyping import Array, Float
 from ._types import ScalarFn
 
 LOG_2 = 0.6931471805599453
+# The same in two parts, of which the first has few bits: x - HIGH is exact for x near it.
+LOG_2_HIGH, LOG_2_LOW = 0.693359375, -2.1219444005469057e-4
 Curve = Float[Array, "*shape"]
 Param = Float[Array, "..."]
 _NODES, _MASSES = np.polynomial.legendre.leggauss(16)
@@ -172,6 +174,28 @@ def quotient_log1p(a: Param, s: Curve) -> Curve:
     small = jnp.abs(z) < 0.7
     far = jnp.log1p(jnp.where(small, 1.0, z)) / jnp.where(small, 1.0, a)
     return jnp.where(small, s * _mean_inverse(jnp.where(small, z, 0.0)), far)
+
+
+def one_plus_product(a: Param, shift: float, s: Curve) -> Curve:
+    """1 + (a + shift) s, with the roundings of the sum and of the product put back.
+
+    The products of halves are exact, so it is no matter which of them a compiler fuses with a sum.
+    """
+    b = a + shift
+    left_out = (a - (b - (b - a))) + (shift - (b - a))
+    whole = 1 + b * jnp.where(b == 0, 0.0, s)
+    finite = jnp.isfinite(whole)
+    kept = jnp.where(finite, s, 0.0)
+    (high, low), (top, rest) = _halves(b), _halves(kept)
+    exact = (1 + high * top) + (low * top + (high * rest + low * rest)) + left_out * kept
+    return jnp.where(finite, exact, whole)
+
+
+def _halves(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """A number as a sum of two with half of its digits each."""
+    size = jnp.finfo(x.dtype)
+    high = jax.lax.reduce_precision(x, size.nexp, size.nmant // 2)
+    return high, x - high
 
 
 def skew(z: Curve) -> Curve:

@@ -88,6 +88,19 @@ def _js_h_prime(u: _s.Curve) -> _s.Curve:
     return _sigmoid(u) / 2
 
 
+def _js_conjugate(s: _s.Curve) -> _s.Curve:
+    """-log(2 - e^(2 s)) / 2; beside its end 2 - e^(2 s) keeps its digits as -2 expm1(t)."""
+    far = s > 0.2
+    t = 2 * _jnp.where(far, s, 0.2) - _s.LOG_2_HIGH - _s.LOG_2_LOW
+    end = _s.LOG_2 + _jnp.log(-_expm1(t))
+    return -_jnp.where(far, end, _log1p(-_expm1(2 * _jnp.where(far, 0.2, s)))) / 2
+
+
+def _js_ratio(s: _s.Curve) -> _s.Curve:
+    t = 2 * s - _s.LOG_2_HIGH - _s.LOG_2_LOW
+    return _exp(t) / -_expm1(t)
+
+
 jensen_shannon = _Row(
     f=_partial(
         _near_zero,
@@ -104,7 +117,7 @@ jensen_shannon = _Row(
     h=lambda u: _softplus(u) / 2,
     h_prime=_js_h_prime,
     curvature=lambda u: _exp(-u) * _sigmoid(-u) / 2,
-    conjugate=_partial(_below, _s.LOG_2 / 2, lambda s: -_log1p(-_expm1(2 * s)) / 2),
+    conjugate=_partial(_below, _s.LOG_2 / 2, _s.Sloped(_js_conjugate, _js_ratio)),
 )()
 """Jensen-Shannon, half of what GANs call 2 JS: h = softplus(u) / 2."""
 
