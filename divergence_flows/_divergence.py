@@ -32,7 +32,7 @@ class Divergence(eqx.Module):
     activation: ScalarFn
     conjugate: ScalarFn
     standard: ScalarFn
-    of_ratio: ScalarFn
+    _of_ratio: ScalarFn
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class Divergence(eqx.Module):
         self.standard = Partial(elementwise, standard)
         if activation is not None and curvature is not None:
             derivatives = (self.log_f, self.activation, _elementwise(curvature))
-            self.of_ratio = Partial(_of_ratio, derivatives)
+            self._of_ratio = Partial(_in_r, derivatives)
         elif f is not None:
-            self.of_ratio = _elementwise(f)
+            self._of_ratio = _elementwise(f)
         else:
-            self.of_ratio = Partial(_at_log, self.log_f)
+            self._of_ratio = Partial(_at_log, self.log_f)
 
     def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """The convex function itself, with f(1) = 0.
@@ -100,7 +100,7 @@ class Divergence(eqx.Module):
         Returns:
             f(r); NaN for r < 0.
         """
-        return self.of_ratio(as_float(r))
+        return self._of_ratio(as_float(r))
 
     def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """First derivative of f.
@@ -111,7 +111,7 @@ class Divergence(eqx.Module):
         Returns:
             f'(r); NaN for r < 0.
         """
-        return derivative(self.of_ratio, as_float(r))
+        return derivative(self._of_ratio, as_float(r))
 
     def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """Second derivative of f, h'(log r) / r^2.
@@ -122,7 +122,7 @@ class Divergence(eqx.Module):
         Returns:
             f''(r); NaN for r < 0.
         """
-        return derivative(Partial(derivative, self.of_ratio), as_float(r))
+        return derivative(Partial(derivative, self._of_ratio), as_float(r))
 
 
 def _elementwise(function: ScalarFn) -> ScalarFn:
@@ -134,14 +134,12 @@ def _at_log(function: ScalarFn, r: Float[Array, "*shape"]) -> Float[Array, "*sha
 
 
 @jax.custom_jvp
-def _of_ratio(
-    derivatives: tuple[ScalarFn, ...], r: Float[Array, "*shape"]
-) -> Float[Array, "*shape"]:
+def _in_r(derivatives: tuple[ScalarFn, ...], r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The first of `derivatives` at u = log r; the next is its derivative in r."""
     return derivatives[0](jnp.log(r))
 
 
-def _of_ratio_jvp(primals: Any, tangents: Any) -> Any:
+def _in_r_jvp(primals: Any, tangents: Any) -> Any:
     """No derivative of log r comes in: 1/r would overflow where f'(r) is finite."""
     (derivatives, r), (rates, dr) = primals, tangents
     u = jnp.log(r)
@@ -149,7 +147,7 @@ def _of_ratio_jvp(primals: Any, tangents: Any) -> Any:
     tangent = jnp.zeros_like(out)
     if not isinstance(dr, SymbolicZero):
         rest = derivatives[1:]
-        slope = _of_ratio(rest, r) if len(rest) > 1 else _at_log(rest[0], r)
+        slope = _in_r(rest, r) if len(rest) > 1 else _at_log(rest[0], r)
         tangent = tangent + slope * dr
     moving = jax.tree.map(_instantiated, derivatives[0], rates[0])
     if any(not isinstance(rate, SymbolicZero) for rate in jax.tree.leaves(rates[0])):
@@ -157,7 +155,7 @@ def _of_ratio_jvp(primals: Any, tangents: Any) -> Any:
     return out, tangent
 
 
-_of_ratio.defjvp(_of_ratio_jvp, symbolic_zeros=True)
+_in_r.defjvp(_in_r_jvp, symbolic_zeros=True)
 
 
 def _instantiated(parameter: Any, rate: Any) -> Any:

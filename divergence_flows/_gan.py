@@ -16,6 +16,11 @@ def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"
     return (r * gan.phi(d) - gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
 
 
+def _closed(f: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """A known f."""
+    return f(as_float(r))
+
+
 class GAN(eqx.Module):
     r"""A divergence GAN: what the discriminator maximises, and what the generator does.
 
@@ -31,9 +36,9 @@ class GAN(eqx.Module):
     h_t: ScalarFn
     log_t: ScalarFn
     inverse: ScalarFn
-    closed_h: ScalarFn | None
-    closed_f: ScalarFn | None
-    closed_measure: ScalarFn | None
+    _h: ScalarFn | None
+    _f: ScalarFn | None
+    _measured: ScalarFn | None
 
     def __init__(
         self,
@@ -71,10 +76,10 @@ class GAN(eqx.Module):
         self.log_t = Partial(elementwise, log_t)
         inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
         self.inverse = Partial(elementwise, inverse)
-        self.closed_h = None if h is None else Partial(elementwise, as_partial(h))
-        self.closed_f = None if descends is None else Partial(elementwise, as_partial(descends))
+        self._h = None if h is None else Partial(elementwise, as_partial(h))
+        self._f = None if descends is None else Partial(elementwise, as_partial(descends))
         measured = None if measures is None else Partial(elementwise, as_partial(measures))
-        self.closed_measure = measured
+        self._measured = measured
 
     @property
     def h(self) -> ScalarFn:
@@ -83,8 +88,8 @@ class GAN(eqx.Module):
         Returns:
             h(u) = h_T(T^{-1}(e^u)).
         """
-        if self.closed_h is not None:
-            return self.closed_h
+        if self._h is not None:
+            return self._h
         return lower(self.h_t, self.log_t, inverse=self.inverse)
 
     @property
@@ -94,7 +99,7 @@ class GAN(eqx.Module):
         Returns:
             f, a function of r > 0.
         """
-        return h_to_f(self.h) if self.closed_f is None else self.closed_f
+        return h_to_f(self.h) if self._f is None else Partial(_closed, self._f)
 
     @property
     def measures(self) -> ScalarFn:
@@ -103,4 +108,6 @@ class GAN(eqx.Module):
         Returns:
             f, a function of r > 0, shifted to f(1) = 0.
         """
-        return Partial(_attained, self) if self.closed_measure is None else self.closed_measure
+        return (
+            Partial(_attained, self) if self._measured is None else Partial(_closed, self._measured)
+        )

@@ -170,7 +170,7 @@ def judge(
         told = one(judges)
         return (*map(_inf_for_nan, told[:2]), *told[2:])
 
-    def fresh(key: PRNGKeyArray) -> tuple[Array, ...]:
+    def fresh(key: PRNGKeyArray) -> tuple[Any, ...]:
         return one(sobol_nodes(n, q.mean.size, key=key))
 
     gaps, norms, weights, bounds = jax.lax.map(fresh, jr.split(key, SETS))

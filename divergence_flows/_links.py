@@ -17,6 +17,10 @@ def at_log(function: ScalarFn, r: Value) -> Value:
     return function(jnp.log(r))
 
 
+def f_of(div: Any, r: Value) -> Value:
+    return div.f(r)
+
+
 def log(d: Value) -> Value:
     return jnp.log(d)
 

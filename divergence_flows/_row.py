@@ -1,6 +1,7 @@
 """A row of the catalogue: closed forms side by side, each with its derivative in closed form."""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,19 +34,26 @@ class Row:
     standard: ScalarFn | None = None  # f itself, if it is standardised
     slope_of_standard: ScalarFn | None = None
 
-    def __call__(self, *parameters: Float[Array, ""]) -> Divergence:
-        """The divergence at these parameters, which are array leaves of it."""
+    @functools.cached_property
+    def functions(self) -> dict[str, ScalarFn]:
+        """What a divergence is built of; made once, or every call would be traced anew."""
         log_f = standard = Sloped(self.f, self.slope_of_f)
         if self.standard is not None and self.slope_of_standard is not None:
             standard = Sloped(self.standard, self.slope_of_standard)
+        return {
+            "log_f": log_f,
+            "standard": standard,
+            "activation": Sloped(self.activation, self.slope_of_activation),
+            "h": Sloped(self.h, self.h_prime),
+            "h_prime": self.h_prime,
+            "curvature": self.curvature,
+            "conjugate": self.conjugate,
+        }
+
+    def __call__(self, *parameters: Float[Array, ""]) -> Divergence:
+        """The divergence at these parameters, which are array leaves of it."""
         return Divergence(
-            log_f=Partial(log_f, *parameters),
-            standard=Partial(standard, *parameters),
-            activation=Partial(Sloped(self.activation, self.slope_of_activation), *parameters),
-            h=Partial(Sloped(self.h, self.h_prime), *parameters),
-            h_prime=Partial(self.h_prime, *parameters),
-            curvature=Partial(self.curvature, *parameters),
-            conjugate=Partial(self.conjugate, *parameters),
+            **{name: Partial(function, *parameters) for name, function in self.functions.items()}
         )
 
 

@@ -21,8 +21,10 @@ def _alpha_slope(
 ) -> stable.Curve:
     """(r^a - r)/(a - 1)/over, through a = 1, with the larger power taken out."""
     u = jnp.where(jnp.isinf(u), jnp.sign(u) * 1e18, u)  # the limit, without inf * 0
-    root = exp(jnp.maximum(a * u, u) / 2)
-    return root * (root * (u * stable.expm1_over(-jnp.abs((a - 1) * u)) / over))
+    z = (a - 1) * u
+    near = jnp.abs(z) < 1  # there r is taken out, and all is smooth in a
+    root = exp(jnp.where(near, u, jnp.maximum(a * u, u)) / 2)
+    return root * (root * (u * stable.expm1_over(jnp.where(near, z, -jnp.abs(z))) / over))
 
 
 def _alpha_bend(a: stable.Param, u: stable.Curve) -> stable.Curve:

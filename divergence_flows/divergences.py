@@ -183,7 +183,7 @@ pearson = _Row(
     slope_of_activation=lambda u: 2 * _exp(u),
     h=lambda u: _exp(2 * u),
     h_prime=lambda u: 2 * _exp(2 * u),
-    curvature=lambda u: _jnp.full_like(u, 2.0),
+    curvature=lambda u: _jnp.where(_jnp.isnan(u), u, 2.0),
     conjugate=lambda s: _jnp.where(s < -2, -1.0, s * (1 + s / 4)),
 )()
 """Pearson chi^2, the integral of (p - q)^2 / q: f = (r - 1)^2, h = e^(2u)."""

@@ -117,7 +117,11 @@ def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
     """
     exact = Partial(link.exact_h, div)
     h = exact if saturating else div.activation
-    known = {"h": h, "measures": div.of_ratio, "descends": _standard(div) if saturating else None}
+    known = {
+        "h": h,
+        "measures": Partial(link.f_of, div),
+        "descends": _standard(div) if saturating else None,
+    }
     if raw:
         psi = Partial(link.negative, exact)
         return GAN(div.activation, psi, h, log_t=link.same, inverse=link.same, **known)
@@ -151,7 +155,7 @@ def b_gan(div: Divergence) -> GAN:
         inverse=link.exp,
         h=Partial(link.exact_h, div),
         descends=_standard(div),
-        measures=div.of_ratio,
+        measures=Partial(link.f_of, div),
     )
 
 

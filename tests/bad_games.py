@@ -74,8 +74,8 @@ def _row_of_gan(name):
                 Cell(getattr(gan, field), (1j,), by_type("elementwise", "x"))
                 for field in ("phi", "psi", "h_t", "log_t", "inverse")
             ],
-            Cell(gan.descends, ([1.0],), by_type("_f_of_h", "r")),
-            Cell(gan.measures, ([1.0],), by_type("_attained", "r")),
+            Cell(gan.descends, ([1.0],), by_type(gan.descends.func.__name__, "r")),
+            Cell(gan.measures, ([1.0],), by_type(gan.measures.func.__name__, "r")),
         ],
         "empty": [Cell(back, (NONE,), Right(NONE))],
         "nan and inf": [

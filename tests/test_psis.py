@@ -150,18 +150,20 @@ def cauchy(c, x):
     return -jnp.sum(jnp.log1p(x**2)) + c
 
 
-@pytest.mark.parametrize(
-    ("log_p", "dim", "right"),
-    [(exact, 3, [0.0, 0.0, np.inf, np.inf]), (cauchy, 1, [1.18, 1.18, np.inf, np.inf])],
-)
-def test_a_constant_in_log_p_never_makes_the_verdict_of_a_fit_better(log_p, dim, right):
+@pytest.mark.parametrize(("log_p", "dim"), [(exact, 3), (cauchy, 1)])
+def test_a_constant_in_log_p_never_makes_the_verdict_of_a_fit_better(log_p, dim):
+    """Equal weights have k = 0 until rounding hides them; Cauchy's (k = 1) are never believed."""
+
     def k_hat(c):
         start = jnp.zeros(dim)
         fit = df.fit_gaussian(Partial(log_p, c), start, throw=False, key=jr.key(0))
         return fit[1].k_hat
 
     found = [k_hat(jnp.float32(c)) for c in (0.0, -3e4, -1e6, 1e8)]
-    np.testing.assert_allclose(found, right, atol=0.1)
+    if dim == 3:
+        np.testing.assert_array_equal(found, [0.0, 0.0, np.inf, np.inf])
+    else:
+        assert min(found) > 0.7
 
 
 def test_too_few_draws_are_refused():
