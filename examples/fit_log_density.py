@@ -110,7 +110,7 @@ def compare(make, steps):
         flush=True,
     )
     # The fit of KL(q||p) is too narrow where p has tails, as in the spread of eight schools.
-    # Judged on 8,192 draws, k-hat may warn of a tail, as of a log scale (.8), where moments are right.
+    # Judged on 8,192 draws, k-hat warns of the tail of a log scale (.8); moments are right.
     assert info.k_hat < 1
     assert off < 0.15
     assert 0.5 < ratio.min() and ratio.max() < 1.2
