@@ -74,15 +74,15 @@ def test_gauss_hermite_holds_up_to_its_last_order():
 
 @pytest.mark.parametrize("dim", [1, 2])
 def test_trapezoid_is_right_to_round_off(dim):
-    # Moment generating function, cosines, and E|z|^2k, in one and two dimensions.
+    # Moment generating function, cosines, and E|z|^2k; a sum of 145,161 terms rounds by 1e-13.
     nodes = df.trapezoid(dim)
     assert len(nodes.weights) == 381**dim
     direction = np.array([1.3, -0.8])[:dim]
     dots = nodes.points @ direction
     size = direction @ direction
-    close(nodes.weights @ jnp.exp(dots), np.exp(size / 2), rtol=1e-13)
-    close(nodes.weights @ jnp.cos(dots), np.exp(-size / 2), rtol=1e-13)
-    close(nodes.weights @ dots**8, 105 * size**4, rtol=1e-13)
+    close(nodes.weights @ jnp.exp(dots), np.exp(size / 2), rtol=3e-13)
+    close(nodes.weights @ jnp.cos(dots), np.exp(-size / 2), rtol=3e-13)
+    close(nodes.weights @ dots**8, 105 * size**4, rtol=3e-13)
 
 
 def test_sobol_beats_monte_carlo_on_a_smooth_integrand():
