@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from ._calculus import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ._quadrature import derivative, standard_f
+from ._stable import at_log
 from ._types import ScalarFn, as_float, as_partial, elementwise
 
 
@@ -89,7 +90,7 @@ class Divergence(eqx.Module):
         elif f is not None:
             self._of_ratio = _elementwise(f)
         else:
-            self._of_ratio = Partial(_at_log, self.log_f)
+            self._of_ratio = Partial(at_log, self.log_f)
 
     def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """The convex function itself, with f(1) = 0.
@@ -129,10 +130,6 @@ def _elementwise(function: ScalarFn) -> ScalarFn:
     return Partial(elementwise, as_partial(function))
 
 
-def _at_log(function: ScalarFn, r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return function(jnp.log(r))
-
-
 @jax.custom_jvp
 def _in_r(derivatives: tuple[ScalarFn, ...], r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The first of `derivatives` at u = log r; the next is its derivative in r."""
@@ -147,7 +144,7 @@ def _in_r_jvp(primals: Any, tangents: Any) -> Any:
     tangent = jnp.zeros_like(out)
     if not isinstance(dr, SymbolicZero):
         rest = derivatives[1:]
-        slope = _in_r(rest, r) if len(rest) > 1 else _at_log(rest[0], r)
+        slope = _in_r(rest, r) if len(rest) > 1 else at_log(rest[0], r)
         tangent = tangent + slope * dr
     moving = jax.tree.map(_instantiated, derivatives[0], rates[0])
     if any(not isinstance(rate, SymbolicZero) for rate in jax.tree.leaves(rates[0])):

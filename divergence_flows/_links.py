@@ -13,10 +13,6 @@ Value = Float[Array, "*shape"]
 Param = Float[Array, ""]
 
 
-def at_log(function: ScalarFn, r: Value) -> Value:
-    return function(jnp.log(r))
-
-
 def f_of(div: Any, r: Value) -> Value:
     return div.f(r)
 

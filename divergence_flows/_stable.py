@@ -88,6 +88,11 @@ def times_r(u: Curve, x: Curve) -> Curve:
     return jnp.where(none, 0.0, r * jnp.where(none, 0.0, x))
 
 
+def at_log(function: ScalarFn, r: Curve) -> Curve:
+    """A function of u = log r, at r."""
+    return function(jnp.log(r))
+
+
 exp = jnp.exp
 expm1 = Sloped(jnp.expm1, jnp.exp)  # older jax differentiates expm1 as expm1(x) + 1
 sigmoid = Sloped(jax.nn.sigmoid, lambda u: bump(u))

@@ -13,13 +13,14 @@ from . import _links as link, divergences as _divergences
 from ._estimators import inverse_log_ratio as _inverse_log_ratio, lift as _lift
 from ._gan import GAN as GAN
 from ._ipm import wasserstein as wasserstein
+from ._stable import at_log as _at_log
 from ._types import ScalarFn, ScalarLike, as_float as _as_float
 from .divergences import Divergence, kl_qp as _kl_qp
 
 
 def _standard(div: Divergence) -> ScalarFn:
     """Standardised f of a divergence, as a function of r."""
-    return Partial(link.at_log, div.standard)
+    return Partial(_at_log, div.standard)
 
 
 def _known(div: Divergence) -> dict[str, ScalarFn]:
@@ -248,9 +249,8 @@ def exponential(div: Divergence = _kl_qp) -> GAN:
         Menon & Ong, Linking losses for density ratio and class-probability estimation, ICML 2016.
     """
     h_t = _lift(div.h, Partial(link.double))
-    return GAN(
-        link.minus_exp_minus, link.minus_exp, h_t, log_t=link.double, inverse=link.half, h=div.h
-    )
+    phi, psi = link.minus_exp_minus, link.minus_exp
+    return GAN(phi, psi, h_t, log_t=link.double, inverse=link.half, **_known(div))
 
 
 def mirror(div: Divergence) -> GAN:
