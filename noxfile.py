@@ -33,7 +33,7 @@ def quickly(session: nox.Session) -> dict[str, str]:
     """
     if "XLA_FLAGS" in os.environ:
         return HEADLESS
-    flags = session.run("python", "tests/quick.py", silent=True, log=False)
+    flags = session.run("python", "tests/fast_xla_flags.py", silent=True, log=False)
     # Nor does a program that nobody debugs need to know which line wrote which of its operations.
     fast = {"XLA_FLAGS": str(flags).strip(), "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0"}
     return HEADLESS | fast
@@ -86,7 +86,7 @@ def mutations(session: nox.Session) -> None:
 def drills(session: nox.Session) -> None:
     """Kills runs at random moments, resumes them, and says whether they end bit for bit alike."""
     session.install("-e", ".[examples]", *TESTS)
-    session.run("python", "tests/drills.py", *session.posargs, env=HEADLESS)
+    session.run("python", "tests/workers/drills.py", *session.posargs, env=HEADLESS)
 
 
 @nox.session(venv_backend="uv", reuse_venv=False)

@@ -10,8 +10,8 @@ import numpy as np
 from _peers import Prepared, Trace
 
 import divergence_flows as df
-from divergence_flows._gaussian_fit import _ladder
-from divergence_flows._gaussian_verdict import SETS
+from divergence_flows.gaussians._fit import _ladder
+from divergence_flows.gaussians._verdict import SETS
 
 ON_THE_WAY = (30.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # tolerances [nats] that stop a fit early
 NODES = 2**14  # for targets that are not Gaussian; 1024, the default, for others

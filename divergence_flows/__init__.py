@@ -48,98 +48,104 @@ import importlib.metadata as _metadata
 from jaxtyping import install_import_hook as _install_import_hook
 
 with _install_import_hook("divergence_flows", "beartype.beartype"):
-    # scalar calculus and tables
-    from ._calculus import (
+    # f and h, (phi, psi) and T; tables of both; geometry; networks
+    from .calculus import (
         conjugate as conjugate,
         f_to_h as f_to_h,
         first_variation as first_variation,
         h_to_f as h_to_f,
-    )
-    from ._estimators import (
         inverse_log_ratio as inverse_log_ratio,
         lift as lift,
         log_ratio as log_ratio,
         lower as lower,
         ratio as ratio,
     )
-    from . import divergences as divergences, gans as gans
+    from . import bures as bures, divergences as divergences, gans as gans, networks as networks
     from .divergences import Divergence as Divergence
     from .gans import GAN as GAN
-    from ._ipm import IPM as IPM, witness as witness
+    from .gans._ipm import IPM as IPM, witness as witness
+    from .gans._losses import (
+        discriminator_loss as discriminator_loss,
+        distillation_loss as distillation_loss,
+        generator_loss as generator_loss,
+    )
 
-    # flow, optimal transport
-    from ._velocity import (
+    # a ratio gives a velocity, a velocity a flow
+    from .flows import (
+        curve_length as curve_length,
+        integrate as integrate,
+        langevin as langevin,
+        coupling as coupling,
+        displacement as displacement,
+        wasserstein2 as wasserstein2,
+        settle as settle,
         cloud_velocity as cloud_velocity,
         dissipation as dissipation,
         gradient_flow as gradient_flow,
         velocity as velocity,
         with_log_prob as with_log_prob,
     )
-    from ._flow import integrate as integrate
-    from ._settle import settle as settle
-    from ._langevin import langevin as langevin
-    from ._path_length import curve_length as curve_length
-    from ._optimal_transport import (
-        coupling as coupling,
-        displacement as displacement,
-        wasserstein2 as wasserstein2,
-    )
 
     # ratios and witnesses of samples, without training
-    from ._bandwidth import median_bandwidth as median_bandwidth
-    from ._kernels import kde_log_prob as kde_log_prob, mmd_witness as mmd_witness
-    from ._ratios import rff_log_ratio as rff_log_ratio
-    from ._ulsif import ulsif_ratio as ulsif_ratio
-    from ._ratio_choice import ratio_bandwidth as ratio_bandwidth
+    from .ratios import (
+        median_bandwidth as median_bandwidth,
+        ratio_bandwidth as ratio_bandwidth,
+        kde_log_prob as kde_log_prob,
+        mmd_witness as mmd_witness,
+        ulsif_ratio as ulsif_ratio,
+        rff_log_ratio as rff_log_ratio,
+    )
 
-    # Gaussians
-    from . import bures as bures
-    from ._gaussian import Gaussian as Gaussian, gaussian_kl as gaussian_kl
-    from ._nodes import (
+    # Gaussians and mixtures
+    from .gaussians import (
+        fit_gaussian as fit_gaussian,
+        FitInfo as FitInfo,
+        bures_field as bures_field,
+        fisher_rao_field as fisher_rao_field,
+        forward_backward_step as forward_backward_step,
+        gaussian_field as gaussian_field,
+        Gaussian as Gaussian,
+        gaussian_kl as gaussian_kl,
+        Mixture as Mixture,
+        mixture_field as mixture_field,
         cubature as cubature,
         gauss_hermite as gauss_hermite,
         Nodes as Nodes,
         normal_nodes as normal_nodes,
         sobol_nodes as sobol_nodes,
         trapezoid as trapezoid,
+        stl_loss as stl_loss,
     )
-    from ._gaussian_flow import (
-        bures_field as bures_field,
-        fisher_rao_field as fisher_rao_field,
-        forward_backward_step as forward_backward_step,
-        gaussian_field as gaussian_field,
-    )
-    from ._gaussian_fit import fit_gaussian as fit_gaussian, FitInfo as FitInfo
-    from ._mixture import Mixture as Mixture, mixture_field as mixture_field
 
-    # networks, losses, training
-    from . import networks as networks
-    from ._losses import (
-        discriminator_loss as discriminator_loss,
-        distillation_loss as distillation_loss,
-        generator_loss as generator_loss,
-    )
-    from ._path_gradient import stl_loss as stl_loss
-    from ._train import (
+    # training, and long runs
+    from .training import (
+        TransportState as TransportState,
+        flow_log_ratio as flow_log_ratio,
+        flow_ratio_step as flow_ratio_step,
+        FlowRatioState as FlowRatioState,
+        gan_step as gan_step,
+        GANState as GANState,
+        gradient_penalty as gradient_penalty,
         learned_log_ratio as learned_log_ratio,
         particle_step as particle_step,
         ratio_check as ratio_check,
         ratio_step as ratio_step,
         RatioCheck as RatioCheck,
         RatioState as RatioState,
+        FlowRatioInfo as FlowRatioInfo,
+        train_flow_ratio as train_flow_ratio,
+        train_gan as train_gan,
+        TrainInfo as TrainInfo,
+        transport as transport,
+        TransportInfo as TransportInfo,
     )
-    from ._diverged import RunDiverged as RunDiverged
-    from ._chunk import TransportState as TransportState
-    from ._transport import transport as transport, TransportInfo as TransportInfo
-    from ._penalty import gradient_penalty as gradient_penalty
-    from ._gan_step import gan_step as gan_step, GANState as GANState
-    from ._gan_train import train_gan as train_gan, TrainInfo as TrainInfo
-    from ._flow_ratio import (
-        flow_log_ratio as flow_log_ratio,
-        flow_ratio_step as flow_ratio_step,
-        FlowRatioState as FlowRatioState,
+    from .runs import (
+        over_devices as over_devices,
+        RunDiverged as RunDiverged,
     )
-    from ._flow_train import train_flow_ratio as train_flow_ratio, FlowRatioTold as FlowRatioTold
-    from ._devices import over_devices as over_devices
+
+# The hook imports jaxtyping into every module: no public name of ours.
+for _room in (bures, divergences, gans, networks):
+    vars(_room).pop("jaxtyping", None)
 
 __version__ = _metadata.version("divergence_flows")

@@ -54,14 +54,14 @@ def _dots(axis, xs, color, label):
     axis.scatter(*xs.T, s=4, color=color, alpha=0.7, linewidths=0, label=label, rasterized=True)
 
 
-def draw_clouds(file, problem, path, told, log_r=None):
+def draw_clouds(file, problem, path, info, log_r=None):
     """Writes before, path and after in one row; the learned log ratio too, if there is one."""
     view = plane(problem)
     target, clouds = flat(view, problem.held[:1024]), [flat(view, xs) for xs in path]
     low, high = _limits(target, clouds[0], clouds[-1])
     count = 3 if log_r is None else 4
     figure, axes = plt.subplots(1, count, figsize=(4.3 * count, 4.3), layout="constrained")
-    titles = ("before", "path", f"after: {told}")
+    titles = ("before", "path", f"after: {info}")
     for axis, title in zip(axes, titles, strict=False):
         _dots(axis, target, GREY, "target, held out")
         _frame(axis, low, high, title, view[2])
@@ -100,7 +100,7 @@ def _show(axis, picture, title):
     axis.axis("off")
 
 
-def draw_digits(file, problem, path, told):
+def draw_digits(file, problem, path, info):
     """Writes mosaics of digits: before, a few paths, after, and real ones that were held out."""
     figure, axes = plt.subplots(1, 4, figsize=(17.6, 4.6), layout="constrained")
     figure.get_layout_engine().set(wspace=0.06, w_pad=0.1)
@@ -109,7 +109,7 @@ def draw_digits(file, problem, path, told):
     rows = rows.reshape(*rows.shape[:2], IMAGE, IMAGE).transpose(0, 2, 1, 3)
     _show(axes[0], _mosaic(path[0], 8), "before")
     _show(axes[1], rows.reshape(rows.shape[0] * IMAGE, -1), "path, left to right")
-    _show(axes[2], _mosaic(path[-1], 8), f"after: {told}")
+    _show(axes[2], _mosaic(path[-1], 8), f"after: {info}")
     _show(axes[3], _mosaic(problem.held, 8), "target, held out")
     figure.savefig(file, dpi=110, bbox_inches="tight")
     plt.close(figure)

@@ -28,7 +28,7 @@ def ring(key, count, sd):
 def train(gan, steps, xs_p, key, *, count, critic=None, **options):
     """One seed: its networks, its game, `count` samples of its average; NaN if it diverged."""
     key_d, key_g, key_run, key_noise = jr.split(key, 4)
-    state, told = df.train_gan(
+    state, info = df.train_gan(
         gan,
         df.networks.Discriminator(2, WIDTH, DEPTH, **(critic or {}), key=key_d),
         df.networks.Generator(LATENT, 2, WIDTH, DEPTH, key=key_g),
@@ -44,7 +44,7 @@ def train(gan, steps, xs_p, key, *, count, critic=None, **options):
     )
     xs = jax.vmap(state.ema)(jr.normal(key_noise, (count, LATENT)))
     # The state of a run that diverged is the one before the chunk, here the first: no result.
-    return jnp.where(told.diverged < 0, xs, jnp.nan)
+    return jnp.where(info.diverged < 0, xs, jnp.nan)
 
 
 def score(xs, sd):

@@ -94,9 +94,9 @@ def train(make, steps, xs_p, widths, key):
         zs = jr.normal(key, (count, _ring.LATENT))
         return jax.vmap(eqx.combine(trained, rest))(zs)
 
-    def step(carry, told):
+    def step(carry, inputs):
         trained, opt_state = carry
-        done, key = told
+        done, key = inputs
         key_z, key_q, key_p = jr.split(key, 3)
         some_p = jr.choice(key_p, xs_p, (BATCH,))
         # Fresh samples repel: in its own kernel density a sample would hold on to itself.
@@ -110,8 +110,8 @@ def train(make, steps, xs_p, widths, key):
         updates, opt_state = OPTIMIZER.update(jax.grad(loss)(trained), opt_state)
         return (optax.apply_updates(trained, updates), opt_state), None
 
-    told = (jnp.linspace(0.0, 1.0, steps), jr.split(key_run, steps))
-    (trained, _), _ = jax.lax.scan(step, (trained, OPTIMIZER.init(trained)), told)
+    inputs = (jnp.linspace(0.0, 1.0, steps), jr.split(key_run, steps))
+    (trained, _), _ = jax.lax.scan(step, (trained, OPTIMIZER.init(trained)), inputs)
     return sample(trained, key_last, 2000)
 
 

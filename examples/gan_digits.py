@@ -62,15 +62,15 @@ def digits():
 
 def report(name, game, found, seconds):
     pull = float(jax.grad(game.gan.h)(AT))
-    told = [f"{name:20s} pull {pull:7.2g} {'weak' if pull < WEAK else '':4s} "]
+    words = [f"{name:20s} pull {pull:7.2g} {'weak' if pull < WEAK else '':4s} "]
     whole = found[np.isfinite(found[:, 0])]
     if len(whole):
         (mmd, accuracy), (mmd_sd, accuracy_sd) = whole.mean(axis=0), whole.std(axis=0)
-        told.append(f"1000 MMD2 {1000 * mmd:6.1f} +- {1000 * mmd_sd:5.1f} ")
-        told.append(f"told apart {accuracy:4.0%} +- {accuracy_sd:2.0%} ")
+        words.append(f"1000 MMD2 {1000 * mmd:6.1f} +- {1000 * mmd_sd:5.1f} ")
+        words.append(f"told apart {accuracy:4.0%} +- {accuracy_sd:2.0%} ")
     if len(whole) < len(found):
-        told.append(f"{len(found) - len(whole)} of {len(found)} seeds broke (NaN) ")
-    print(*told, f"({seconds:.0f} s)", flush=True)
+        words.append(f"{len(found) - len(whole)} of {len(found)} seeds broke (NaN) ")
+    print(*words, f"({seconds:.0f} s)", flush=True)
 
 
 def main(argv=None):

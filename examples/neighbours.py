@@ -120,8 +120,8 @@ def mmd(problem, step_size, marks):
 def noisy_mmd(problem, step_size, marks, noise=0.4):
     """The witness's slope is taken at points moved by noise, which fades (Arbel et al., 2019)."""
 
-    def step(xs, told):
-        i, key = told
+    def step(xs, inputs):
+        i, key = inputs
         u = df.mmd_witness(xs, problem.xs_p, bandwidth=0.5)
         level = noise * (1 - i / marks[-1])
         at = xs + level * jr.normal(key, xs.shape)

@@ -134,14 +134,14 @@ def report(problem, path, seconds, rng):
     return f"W2 {after:.3f}, floor {least:.3f}"
 
 
-def show(problem, path, told, args, log_r=None):
+def show(problem, path, info, args, log_r=None):
     """Writes the picture, and the animation if it is wanted."""
     args.out_dir.mkdir(parents=True, exist_ok=True)
     picture = args.out_dir / f"{problem.name}.png"
     if problem.name == "digits":
-        _pictures.draw_digits(picture, problem, path, told)
+        _pictures.draw_digits(picture, problem, path, info)
     else:
-        _pictures.draw_clouds(picture, problem, path, told, log_r)
+        _pictures.draw_clouds(picture, problem, path, info, log_r)
     print(f"{problem.name}: wrote {picture}")
     if args.animate:
         film = picture.with_suffix(".gif")

@@ -17,62 +17,164 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Module, formula, the same with one character (or one transpose) wrong, laws that must notice.
 MUTATIONS = (
-    ("_calculus", "f(r) - r * derivative", "f(r) + r * derivative", "calculus", "first_variation"),
-    ("_calculus", "jnp.exp(u) - log_f(u)", "jnp.exp(u) + log_f(u)", "calculus", "conjugate_meets"),
-    ("divergences", "-_expm1(-u / 2)", "-_expm1(u / 2)", "divergences", "activation_turns"),
-    ("divergences", "_exp(-u / 2) / 2", "_exp(-u / 2) * 2", "divergence_digits", "named_rows"),
     (
-        "divergences",
+        "calculus/_duality",
+        "f(r) - r * derivative",
+        "f(r) + r * derivative",
+        "calculus",
+        "first_variation",
+    ),
+    (
+        "calculus/_duality",
+        "jnp.exp(u) - log_f(u)",
+        "jnp.exp(u) + log_f(u)",
+        "calculus",
+        "conjugate_meets",
+    ),
+    ("divergences/_table", "-_expm1(-u / 2)", "-_expm1(u / 2)", "divergences", "activation_turns"),
+    (
+        "divergences/_table",
+        "_exp(-u / 2) / 2",
+        "_exp(-u / 2) * 2",
+        "divergence_digits",
+        "named_rows",
+    ),
+    (
+        "divergences/_table",
         "h=lambda u: _softplus(u) / 2",
         "h=lambda u: _softplus(u) * 2",
         "divergences",
         "slope_of_h",
     ),
-    ("_row_families", "1 - a * stable", "1 + a * stable", "divergence_digits", "every_order"),
-    ("_stable", "* (1 - t) / (", "* (1 + t) / (", "divergence_digits", "every_shift"),
     (
-        "_quadrature",
+        "divergences/_families",
+        "1 - a * stable",
+        "1 + a * stable",
+        "divergence_digits",
+        "every_order",
+    ),
+    ("divergences/_stable", "* (1 - t) / (", "* (1 + t) / (", "divergence_digits", "every_shift"),
+    (
+        "calculus/_quadrature",
         "linspace(_GRADED[-1], 0.5",
         "linspace(_GRADED[-1], 0.6",
         "divergence_digits",
         "arcsinh",
     ),
-    ("_stable", "jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least"),
-    ("_links", "-jnp.exp(d - 1)", "-jnp.exp(d + 1)", "gans", "log_t_is_minus and nwj"),
-    ("_gaussian", "(gap + jnp.sum", "(gap - jnp.sum", "gaussian", "kl_is_the_textbooks"),
-    ("_gaussian", "change * (2 + change)", "change * (2 - change)", "gaussian", "diagonal"),
-    ("_gaussian", "-0.5 * (jnp.sum(z**2)", "-0.5 * (jnp.sum(z**3)", "gaussian", "log_prob_is"),
-    ("_gaussian_flow", "roots**2 + 4 * step", "roots**2 - 4 * step", "geometry", "fixed_point"),
+    ("divergences/_stable", "jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least"),
+    ("gans/_links", "-jnp.exp(d - 1)", "-jnp.exp(d + 1)", "gans", "log_t_is_minus and nwj"),
+    ("gaussians/_gaussian", "(gap + jnp.sum", "(gap - jnp.sum", "gaussian", "kl_is_the_textbooks"),
     (
-        "_gaussian_flow",
+        "gaussians/_gaussian",
+        "change * (2 + change)",
+        "change * (2 - change)",
+        "gaussian",
+        "diagonal",
+    ),
+    (
+        "gaussians/_gaussian",
+        "-0.5 * (jnp.sum(z**2)",
+        "-0.5 * (jnp.sum(z**3)",
+        "gaussian",
+        "log_prob_is",
+    ),
+    ("gaussians/_flows", "roots**2 + 4 * step", "roots**2 - 4 * step", "geometry", "fixed_point"),
+    (
+        "gaussians/_flows",
         "half = product(q.scale.T, moment)\n    return _precondition(q.scale, rate), 0.5",
         "half = product(q.scale, moment)\n    return _precondition(q.scale, rate), 0.5",
         "geometry",
         "natural_rate_of_the_covariance",
     ),
-    ("_bures", "lengths**2), b - a)", "lengths**2), b + a)", "bures", "logarithm_of_the_oracle"),
-    ("_bures", "db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
-    ("_bures", "other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
-    ("_matrix", "0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
-    ("_mixture", "values - jnp.sum(q", "values + jnp.sum(q", "mixture", "euclidean"),
-    ("_losses", "return -jnp.mean(gan.h_t", "return jnp.mean(gan.h_t", "losses", "generator_loss"),
-    ("_nodes", "0.5 / dim", "0.5 * dim", "nodes", "weights_are_positive"),
-    ("_nodes", "(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
-    ("_penalty", "_length(squared) - 1", "_length(squared) + 1", "gan_train", "linear_critic_pays"),
-    ("_penalty", "steep = squared > 0", "steep = squared < 0", "gan_train", "linear_critic_pays"),
-    ("_ulsif", "0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses"),
-    ("_kernels", "-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
-    ("_path_length", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_length"),
-    ("_optimal_transport", "(1 - fraction)", "(1 + fraction)", "optimal_transport", "displacement"),
-    ("_psis", "10 * 0.5) / (size + 10)", "10 * 0.5) / (size - 10)", "psis", "short_tail"),
-    ("_velocity", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
-    ("_velocity", "return -jax.vmap(slope", "return jax.vmap(slope", "velocity", "interaction"),
-    ("_langevin", "math.sqrt(2.0)", "math.sqrt(3.0)", "flow", "langevin_has"),
-    ("_path_gradient", "(log_q + jnp", "(log_q - jnp", "path_gradient", "equal_to_p_the_gradient"),
-    ("_optimizer", "past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
-    ("_train", "moved = start + jnp", "moved = start - jnp", "train", "particle_step_is_euler"),
-    ("_train", "logsumexp(-u_p)", "logsumexp(u_p)", "train", "true_ratio_passes"),
-    ("_flow_ratio", "(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "average_forgets"),
+    (
+        "bures/_maps",
+        "lengths**2), b - a)",
+        "lengths**2), b + a)",
+        "bures",
+        "logarithm_of_the_oracle",
+    ),
+    ("bures/_maps", "db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
+    ("bures/_maps", "other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
+    ("_linalg", "0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
+    ("gaussians/_mixture", "values - jnp.sum(q", "values + jnp.sum(q", "mixture", "euclidean"),
+    (
+        "gans/_losses",
+        "return -jnp.mean(gan.h_t",
+        "return jnp.mean(gan.h_t",
+        "losses",
+        "generator_loss",
+    ),
+    ("gaussians/_nodes", "0.5 / dim", "0.5 * dim", "nodes", "weights_are_positive"),
+    ("gaussians/_nodes", "(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
+    (
+        "training/_penalty",
+        "_length(squared) - 1",
+        "_length(squared) + 1",
+        "gan_train",
+        "linear_critic_pays",
+    ),
+    (
+        "training/_penalty",
+        "steep = squared > 0",
+        "steep = squared < 0",
+        "gan_train",
+        "linear_critic_pays",
+    ),
+    (
+        "ratios/_least_squares",
+        "0.5 * square - jnp",
+        "0.5 * square + jnp",
+        "ratios",
+        "loss_that_chooses",
+    ),
+    ("ratios/_kernels", "-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
+    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_length"),
+    (
+        "flows/_optimal_transport",
+        "(1 - fraction)",
+        "(1 + fraction)",
+        "optimal_transport",
+        "displacement",
+    ),
+    (
+        "gaussians/_pareto",
+        "10 * 0.5) / (size + 10)",
+        "10 * 0.5) / (size - 10)",
+        "psis",
+        "short_tail",
+    ),
+    ("flows/_velocity", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
+    (
+        "flows/_velocity",
+        "return -jax.vmap(slope",
+        "return jax.vmap(slope",
+        "velocity",
+        "interaction",
+    ),
+    ("flows/_langevin", "math.sqrt(2.0)", "math.sqrt(3.0)", "flow", "langevin_has"),
+    (
+        "gaussians/_path_gradient",
+        "(log_q + jnp",
+        "(log_q - jnp",
+        "path_gradient",
+        "equal_to_p_the_gradient",
+    ),
+    ("training/_update", "past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
+    (
+        "training/_ratio_step",
+        "moved = start + jnp",
+        "moved = start - jnp",
+        "train",
+        "particle_step_is_euler",
+    ),
+    ("training/_ratio_step", "logsumexp(-u_p)", "logsumexp(u_p)", "train", "true_ratio_passes"),
+    (
+        "training/_flow_ratio_step",
+        "(1 + step) / (10",
+        "(1 - step) / (10",
+        "flow_ratio",
+        "average_forgets",
+    ),
 )
 
 
@@ -107,7 +209,8 @@ def survives(copy, tests, words):
         "-p",
         "no:cacheprovider",
     ]
-    command += [f"tests/test_{tests}.py", "-k", words]
+    (file,) = copy.glob(f"tests/**/test_{tests}.py")
+    command += [str(file.relative_to(copy)), "-k", words]
     # From the copy's own folder, which stands before any installed package.
     run = subprocess.run(command, cwd=copy, capture_output=True, text=True)
     last = (run.stdout.strip().splitlines() or ["nothing"])[-1]
@@ -126,12 +229,12 @@ def main(words):
             leave = shutil.ignore_patterns(".*", "__pycache__", "out", "results", "build", "dist")
             shutil.copytree(ROOT, copy, ignore=leave)
             mutate(copy, module, old, new)
-            lives, told = survives(copy, tests, law)
+            lives, info = survives(copy, tests, law)
         verdict = "SURVIVES" if lives else "killed"
         shown = [text.split("\n")[0] for text in (old, new)]
         took = time.perf_counter() - start
         print(f"{verdict:8} {module:18} {shown[0]:34} -> {shown[1]}", flush=True)
-        print(f"{'':9}{took:4.0f} s, test_{tests} -k {law!r}: {told}", flush=True)
+        print(f"{'':9}{took:4.0f} s, test_{tests} -k {law!r}: {info}", flush=True)
         alive += [old] * lives
     print(f"{len(chosen)} mutations, {len(alive)} alive")
     return bool(alive)

@@ -177,8 +177,8 @@ choices = {
 }
 runs = {name: short_run(choice) for name, choice in choices.items()}
 distances = {
-    name: [float(df.wasserstein2(xs, held_out)) for xs in told.path]
-    for name, (_, told) in runs.items()
+    name: [float(df.wasserstein2(xs, held_out)) for xs in info.path]
+    for name, (_, info) in runs.items()
 }
 for name, values in distances.items():
     print(f"{name:24s} W2 {values[4]:.3f} after 40 steps, {values[-1]:.3f} after 100")

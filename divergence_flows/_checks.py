@@ -1,0 +1,294 @@
+"""Every refusal of a public function: counts, numbers, samples, and the functions that users pass.
+
+Contents are looked at once for each call of a public function, never inside a field or a loop.
+The rule for samples: a column is constant where its maximum is its minimum, exactly; one that
+varies must do so by a thousand times the spacing of its floats. A user's function is only traced,
+so a check of it costs nothing at run time.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real, Shaped
+
+from ._types import Scalar, as_float, vmapped
+
+Network = Callable[..., Any]  # of one sample
+DISCRIMINATOR = (
+    "a function of one sample that returns one number, `networks.Discriminator` or "
+    "`networks.ConvDiscriminator` of the samples' size for instance"
+)
+OVER_TIME = (
+    "a function of one time and one sample that returns one number, `networks.TimeDiscriminator` "
+    "of the samples' size for instance"
+)
+
+
+def check_counts(caller: str, counts: Mapping[str, int | None]) -> None:
+    """Refuses numbers of things that are not positive."""
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{caller}: `{name}` is {value}; pass a positive integer.")
+
+
+def check_numbers(caller: str, numbers: Mapping[str, tuple[Any, Any, str]]) -> None:
+    """Refuses numbers out of range; those inside a trace are not known yet."""
+    for name, (value, good, words) in numbers.items():
+        if not isinstance(good, Tracer) and not good:
+            raise ValueError(f"{caller}: `{name}` is {value}; pass {words}.")
+
+
+def raise_if(tree: PyTree, bad: Bool[Array, ""], words: str) -> PyTree:
+    """Raises if something is wrong, and leaves arrays on the devices where they lie."""
+    return raise_first(tree, {words: bad})
+
+
+def raise_first(tree: PyTree, faults: Mapping[str, Bool[Array, ""]]) -> PyTree:
+    """As `raise_if`, of several things: the first that is wrong is told."""
+    bad, good = jnp.stack(list(faults.values())), jnp.zeros((), bool)
+    flag = eqx.branched_error_if(good, jnp.any(bad), jnp.argmax(bad), list(faults))
+    return jax.tree.map(Partial(_unless, flag), tree)
+
+
+def _unless(flag: Bool[Array, ""], leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(flag, jnp.nan, leaf)
+
+
+def check_cloud(caller: str, name: str, xs: Float[Array, "_ *event"]) -> Float[Array, "_ *event"]:
+    """Refuses samples that are none, or not finite."""
+    return check_clouds(caller, **{name: xs})[0]
+
+
+def check_clouds(caller: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+    """As `check_cloud`, of several: what is wrong with one is told by all that come back."""
+    checked = tuple(clouds.values())  # a dict would come back sorted
+    for name, xs in clouds.items():
+        check_some(caller, name, xs)
+        words = f"{caller}: `{name}` has NaN or inf; drop those samples first."
+        checked = raise_if(checked, ~jnp.all(jnp.isfinite(xs)), words)
+    return checked
+
+
+def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[Float[Array, "..."], ...]:
+    """As `check_clouds`, of data: numbers too large for their floats are refused too."""
+    checked, faults = tuple(as_float(raw) for raw in clouds.values()), {}
+    for (name, raw), xs in zip(clouds.items(), checked, strict=True):
+        check_some(caller, name, xs)
+        words = f"{caller}: `{name}` has NaN or inf; drop those samples first."
+        faults[words] = ~jnp.all(jnp.isfinite(xs))
+        # Half floats are coarser than this wherever they are: who takes them wants that.
+        if jnp.finfo(xs.dtype).bits > 16:
+            words = (
+                f"{caller}: `{name}` has numbers too large for {xs.dtype}: the spacing of these is "
+                "more than a thousandth of the standard deviation of a coordinate. Subtract the "
+                "mean first, in float64 or integers, or pass float64 with jax_enable_x64."
+            )
+            faults[words] = jnp.any(_coarse(xs, constant(raw)))
+    return raise_first(checked, faults)
+
+
+def constant(xs: Real[ArrayLike, "n *event"]) -> Bool[Array, "*event"]:
+    """Which coordinates are exactly the same in all samples."""
+    own = xs if isinstance(xs, jax.Array) else np.asarray(xs)
+    return jnp.asarray(own.max(axis=0) == own.min(axis=0))
+
+
+@jax.jit
+def _coarse(xs: Float[Array, "n *event"], fixed: Bool[Array, "*event"]) -> Bool[Array, "*event"]:
+    """Which coordinates vary by less than a thousand times the spacing of their floats."""
+    xs = jax.lax.stop_gradient(xs)
+    _, half, unit = centred(xs)
+    top = jnp.max(jnp.abs(xs), axis=0)
+    return ~fixed & (1e3 * spacing(top) > half * jnp.sqrt(jnp.mean(unit**2, axis=0)))
+
+
+def spacing(top: Float[Array, "*event"]) -> Float[Array, "*event"]:
+    """From a number to the next float; below the least normal one none can be told apart."""
+    top = jax.lax.stop_gradient(top)  # `nextafter` has no derivative
+    return jnp.maximum(jnp.nextafter(top, jnp.inf) - top, jnp.finfo(top.dtype).tiny)
+
+
+def centred(xs: Float[Array, "n *event"]) -> tuple[Float[Array, "..."], ...]:
+    """A middle, half the range, and samples about their mean in units of it; zero if constant."""
+    low, high = jax.lax.stop_gradient((jnp.min(xs, axis=0), jnp.max(xs, axis=0)))
+    half = high / 2 - low / 2
+    middle = low + half
+    unit = (xs - middle) / jnp.where(half > 0, half, 1.0)
+    mean = jnp.mean(unit, axis=0)
+    return middle + half * mean, half, jnp.where(half > 0, unit - mean, 0.0)
+
+
+def check_some(caller: str, name: str, xs: Real[ArrayLike, "*shape"]) -> None:
+    """Refuses no samples, by their shape alone."""
+    if np.size(xs) < 1:
+        raise ValueError(f"{caller}: `{name}` has no samples, {described(xs)}; pass at least one.")
+
+
+def described(tree: PyTree) -> str:
+    """Names the dtype and shape of every array of a tree, as in float32[4,2]."""
+    leaves = jax.tree.leaves(tree)
+    words = [_told(leaf) for leaf in leaves]
+    return words[0] if len(words) == 1 and leaves[0] is tree else f"({', '.join(words)})"
+
+
+def _told(leaf: Any) -> str:
+    if not hasattr(leaf, "shape"):
+        return type(leaf).__name__
+    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
+def check_positive(caller: str, **numbers: Any) -> None:
+    """Refuses numbers that are not positive and finite; those inside a trace are not known yet."""
+    for name, value in numbers.items():
+        if not isinstance(value, Tracer) and not 0 < value < np.inf:
+            raise ValueError(f"{caller}: `{name}` is {value}; pass a positive number.")
+
+
+def check_input(caller: str, argument: str, x: Float[Array, "..."], *shape: int) -> None:
+    """Refuses what is not of the one shape that a network or a fitted function takes."""
+    if x.shape != shape:
+        raise ValueError(
+            f"{caller}: `{argument}` has shape {x.shape}, and this one was made for shape {shape}; "
+            "pass that, or make one for these sizes."
+        )
+
+
+def one_of(xs: Shaped[Array, "_ *event"]) -> jax.ShapeDtypeStruct:
+    """What one row of a cloud is like."""
+    return jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+
+
+def check_makes(
+    caller: str,
+    argument: str,
+    function: Network,
+    inputs: tuple[jax.ShapeDtypeStruct, ...],
+    shape: tuple[int, ...],
+    remedy: str,
+) -> None:
+    """Refuses a function of one sample that does not take it, or makes something else of it."""
+    sample = described(inputs[-1])
+    batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
+    try:
+        made = _shapes_of(function, batch)
+    except Exception as error:
+        first = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"{caller}: `{argument}` does not take {sample} "
+            f"({type(error).__name__}: {first}); pass {remedy}."
+        ) from error
+    leaves = jax.tree.leaves(made)
+    if [leaf.shape for leaf in leaves] != [(1, *shape)] or not _is_real(leaves[0]):
+        ones = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+        raise ValueError(
+            f"{caller}: `{argument}` makes {described(ones[0] if len(ones) == 1 else ones)} of "
+            f"{sample}; pass {remedy}."
+        )
+
+
+def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
+    """Puts a function together and applies it to a batch."""
+    return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
+
+
+# For its memory: what was traced once for a structure and shapes is not traced again.
+_TRACED = jax.jit(_of_batch, static_argnums=0)
+
+
+def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
+    """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
+    leaves, structure = jax.tree.flatten(function)
+    if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
+        return jax.eval_shape(vmapped(function), *batch)
+    like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    return _TRACED.eval_shape(structure, like, batch)
+
+
+def _is_real(leaf: Any) -> bool:
+    if not isinstance(leaf, (int, float, np.ndarray, np.number, jax.Array, jax.ShapeDtypeStruct)):
+        return False
+    dtype = jnp.result_type(leaf)
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+
+
+def _one_of_some(caller: str, clouds: Mapping[str, Shaped[Array, "_ *event"]]) -> Any:
+    """What a sample is like, of clouds that must all have some."""
+    for name, xs in clouds.items():
+        check_some(caller, name, xs)
+    return one_of(next(iter(clouds.values())))
+
+
+def check_critic(
+    caller: str, argument: str, network: Network, **clouds: Float[Array, "_ *event"]
+) -> None:
+    """Refuses a discriminator that does not make one number of one of these samples."""
+    one = _one_of_some(caller, clouds)
+    check_makes(caller, argument, network, (one,), (), DISCRIMINATOR)
+
+
+def check_generator(
+    caller: str, argument: str, network: Network, latent: int, xs: Float[Array, "_ *event"]
+) -> None:
+    """Refuses a generator that does not make a sample like these of one noise vector."""
+    noise, event = jax.ShapeDtypeStruct((latent,), xs.dtype), xs.shape[1:]
+    remedy = (
+        f"a function that makes a sample of shape {event} of noise of shape ({latent},), "
+        "`networks.Generator` or `networks.ConvGenerator` of these sizes for instance, or "
+        "another `latent`"
+    )
+    check_makes(caller, argument, network, (noise,), event, remedy)
+
+
+def check_over_time(
+    caller: str,
+    argument: str,
+    network: Network,
+    score_p: Network | None,
+    **clouds: Float[Array, "_ *event"],
+) -> None:
+    """Refuses a d(t, x) that does not make one number of a time and one of these samples."""
+    one = _one_of_some(caller, clouds)
+    time = jax.ShapeDtypeStruct((), one.dtype)
+    check_makes(caller, argument, network, (time, one), (), OVER_TIME)
+    if score_p is not None:
+        remedy = "a function of one sample that returns grad log p there, of the sample's shape"
+        check_makes(caller, "score_p", score_p, (one,), one.shape, remedy)
+
+
+def scalar_of(caller: str, argument: str, function: Callable[..., Any], *inputs: Any) -> Scalar:
+    """Calls a function, and refuses what is not one number."""
+    made = function(*inputs)
+    if not _is_real(made) or jnp.shape(made) != ():
+        raise ValueError(
+            f"{caller}: `{argument}` returns {described(made)}; it must return one real number for "
+            "each point, so sum or index what it returns now."
+        )
+    return as_float(made)
+
+
+def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTree:
+    """Refuses a rate that is not made like the state that it is the rate of."""
+    leaves, structure = jax.tree.flatten(rate)
+    wanted, asked = jax.tree.flatten(state)
+    fits = structure == asked and all(
+        _is_real(one) and jnp.shape(one) == jnp.shape(other)
+        for one, other in zip(leaves, wanted, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{caller}: `{argument}` returns {described(rate)} for {described(state)}; it must "
+            "return one number for each of these, in the same structure and shapes."
+        )
+    return jax.tree.map(as_float, rate)
+
+
+def scalar_valued(caller: str, argument: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes a function refuse, in the words of `scalar_of`, to return anything but one number."""
+    return functools.partial(scalar_of, caller, argument, function)

@@ -1,0 +1,30 @@
+r"""Bures-Wasserstein geometry: covariance matrices as Gaussians that optimal transport moves.
+
+$\pi(S) = S S^T$ sends square matrices with the Frobenius metric onto covariances; the metric that
+makes it a Riemannian submersion is that of W2 between centred Gaussians. All of it hangs on one
+matrix, the Brenier map T from A to B with $T A T = B$, or on its excess $K = T - I$, which comes
+from B - A and so keeps its digits when A and B are close.
+Functions take the matrices of one problem, (dim, dim); the caller says `jax.vmap`. A symmetric
+argument stands for its symmetric part. Derivatives of every order hold at repeated eigenvalues.
+Coordinates may differ in scale by any factor. With A = D R D, D the deviations and R correlations,
+errors are a few dim eps times the condition of R, entry by entry: relative to d_i d_j for
+covariances, and for maps to what d makes of their entries, min(d_i, d_j) / max(d_i, d_j) where A
+and B share it. Jacobi's rotations are as fast as LAPACK at dim 16, 30 times slower at dim 256.
+
+References:
+    Takatsu, Wasserstein geometry of Gaussian measures, Osaka J. Math. 2011; Bhatia, Jain & Lim,
+    On the Bures-Wasserstein distance between positive definite matrices, Expo. Math. 2019.
+"""
+
+from ._geometry import (
+    brenier_map as brenier_map,
+    distance as distance,
+    exp as exp,
+    geodesic as geodesic,
+    horizontal as horizontal,
+    inner as inner,
+    log as log,
+    squared_distance as squared_distance,
+    submersion as submersion,
+    vertical as vertical,
+)

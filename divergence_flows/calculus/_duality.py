@@ -1,0 +1,184 @@
+r"""f <-> h, first variation and conjugate of any f-divergence: slow but sure.
+
+Everything here works for any f and h by autodiff and quadrature. The tables `divergences` and
+`gans` carry closed forms and use the calculus as their oracle. Functions are elementwise,
+differentiable, and return `jax.tree_util.Partial`s over module functions, so that a solve that
+holds one does not retrace.
+
+References:
+    Yi, Zhu & Liu, MonoFlow, ICML 2023; Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from .._types import ScalarFn, as_float, as_partial
+from ._inverse import inverse_of_increasing
+from ._quadrature import derivative, standard_f
+
+
+def _rising_slope(h: ScalarFn, v: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    slope = derivative(h, v)
+    # Autodiff of a rising h may leave round-off below zero where h is flat.
+    steepest = jnp.max(jnp.abs(slope), initial=1.0)
+    round_off = 8 * jnp.finfo(slope.dtype).eps * steepest
+    return eqx.error_if(
+        slope,
+        jnp.any(slope < -round_off),
+        "h_to_f: `h` decreases somewhere between log r = 0 and the point asked for, so it drives no"
+        " MonoFlow and belongs to no convex f. Give an increasing h.",
+    )
+
+
+def _log_space(f: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    return f(jnp.exp(u))
+
+
+def in_log_space(f: ScalarFn, log_space: bool) -> ScalarFn:
+    """The function u -> f(e^u), which a log-space f is already."""
+    return as_partial(f) if log_space else Partial(_log_space, as_partial(f))
+
+
+def _h_of_f(log_f: ScalarFn, u: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    u = as_float(u)
+    value, slope = jax.jvp(log_f, (u,), (jnp.ones_like(u),))
+    second = derivative(Partial(derivative, log_f), u)
+    bend = second - slope
+    # Only where nothing overflows and round-off, of either sign, is far below a true curvature.
+    usable = (jnp.abs(u) < 5) & jnp.isfinite(value)
+    round_off = max(1e-3, 64 * float(jnp.finfo(u.dtype).eps)) * (jnp.abs(second) + jnp.abs(slope))
+    return eqx.error_if(
+        slope - value,
+        jnp.any(usable & ((bend == 0) | (bend < -round_off))),
+        "f_to_h: `f` is not strictly convex here, f'' <= 0. Where f'' = 0 (total variation, or any"
+        " linear f) it drives no flow, for its h has h' = 0; where f'' < 0 its h decreases. Give a"
+        " strictly convex f; if it is concave, negate it.",
+    )
+
+
+def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
+    r"""The MonoFlow of an f-divergence: $h(u) = r f'(r) - f(r)$ at $r = e^u$.
+
+    Its slope is $h'(u) = r^2 f''(r)$. By autodiff of $u \mapsto f(e^u)$, so it is as stable as
+    that function is; the tables' closed forms are stabler.
+
+    Args:
+        f: Strictly convex function of r = p/q; elementwise.
+        log_space: Whether f is given as a function of u = log r instead.
+
+    Returns:
+        h, a function of u [nats].
+
+    Raises:
+        EquinoxRuntimeError: When h is evaluated where f'' = 0, as for total variation, or f'' < 0
+            (looked for at |u| < 5, where round-off is small).
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
+    """
+    return Partial(_h_of_f, in_log_space(f, log_space))
+
+
+def _f_of_h(h: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    return standard_f(Partial(_rising_slope, h), jnp.log(as_float(r)))
+
+
+def h_to_f(h: ScalarFn) -> ScalarFn:
+    r"""The f-divergence of a MonoFlow: $f(r) = \int_0^{\log r} (r e^{-v} - 1)\,h'(v)\,dv$.
+
+    The result is standardised: f(1) = f'(1) = 0 and f >= 0. f plus any a (r - 1) is the same
+    divergence, so `h_to_f(f_to_h(f))` is f up to such a term.
+
+    Args:
+        h: Increasing function of u = log r; elementwise.
+
+    Returns:
+        f, a function of r > 0; NaN elsewhere.
+
+    Raises:
+        EquinoxRuntimeError: When f is evaluated across a point where h decreases.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
+    """
+    return Partial(_f_of_h, as_partial(h))
+
+
+def _variation(f: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r = as_float(r)
+    return f(r) - r * derivative(f, r)
+
+
+def first_variation(f: ScalarFn) -> ScalarFn:
+    r"""First variation of $F(q) = E_q[f(p/q)]$ in q, as a function of r: $f(r) - r f'(r)$.
+
+    It equals -h(log r) up to a constant, and minus its gradient in x is the flow's velocity.
+
+    Args:
+        f: Convex function of r = p/q; elementwise.
+
+    Returns:
+        A function of r; NaN where f or its slope is, as outside f's domain.
+
+    References:
+        Slides, "The first variation of f-divergence".
+    """
+    return Partial(_variation, as_partial(f))
+
+
+def slope_in_r(log_f: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """f' at r = e^u, from the derivative of u -> f(e^u)."""
+    return derivative(log_f, u) * jnp.exp(-u)
+
+
+def conjugate_at(
+    log_f: ScalarFn, activation: ScalarFn, s: Real[ArrayLike, "*shape"]
+) -> Float[Array, "*shape"]:
+    r"""$\sup_{r \ge 0} s r - f(r)$ by solving $f'(e^u) = s$ for u."""
+    s = as_float(s)
+    end = float(jnp.finfo(s.dtype).maxexp) * float(np.log(2.0)) / 2
+    last = jnp.full_like(s, end)
+    # An end where f' overflows, as that of (r - 1)^2 / r does by autodiff, tells nothing.
+    lowest, highest = activation(-last), activation(last)
+    low, high = jnp.isfinite(lowest), jnp.isfinite(highest)
+    s = eqx.error_if(
+        s,
+        jnp.any((lowest > highest) & low & high),
+        "conjugate: `f` is not convex, its slope f' falls between r = 0 and r = inf. Give a convex"
+        " f; if it is concave, negate it.",
+    )
+    below, above = (s < lowest) & low, (s > highest) & high
+    outside = below | above
+    # A slope that is reached stands in outside the range, so that gradients there are not NaN.
+    slope = jnp.where(outside, activation(jnp.zeros_like(s)), s)
+    u = inverse_of_increasing(activation, slope, end)
+    inside = slope * jnp.exp(u) - log_f(u)
+    short = slope - activation(jax.lax.stop_gradient(u))
+    above = above | (short > float(jnp.finfo(last.dtype).eps) ** 0.5 * (1 + jnp.abs(slope)))
+    return jnp.where(below, -log_f(-last), jnp.where(above, jnp.inf, inside))
+
+
+def conjugate(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
+    r"""Convex conjugate on the half line, $f^*(s) = \sup_{r \ge 0} s r - f(r)$.
+
+    Below the range of f' it is -f(0), above it inf. Solved numerically in u = log r.
+
+    Args:
+        f: Convex function of r; elementwise.
+        log_space: Whether f is given as a function of u = log r instead.
+
+    Returns:
+        f*, a function of the slope s; its derivative is the maximising r.
+
+    Raises:
+        EquinoxRuntimeError: When evaluated, if f' falls from r = 0 to r = inf: f is not convex.
+
+    References:
+        Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
+    """
+    log_f = in_log_space(f, log_space)
+    return Partial(conjugate_at, log_f, Partial(slope_in_r, log_f))

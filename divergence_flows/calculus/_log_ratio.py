@@ -1,0 +1,163 @@
+r"""(phi, psi) -> T and back: what the value of an optimal discriminator says of the ratio.
+
+Elementwise, by autodiff and root finding, so any pair works; `gans` has closed forms.
+
+References:
+    Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from .._types import ScalarFn, as_float, as_partial, elementwise
+from ._inverse import domain, inverse as _inverse_of
+from ._quadrature import derivative
+
+
+def _log_t(phi: ScalarFn, psi: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    d = as_float(d)
+    on_p, bend_p = jax.jvp(Partial(derivative, phi), (d,), (jnp.ones_like(d),))
+    on_q, bend_q = jax.jvp(Partial(derivative, psi), (d,), (jnp.ones_like(d),))
+    log_t = jnp.log(jnp.abs(on_q)) - jnp.log(jnp.abs(on_p))
+    inside = on_p * jnp.sign(on_q) <= 0
+    log_t = jnp.where(inside, log_t, jnp.nan)
+    # Outside the domain T may be flat: trial points of the inverse go there.
+    usable = inside & jnp.isfinite(on_p) & jnp.isfinite(on_q) & (on_p != 0) & (on_q != 0)
+    flat = usable & (bend_q / on_q == bend_p / on_p)
+    return eqx.error_if(
+        log_t,
+        jnp.any(flat),
+        "log_ratio: T = -psi'/phi' is flat in d, so (phi, psi) is no ratio estimator (hinge keeps"
+        " only the sign of p - q, Wasserstein has T = 1). Give a pair with T strictly monotone.",
+    )
+
+
+def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
+    r"""log r as a function of an optimal discriminator's value: $\log(-\psi'(d)/\phi'(d))$.
+
+    By autodiff, so in float32 the logistic pair is right to about |d| = 87; tables have closed
+    forms. NaN where T <= 0: there d is outside the domain.
+
+    Args:
+        phi: What the discriminator maximises on samples of p; elementwise.
+        psi: What it maximises on samples of q; elementwise.
+
+    Returns:
+        log T, a function of d [nats].
+
+    Raises:
+        EquinoxRuntimeError: When evaluated where phi' and psi' are finite, nonzero and of
+            opposite signs, and T is flat, as for the hinge and Wasserstein pairs.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4; slides, Table 1.
+    """
+    return Partial(_log_t, as_partial(phi), as_partial(psi))
+
+
+def _exp_of(log_t: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    return jnp.exp(log_t(d))
+
+
+def ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
+    r"""The density ratio of an optimal discriminator, $T(d) = -\psi'(d)/\phi'(d)$.
+
+    Args:
+        phi: What the discriminator maximises on samples of p; elementwise.
+        psi: What it maximises on samples of q; elementwise.
+
+    Returns:
+        T, a function of d; NaN where it would not be positive.
+
+    Raises:
+        EquinoxRuntimeError: As `log_ratio`.
+
+    References:
+        Slides, "Two Sample Density Ratio Estimation".
+    """
+    return Partial(_exp_of, log_ratio(phi, psi))
+
+
+def _invert(
+    log_t: ScalarFn, place: ScalarFn, u: Real[ArrayLike, "*shape"]
+) -> Float[Array, "*shape"]:
+    return _inverse_of(log_t, place, as_float(u))
+
+
+def inverse_log_ratio(
+    log_t: ScalarFn,
+    *,
+    lower: float | int | np.number = -np.inf,
+    upper: float | int | np.number = np.inf,
+) -> ScalarFn:
+    """The optimal discriminator as a function of u = log r: the inverse of log T, numerically.
+
+    Args:
+        log_t: Strictly monotone, rising or falling; NaN outside its domain; elementwise.
+        lower: Lower end of the domain of d.
+        upper: Upper end; with finite ends the result keeps relative precision there.
+
+    Returns:
+        A function of u [nats]; NaN where no d in the domain has that log ratio, so everywhere if
+        log_t is flat.
+
+    Raises:
+        ValueError: If `lower` is not below `upper`.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
+    """
+    if not lower < upper:
+        raise ValueError(
+            f"inverse_log_ratio: `lower`={lower} must be below `upper`={upper}; they bound d."
+        )
+    log_t = Partial(elementwise, as_partial(log_t))
+    return Partial(_invert, log_t, domain(float(lower), float(upper)))
+
+
+def _compose(
+    outer: ScalarFn, inner: ScalarFn, x: Real[ArrayLike, "*shape"]
+) -> Float[Array, "*shape"]:
+    return outer(inner(as_float(x)))
+
+
+def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
+    r"""The generator's map of a divergence: $h_T(d) = h(\log T(d))$.
+
+    Args:
+        h: Increasing function of u = log r; elementwise. Not checked here: `h_to_f(h)` refuses one
+            that decreases.
+        log_t: log ratio as a function of the discriminator's value.
+
+    Returns:
+        h_T, a function of d; NaN where log T is, outside the domain of d.
+
+    References:
+        Slides, "Two Sample Density Ratio Estimation".
+    """
+    return Partial(_compose, as_partial(h), as_partial(log_t))
+
+
+def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) -> ScalarFn:
+    r"""The MonoFlow of a generator's loss: $h(u) = h_T(T^{-1}(e^u))$.
+
+    With `h_to_f` it tells which divergence a GAN's generator descends.
+
+    Args:
+        h_t: What the generator maximises, as a function of d; elementwise.
+        log_t: log ratio as a function of d.
+        inverse: u -> d if known; `inverse_log_ratio(log_t)` otherwise.
+
+    Returns:
+        h, a function of u [nats]; NaN where no d has that log ratio. Whether it increases is for
+        `h_to_f` to say.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
+    """
+    inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
+    return Partial(_compose, as_partial(h_t), inverse)

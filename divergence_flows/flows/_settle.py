@@ -1,0 +1,100 @@
+r"""Following a field until it rests."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._checks import described
+from .._types import Field, Scalar, ScalarLike, as_partial
+from ._integrate import Event, Solution, setup, solve, steady_state_event, terms_of
+from ._states import (
+    Names,
+    State,
+    as_arrays,
+    as_state,
+    bits,
+    cast_times,
+    check_tolerances,
+    refuse_options,
+    root_mean_square,
+)
+
+# At rest, by bits of the state's dtype.
+_REST = {16: 1e-1, 32: 1e-3, 64: 1e-6}
+
+
+def settle(
+    field: Field,
+    y0: State,
+    args: Any = None,
+    *,
+    rtol: float | int | None = None,
+    atol: float | int | None = None,
+    rest: Callable[..., Any] | None = None,
+    dt0: ScalarLike | None = None,
+    **options: Any,
+) -> Solution:
+    r"""Follows a field from time 0 until it rests: $|v| < atol + rtol\,|y|$ in root mean square.
+
+    Args:
+        field: `field(t, y, args)`, the rate of the whole state [units of y per unit of time].
+        y0: State at time 0: any pytree of numbers or arrays.
+        args: Passed to `field`; its numbers become arrays.
+        rtol: Relative tolerance of rest [per unit of time]; 1e-6 in float64, 1e-3 in float32.
+        atol: Absolute tolerance of rest [units of y per unit of time]; the same numbers.
+        rest: Another rule: `rest(t, y, args)` says whether the state rests. `rtol` and `atol` are
+            then not used.
+        dt0: As in `integrate`.
+        **options: As in `integrate`, but for `event` and `dense`; `max_steps`, 65536 by default,
+            decides when to give up, and with `throw=False` the state reached then is returned.
+
+    Returns:
+        A diffrax solution: `.ys` holds one time in front of every leaf, `.ts` says which, and
+        `.result` is `diffrax.RESULTS.event_occurred` if the state came to rest.
+
+    Raises:
+        ValueError: If fixed steps come without `dt0`, a tolerance is negative, or an option is not
+            for here; while tracing, if `field` returns no rate or `rest` no scalar.
+        EquinoxRuntimeError: If the state is not at rest after `max_steps`, the solve fails, or
+            `y0` is not finite (unless `throw=False`).
+
+    References:
+        diffrax, "Steady state".
+    """
+    names = Names("settle")
+    refuse_options(names.caller, options, "event", "dense")
+    start = as_state(names, y0)
+    if rest is None:
+        slow = _REST[bits(start)]
+        rtol, atol = (slow if chosen is None else float(chosen) for chosen in (rtol, atol))
+        check_tolerances(names.caller, rtol, atol)
+        event = _rest_event(rtol, atol)
+    else:
+        event = Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
+    ts = np.array([0.0, math.inf])
+    settings = setup(names.caller, start, ts, dt0, event=event, **options)
+    terms = terms_of(names, field, settings)
+    times = cast_times(start, ts, dt0)
+    return solve(names, terms, start, *times, as_arrays(args), settings, only_end=True)
+
+
+@functools.cache
+def _rest_event(rtol: float, atol: float) -> Event:
+    """Makes one event for each pair of tolerances, so that none is traced twice."""
+    return Event(steady_state_event(rtol, atol, root_mean_square))
+
+
+def _without_options(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
+    """Spares a rule of rest what diffrax tells an event besides."""
+    found = rest(t, y, args)
+    if jnp.shape(found) != ():
+        raise ValueError(
+            f"settle: `rest` returns {described(found)}; it must return one flag for the whole "
+            "state, jnp.all(...) for instance."
+        )
+    return found

@@ -1,0 +1,113 @@
+"""What a divergence GAN is: two functions for the discriminator and one for the generator."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from .._types import ScalarFn, as_float, as_partial, elementwise
+from ..calculus._duality import h_to_f
+from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
+
+
+def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    r = as_float(r)
+    d, d_one = gan.inverse(jnp.log(r)), gan.inverse(jnp.zeros_like(r))
+    return (r * gan.phi(d) - gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
+
+
+def _closed(f: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """A known f."""
+    return f(as_float(r))
+
+
+class GAN(eqx.Module):
+    r"""A divergence GAN: what the discriminator maximises, and what the generator does.
+
+    All fields are elementwise functions; the only leaves are arrays. `log_t` gives log r from the
+    value d of an optimal discriminator, `inverse` goes back.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4 and Table 1.
+    """
+
+    phi: ScalarFn
+    psi: ScalarFn
+    h_t: ScalarFn
+    log_t: ScalarFn
+    inverse: ScalarFn
+    _h: ScalarFn | None
+    _f: ScalarFn | None
+    _measured: ScalarFn | None
+
+    def __init__(
+        self,
+        phi: ScalarFn,
+        psi: ScalarFn,
+        h_t: ScalarFn,
+        *,
+        log_t: ScalarFn | None = None,
+        inverse: ScalarFn | None = None,
+        h: ScalarFn | None = None,
+        descends: ScalarFn | None = None,
+        measures: ScalarFn | None = None,
+    ):
+        """Wraps plain callables; what is missing is derived by the calculus.
+
+        Args:
+            phi: Maximised by the discriminator on samples of p, a function of its value d.
+            psi: Maximised by the discriminator on samples of q.
+            h_t: Maximised by the generator; increasing in log r.
+            log_t: d -> log r; from phi and psi by autodiff if not given.
+            inverse: log r -> d; by `inverse_log_ratio` if not given.
+            h: log r -> h_T(T^{-1}(r)); composed of the two if not given, which may overflow in d
+                where h and its slope do not.
+            descends: r -> standardised f of that h; by quadrature if not given.
+            measures: r -> what the discriminator attains, 0 at r = 1; from phi and psi if not
+                given.
+
+        Raises:
+            EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
+        """
+        self.phi = Partial(elementwise, as_partial(phi))
+        self.psi = Partial(elementwise, as_partial(psi))
+        self.h_t = Partial(elementwise, as_partial(h_t))
+        log_t = log_ratio(phi, psi) if log_t is None else as_partial(log_t)
+        self.log_t = Partial(elementwise, log_t)
+        inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
+        self.inverse = Partial(elementwise, inverse)
+        self._h = None if h is None else Partial(elementwise, as_partial(h))
+        self._f = None if descends is None else Partial(elementwise, as_partial(descends))
+        measured = None if measures is None else Partial(elementwise, as_partial(measures))
+        self._measured = measured
+
+    @property
+    def h(self) -> ScalarFn:
+        """The MonoFlow that the generator follows, a function of u = log r.
+
+        Returns:
+            h(u) = h_T(T^{-1}(e^u)).
+        """
+        if self._h is not None:
+            return self._h
+        return lower(self.h_t, self.log_t, inverse=self.inverse)
+
+    @property
+    def descends(self) -> ScalarFn:
+        """Standardised f of the divergence that the generator descends.
+
+        Returns:
+            f, a function of r > 0.
+        """
+        return h_to_f(self.h) if self._f is None else Partial(_closed, self._f)
+
+    @property
+    def measures(self) -> ScalarFn:
+        r"""f of the divergence that the discriminator attains, $\sup_d r\phi(d) + \psi(d)$.
+
+        Returns:
+            f, a function of r > 0, shifted to f(1) = 0.
+        """
+        return (
+            Partial(_attained, self) if self._measured is None else Partial(_closed, self._measured)
+        )

@@ -1,0 +1,98 @@
+r"""Critics without a ratio: integral probability metrics, of which WGAN is the known one.
+
+A critic of an IPM maximises $E_p[d] - E_q[d]$ over functions that are kept from being steep, by a
+gradient penalty or spectral norms. Its gradient is a velocity; its value is no function of p/q.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+from jax.tree_util import Partial
+from jaxtyping import ArrayLike, Real
+
+from .._checks import scalar_of
+from .._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, as_partial, elementwise
+from ..ratios._kernels import is_mmd_witness
+from . import _links as link
+from ._losses import NO_RATIO
+
+_OF_A_RATIO = ("log_t", "inverse", "h", "descends", "measures")
+
+
+class IPM(eqx.Module):
+    """What the critic maximises on samples of p and of q, and what the generator maximises.
+
+    `gan_step`, `train_gan`, `ratio_step`, `particle_step` and `transport` take one like a `GAN`;
+    what needs a ratio refuses it.
+
+    References:
+        Arjovsky, Chintala & Bottou, Wasserstein generative adversarial networks, ICML 2017.
+    """
+
+    phi: ScalarFn
+    psi: ScalarFn
+    h_t: ScalarFn
+
+    def __init__(self, phi: ScalarFn, psi: ScalarFn, h_t: ScalarFn):
+        """Wraps plain callables, elementwise functions of the critic's value d.
+
+        Args:
+            phi: Maximised by the critic on samples of p.
+            psi: Maximised by the critic on samples of q.
+            h_t: Maximised by the generator; increasing.
+        """
+        self.phi = Partial(elementwise, as_partial(phi))
+        self.psi = Partial(elementwise, as_partial(psi))
+        self.h_t = Partial(elementwise, as_partial(h_t))
+
+    def __getattr__(self, name: str) -> Any:
+        """Says why an IPM has none of what a GAN derives from its ratio."""
+        why = f": {NO_RATIO}" if name in _OF_A_RATIO else "."
+        raise AttributeError(f"IPM has no `{name}`{why}")
+
+
+def wasserstein() -> IPM:
+    """The Wasserstein GAN's game, phi = d, psi = -d, h_T = d; the critic needs a bound.
+
+    Without a bound on the critic's slope its loss has no minimum: train it with
+    `penalty="one"`, or make it by `networks.spectral`.
+
+    Returns:
+        The IPM.
+
+    References:
+        Arjovsky, Chintala & Bottou, ICML 2017; Gulrajani et al., NeurIPS 2017.
+    """
+    return IPM(link.identity, Partial(link.negative, Partial(link.identity)), link.identity)
+
+
+def _witness(
+    discriminator: Callable[..., Any], t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
+) -> Scalar:
+    return scalar_of("witness", "discriminator", discriminator, as_float(x))
+
+
+def witness(discriminator: Callable[..., Any]) -> LogRatioFn:
+    r"""A critic's value as a potential at all times: `velocity(gan.h_t, witness(d))` moves.
+
+    The velocity is $\nabla h_T(d(x))$, for an `IPM` as for a `GAN`; the value is no log ratio.
+
+    Args:
+        discriminator: A module d(x) of one sample; its leaves should be arrays only.
+
+    Returns:
+        `witness(t, x, args)` of one point [units of d].
+
+    Raises:
+        ValueError: From the witness, if d(x) is no scalar.
+
+    References:
+        Arbel et al., Maximum mean discrepancy gradient flow, NeurIPS 2019.
+    """
+    return Partial(_witness, discriminator)
+
+
+def is_witness(function: Any) -> bool:
+    """Whether a potential came from `witness` or `mmd_witness`, and so is no log ratio."""
+    return getattr(function, "func", None) is _witness or is_mmd_witness(function)

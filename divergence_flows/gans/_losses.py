@@ -1,0 +1,127 @@
+r"""Losses: arrays in, a scalar out that goes down.
+
+A discriminator maximises $E_p[\phi(d)] + E_q[\psi(d)]$; a generator maximises $E_q[h_T(d)]$, or
+regresses onto particles that the velocity has moved: the two gradients are the same.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from .._checks import check_some
+from .._types import Scalar, ScalarLike, as_float
+
+_NO_GAN = (
+    "{caller}: `gan` is a {kind}, which has no `{missing}`; pass a GAN, that is, a triple "
+    "(phi, psi, h_t)."
+)
+NO_RATIO = (
+    "the critic of an IPM gives a velocity, grad h_t(d(x)), but no ratio: T, h and the "
+    "dissipation of KL do not apply to it. Where you need log r, train a GAN of `gans`."
+)
+_NO_F = (
+    " E_q[f(r)] of a learned or detached ratio is no generator loss: it descends "
+    "h_eff' = -r f'(r) instead of h' = r^2 f''(r), the wrong way for JS, Pearson and KL(p||q). "
+    "`gans.f_gan(div)` descends f."
+)
+
+
+def require_fields(caller: str, gan: Any, *names: str) -> None:
+    """Refuses what is not a GAN, with the reason."""
+    missing = [name for name in names if not callable(getattr(gan, name, None))]
+    if missing:
+        message = _NO_GAN.format(caller=caller, kind=type(gan).__name__, missing=missing[0])
+        why = _NO_F if hasattr(gan, "log_f") else ""
+        if missing[0] == "log_t" and not why:
+            why = f" If it is one of an IPM, {NO_RATIO}"
+        raise ValueError(message + why)
+
+
+def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike, "*n"]) -> Scalar:
+    r"""What a discriminator minimises: $-(E_p[\phi(d)] + E_q[\psi(d)])$.
+
+    At the optimum it is minus the divergence that `gan.measures`, up to a constant: for the
+    logistic pairs, 2 log 2 - 2 JS.
+
+    Args:
+        gan: The GAN; its `phi` and `psi` are used.
+        d_p: Raw discriminator values, never probabilities, at samples of p.
+        d_q: The same at samples of q.
+
+    Returns:
+        The loss [nats for the logistic pairs]; NaN or infinite if phi or psi is, at a value outside
+        their domain.
+
+    Raises:
+        ValueError: If `gan` has no phi and psi, or there are no values.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, equation 10.
+    """
+    require_fields("discriminator_loss", gan, "phi", "psi")
+    check_some("discriminator_loss", "d_p", d_p)
+    check_some("discriminator_loss", "d_q", d_q)
+    return -(jnp.mean(gan.phi(d_p)) + jnp.mean(gan.psi(d_q)))
+
+
+def generator_loss(gan: Any, d_q: Real[ArrayLike, "*n"]) -> Scalar:
+    r"""What a generator minimises with the discriminator frozen: $-E_q[h_T(d)]$.
+
+    Its gradient moves samples along the MonoFlow of $h = h_T \circ T^{-1}$, so it descends
+    `gan.descends`.
+
+    Args:
+        gan: The GAN; its `h_t` is used. A divergence is refused.
+        d_q: Raw discriminator values at generated samples.
+
+    Returns:
+        The loss; NaN if a value is outside the domain of d, as d <= 0 is for a ratio.
+
+    Raises:
+        ValueError: If there are no values, or `gan` is no GAN; a `Divergence` gets the reason:
+            $E_q[f(r)]$ with a learned or detached ratio descends $h_{eff}' = -r f'(r)$, not
+            $r^2 f''(r)$.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
+    """
+    require_fields("generator_loss", gan, "phi", "psi", "h_t")
+    check_some("generator_loss", "d_q", d_q)
+    return -jnp.mean(gan.h_t(d_q))
+
+
+def distillation_loss(
+    xs: Real[ArrayLike, "n *event"], vs: Real[ArrayLike, "n *event"], eps: ScalarLike
+) -> Scalar:
+    r"""Regression of samples onto themselves, moved: $\tfrac12 E|x - sg(x + \epsilon v)|^2$.
+
+    Its gradient in a generator's parameters is $-\epsilon E[(\partial_\theta g)^T v]$, for any
+    network and batch: with $v = \nabla h_T(d)$ it is eps times the gradient of `generator_loss`.
+    For several generator steps on one target keep the target instead, as `gan_step` does.
+
+    Args:
+        xs: Samples of the generator, summed over event axes, averaged over the batch [units of x].
+        vs: Velocities at these samples [units of x per unit of flow time].
+        eps: Euler step [units of flow time].
+
+    Returns:
+        The loss [units of x, squared].
+
+    Raises:
+        ValueError: If there are no samples.
+
+    References:
+        Gao et al., Deep generative learning via variational gradient flow, ICML 2019; slides,
+        "Distillation".
+    """
+    check_some("distillation_loss", "xs", xs)
+    xs, vs = as_float(xs), as_float(vs)
+    target = jax.lax.stop_gradient(xs + jnp.asarray(eps, xs.dtype) * vs)
+    return regression_loss(xs, target)
+
+
+def regression_loss(xs: Float[Array, "n *event"], targets: Float[Array, "n *event"]) -> Scalar:
+    r"""Half the mean squared distance to targets: $\tfrac12 E|x - y|^2$."""
+    return 0.5 * jnp.sum((xs - targets) ** 2) / xs.shape[0]

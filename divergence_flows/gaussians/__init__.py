@@ -1,0 +1,25 @@
+"""Where q is a Gaussian, or a mixture of them, the flow is an ODE on its mean and covariance.
+
+Expectations under q are sums over nodes, so that fields are smooth functions of q. A geometry
+(Bures-Wasserstein, Fisher-Rao, Euclidean in a factor) turns the path gradient into a field, and
+`fit_gaussian` follows it until it rests and reports what the fit is worth.
+"""
+
+from ._fit import FitInfo as FitInfo, fit_gaussian as fit_gaussian
+from ._flows import (
+    bures_field as bures_field,
+    fisher_rao_field as fisher_rao_field,
+    forward_backward_step as forward_backward_step,
+    gaussian_field as gaussian_field,
+)
+from ._gaussian import Gaussian as Gaussian, gaussian_kl as gaussian_kl
+from ._mixture import Mixture as Mixture, mixture_field as mixture_field
+from ._nodes import (
+    Nodes as Nodes,
+    cubature as cubature,
+    gauss_hermite as gauss_hermite,
+    normal_nodes as normal_nodes,
+    sobol_nodes as sobol_nodes,
+    trapezoid as trapezoid,
+)
+from ._path_gradient import stl_loss as stl_loss

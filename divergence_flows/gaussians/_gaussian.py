@@ -1,0 +1,203 @@
+r"""Gaussians as a mean and a factor of their covariance, and the KL divergence between two.
+
+The factor S is any square matrix with Sigma = S S^T, or a vector, which stands for a diagonal. It
+is a better state than Sigma: Sigma cannot leave the cone, and x = mu + S z needs no root.
+"""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from .._checks import raise_if
+from .._linalg import product
+from .._types import Scalar, as_float
+
+_LOG_TWO_PI = math.log(2 * math.pi)
+_NODES, _MASSES = np.polynomial.legendre.leggauss(10)
+_X, _WEIGHTS = (_NODES + 1) / 2, _MASSES / 2
+
+
+class Gaussian(eqx.Module):
+    r"""The normal distribution of $x = \mu + S z$, $z \sim N(0, I)$, covariance $S S^T$.
+
+    A vector `scale` holds standard deviations: the mean-field case, at linear cost. A leading
+    time axis, as `integrate` makes it, is allowed on both fields and in `covariance`; fields of
+    rates are Gaussians too, in the same two places.
+    """
+
+    mean: Float[Array, "*time dim"]
+    scale: Float[Array, "*time dim dim"] | Float[Array, "*time dim"]
+
+    def __init__(
+        self,
+        mean: Real[ArrayLike, "*time dim"],
+        scale: Real[ArrayLike, "*time dim dim"] | Real[ArrayLike, "*time dim"],
+    ) -> None:
+        """Keeps a mean [units of x] and a factor of the covariance [units of x], as floats.
+
+        Args:
+            mean: The mean.
+            scale: A square factor S of the covariance, or a vector of standard deviations. It may
+                be singular, as rates are; its log density is NaN then.
+
+        Raises:
+            ValueError: If the dimension is 0.
+        """
+        no_empty_axes("Gaussian", "mean", mean)
+        mean, scale = as_float(mean), as_float(scale)
+        dtype = jnp.result_type(mean, scale)
+        self.mean, self.scale = mean.astype(dtype), scale.astype(dtype)
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether the factor is a vector of standard deviations."""
+        return self.scale.ndim == self.mean.ndim
+
+    @property
+    def matrix(self) -> Float[Array, "*time dim dim"]:
+        """The factor S as a matrix [units of x]."""
+        if not self.diagonal:
+            return self.scale
+        return self.scale[..., None] * jnp.eye(self.mean.shape[-1], dtype=self.scale.dtype)
+
+    @property
+    def covariance(self) -> Float[Array, "*time dim dim"]:
+        """The covariance S S^T [units of x, squared]."""
+        return jnp.matmul(self.matrix, self.matrix.mT, precision="highest")
+
+    def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, " dim"]:
+        """Moves one standard normal draw to mu + S z [units of x]."""
+        one_point("Gaussian.push", "z", z, self.mean)
+        z = jnp.asarray(z, self.mean.dtype)
+        if self.diagonal:
+            return self.mean + self.scale * z
+        return self.mean + jnp.matmul(self.scale, z, precision="highest")
+
+    def standardise(self, x: Real[ArrayLike, " dim"]) -> Float[Array, " dim"]:
+        """Undoes `push`: the z with x = mu + S z; not finite if S is singular."""
+        one_point("Gaussian.standardise", "x", x, self.mean)
+        shift = jnp.asarray(x, self.mean.dtype) - self.mean
+        # The inverse, not a solve: under vmap over x it is made once and the rest is one product.
+        return shift / self.scale if self.diagonal else jnp.linalg.inv(self.scale) @ shift
+
+    def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
+        """Log density at one point [nats]; NaN if the factor is singular: there is none."""
+        one_point("Gaussian.log_prob", "x", x, self.mean)
+        return self.log_prob_of_push(self.standardise(x))
+
+    def log_prob_of_push(self, z: Real[ArrayLike, " dim"]) -> Scalar:
+        """Log density at `push(z)`, for which no linear system is solved [nats]."""
+        one_point("Gaussian.log_prob_of_push", "z", z, self.mean)
+        z = jnp.asarray(z, self.mean.dtype)
+        return -0.5 * (jnp.sum(z**2) + z.shape[-1] * _LOG_TWO_PI) - self.log_det()
+
+    def log_det(self) -> Scalar:
+        """Logarithm of |det S| [nats]."""
+        _no_time("Gaussian.log_det", self.mean)
+        if self.diagonal:
+            return jnp.sum(jnp.log(jnp.abs(self.scale)))
+        return jnp.linalg.slogdet(self.scale)[1]
+
+
+def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
+    """Refuses a law of nothing."""
+    shape = np.shape(values)
+    if 0 in shape:
+        raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
+
+
+def one_point(caller: str, name: str, point: ArrayLike, mean: Float[Array, "..."]) -> None:
+    """Refuses a point of another dimension, and a law of many times, before they broadcast."""
+    _no_time(caller, mean)
+    if np.shape(point) != mean.shape:
+        raise ValueError(
+            f"{caller}: `{name}` has shape {np.shape(point)} and the mean {mean.shape}; pass one "
+            "point of the same dimension, and say `jax.vmap` for many."
+        )
+
+
+def _no_time(caller: str, mean: Float[Array, "..."]) -> None:
+    """Refuses a law with axes in front."""
+    if mean.ndim != 1:
+        raise ValueError(
+            f"{caller}: the mean has shape {mean.shape}, with axes in front of its dimension; say "
+            "`jax.vmap` over them, or take one law by `jax.tree.map`."
+        )
+
+
+def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
+    r"""KL(q || p) between two Gaussians, with all its digits when they are nearly equal.
+
+    With W = S_p^{-1} S_q and d = S_p^{-1}(mu_q - mu_p) it is
+    $\tfrac12 (|W|_F^2 - dim - \log\det W W^T + |d|^2)$; near W W^T = I the first three are summed
+    as $e_i - \log(1 + e_i)$, e the eigenvalues of $W W^T - I$.
+
+    Args:
+        q: One Gaussian.
+        p: The other, of the same dimension, its factor invertible.
+
+    Returns:
+        The divergence [nats]; infinite if q's factor is singular, NaN if q holds one.
+
+    Raises:
+        ValueError: If the dimensions differ, or one has a time axis.
+        EquinoxRuntimeError: If p is singular or not finite.
+
+    References:
+        theory.md, trap 15: no subtraction of log determinants.
+    """
+    for name, law in (("q", q), ("p", p)):
+        _no_time(f"gaussian_kl: `{name}`", law.mean)
+    if q.mean.shape != p.mean.shape:
+        raise ValueError(
+            f"gaussian_kl: `q` has dimension {q.mean.size} and `p` {p.mean.size}; pass two of one."
+        )
+    held = jax.lax.stop_gradient((p.mean, p.log_det()))
+    message = (
+        "gaussian_kl: `p` has a singular scale or is not finite, so it has no density and the "
+        "divergence no value. Pass a scale of full rank."
+    )
+    p = raise_if(p, ~(jnp.all(jnp.isfinite(held[0])) & jnp.isfinite(held[1])), message)
+    shift = p.standardise(q.mean)
+    if q.diagonal and p.diagonal:
+        change = (q.scale - p.scale) / p.scale
+        gap = jnp.sum(_gap(change * (2 + change), 2 * jnp.log(jnp.abs(q.scale / p.scale))))
+    else:
+        both = jnp.concatenate([q.matrix, q.matrix - p.matrix], axis=1)
+        gap = _matrix_gap(*jnp.split(jnp.linalg.solve(p.matrix, both), 2, axis=1))
+    return 0.5 * (gap + jnp.sum(shift**2))
+
+
+def _gap(excess: Float[Array, "*shape"], log: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""Evaluates $e - \log(1 + e)$, near zero as $e^2 \int_0^1 x / (1 + e x)\,dx$."""
+    near = jnp.where(jnp.abs(excess) < 0.5, excess, 0.0)
+    x, weights = jnp.asarray(_X, near.dtype), jnp.asarray(_WEIGHTS, near.dtype)
+    integral = jnp.sum(weights * x / (1 + near[..., None] * x), axis=-1)
+    return jnp.where(jnp.abs(excess) < 0.5, near**2 * integral, excess - log)
+
+
+@jax.custom_jvp
+def _matrix_gap(ratio: Float[Array, "dim dim"], change: Float[Array, "dim dim"]) -> Scalar:
+    r"""Evaluates $|W|_F^2 - dim - \log\det W W^T$ of W = `ratio` = I + `change`."""
+    excess = change + change.T + product(change, change.T)
+    eigenvalues = jnp.linalg.eigvalsh(excess)
+    near = jnp.all(jnp.abs(eigenvalues) < 0.5)
+    # Far from I a small eigenvalue of W W^T would be lost beside the large ones.
+    far = jnp.trace(excess) - 2 * jnp.linalg.slogdet(ratio)[1]
+    return jnp.where(near, jnp.sum(_gap(eigenvalues, jnp.log1p(eigenvalues))), far)
+
+
+@_matrix_gap.defjvp
+def _matrix_gap_jvp(
+    primals: tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]],
+    tangents: tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]],
+) -> tuple[Scalar, Scalar]:
+    """Uses the closed gradient 2 W^{-T} (W^T W - I), right at repeated eigenvalues too."""
+    ratio, change = primals
+    excess = change + change.T + product(change.T, change)
+    gradient = jnp.linalg.solve(ratio.T, excess)
+    return _matrix_gap(*primals), 2 * jnp.sum(gradient * tangents[0])

@@ -1,0 +1,224 @@
+r"""Mixtures of Gaussians, and their flow: each component is moved by the score of the whole.
+
+$F(q)$ with $q = \sum_k w_k N(\mu_k, S_k S_k^T)$ has the gradients $-w_k E_k[g]$ and
+$-w_k E_k[g z^T]$, $g = \nabla h(\log p/q)$ at $x = \mu_k + S_k z$. Since q is the mixture,
+components repel each other; with the own component's score they would not.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+
+from .._linalg import product
+from .._types import Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
+from ..flows._velocity import chain
+from ._expectations import rising, same_dimension
+from ._gaussian import Gaussian, no_empty_axes
+from ._nodes import Nodes, evaluate
+
+
+class Mixture(eqx.Module):
+    r"""The density $q = \sum_k w_k N(\mu_k, S_k S_k^T)$, its weights a softmax of logits.
+
+    Scales are square factors, or vectors of standard deviations, as in `Gaussian`. A leading time
+    axis, as `integrate` makes it, is allowed on all fields and in `weights` and `components`;
+    fields of rates are Mixtures too, in the same three places.
+    """
+
+    logits: Float[Array, "*time k"]
+    means: Float[Array, "*time k dim"]
+    scales: Float[Array, "*time k dim dim"] | Float[Array, "*time k dim"]
+
+    def __init__(
+        self,
+        logits: Real[ArrayLike, "*time k"],
+        means: Real[ArrayLike, "*time k dim"],
+        scales: Real[ArrayLike, "*time k dim dim"] | Real[ArrayLike, "*time k dim"],
+    ) -> None:
+        """Keeps logits [nats], means and factors of covariances [units of x], as floats.
+
+        Args:
+            logits: Log weights up to a constant: zeros for equal weights.
+            means: The mean of each component.
+            scales: For each component a square factor S of its covariance, or a vector of
+                standard deviations.
+
+        Raises:
+            ValueError: If there are no components, or their dimension is 0.
+        """
+        no_empty_axes("Mixture", "means", means)
+        logits, means, scales = as_float(logits), as_float(means), as_float(scales)
+        dtype = jnp.result_type(logits, means, scales)
+        self.logits = logits.astype(dtype)
+        self.means, self.scales = means.astype(dtype), scales.astype(dtype)
+
+    @property
+    def log_weights(self) -> Float[Array, "*time k"]:
+        """Logarithms of the weights [nats]."""
+        return jax.nn.log_softmax(self.logits)
+
+    @property
+    def weights(self) -> Float[Array, "*time k"]:
+        """The weights, which sum to one."""
+        return jax.nn.softmax(self.logits)
+
+    @property
+    def components(self) -> Gaussian:
+        """All components, as one `Gaussian` with their axis in front (`jax.vmap` over it)."""
+        return Gaussian(self.means, self.scales)
+
+    def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, "k dim"]:
+        """Moves one standard normal draw into each component, to mu_k + S_k z [units of x]."""
+        self._check_point("Mixture.push", "z", z)
+        return jax.vmap(Gaussian.push, (0, None))(self.components, jnp.asarray(z))
+
+    def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
+        """Log density at one point [nats]; NaN if a component is singular."""
+        self._check_point("Mixture.log_prob", "x", x)
+        each = jax.vmap(Gaussian.log_prob, (0, None))(self.components, jnp.asarray(x))
+        return jax.nn.logsumexp(self.log_weights + each)
+
+    def _check_point(self, caller: str, name: str, point: Real[ArrayLike, " dim"]) -> None:
+        """Refuses a point of another dimension, and a mixture of many times."""
+        if self.means.ndim != 2 or np.shape(point) != self.means.shape[1:]:
+            raise ValueError(
+                f"{caller}: `{name}` has shape {np.shape(point)} and the means {self.means.shape}; "
+                "pass one point of the dimension of one mixture, and say `jax.vmap` for many."
+            )
+
+
+def mixture_field(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    *,
+    h: ScalarFn | None = None,
+    metric: str = "wasserstein",
+    move_weights: bool = False,
+) -> Field:
+    r"""Gradient flow of `h` on a mixture: $\dot\mu_k = E_k[g]$, $\dot S_k = E_k[g z^T]$.
+
+    $g = \nabla h(\log p/q)$ with q the mixture. Two conventions are in use. "wasserstein": a
+    mixture is a measure over (mu, S), and its particles drift with no factor w_k, each as
+    `gaussian_field` moves its one; small components are as fast as large ones. "euclidean": the
+    gradient in the parameters, w_k times as large, which is what optimisers of an ELBO follow;
+    a component of small weight hardly moves. Moving weights follow
+    $\dot w_k = w_k (E_k[h] - E_q[h])$ in the first, Wasserstein-Fisher-Rao, through logits at the
+    rate $E_k[h] - E_q[h]$, and in the second logits at w_k times that rate. In all four
+    F_f falls.
+
+    Args:
+        log_p: Log density of the target at one point, `log_p(x)`, or `log_p(x, batch)` for nodes
+            with mini-batches [nats]. Its constant matters for every h but the identity (and only
+            changes the speed for powers of r).
+        nodes: Rule for the standard normal, used in each component. The log density of a mixture
+            is no quadratic: cubature is biased here even on Gaussian targets.
+        h: Increasing function of the log ratio; the identity, KL(q||p), by default.
+        metric: "wasserstein" (no factor w_k) or "euclidean" (w_k times the rates).
+        move_weights: Whether the weights move; otherwise their logits rest.
+
+    Returns:
+        `field(t, q, args)` of a `Mixture`: the rates of its logits, means and scales, as a
+        `Mixture`. Diagonal scales stay so.
+
+    Raises:
+        ValueError: If `metric` is unknown; from the field, if the nodes are not of q's dimension
+            or log_p returns no scalar.
+        EquinoxRuntimeError: If `h` decreases where it is tried, at log ratios from -5 to 5.
+
+    References:
+        Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022, on
+        mixtures; theory.md, section 5 and trap 9.
+    """
+    if metric not in ("wasserstein", "euclidean"):
+        raise ValueError(
+            f'mixture_field: `metric` is {metric!r}; give "wasserstein" (no factor w_k) or '
+            '"euclidean" (the gradient in the parameters, with it).'
+        )
+    nodes, h = rising("mixture_field", nodes, h)
+    factor = Partial(_weights_of if metric == "euclidean" else _ones)
+    drift = Partial(_fisher_rao if move_weights else _rest)
+    return Partial(_rates, as_partial(log_p), nodes, h, factor, drift)
+
+
+def _rates(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    h: ScalarFn | None,
+    factor: Callable[[Mixture], Array],
+    drift: Callable[[Mixture, Array], Array],
+    t: ScalarLike,
+    q: Mixture,
+    args: PyTree,
+) -> Mixture:
+    """Averages over every component, and scales the rates."""
+    same_dimension("mixture_field", nodes, "q's components", q.means[0])
+    one = partial(_component, log_p, nodes, h, q)
+    values, means, scales = jax.vmap(one)(q.components)
+    scaled = jax.vmap(jnp.multiply)
+    return Mixture(*[scaled(factor(q), rate) for rate in (drift(q, values), means, scales)])
+
+
+def _ones(q: Mixture) -> Float[Array, " k"]:
+    """Lets each component move as a particle over (mu, S)."""
+    return jnp.ones_like(q.logits)
+
+
+def _weights_of(q: Mixture) -> Float[Array, " k"]:
+    """Makes the rates the gradient in the parameters."""
+    return q.weights
+
+
+def _rest(q: Mixture, values: Float[Array, " k"]) -> Float[Array, " k"]:
+    """Keeps the weights."""
+    return jnp.zeros_like(values)
+
+
+def _fisher_rao(q: Mixture, values: Float[Array, " k"]) -> Float[Array, " k"]:
+    """Grows the components whose E_k[h] is above average."""
+    return values - jnp.sum(q.weights * values)
+
+
+def _component(
+    log_p: Callable[..., Scalar],
+    nodes: Nodes,
+    h: ScalarFn | None,
+    q: Mixture,
+    component: Gaussian,
+) -> tuple[Scalar, Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]:
+    """Averages h, g and g z^T over one component."""
+    zs = nodes.points.astype(q.means.dtype)
+    weights = nodes.weights.astype(q.means.dtype)
+    values, gs = jax.vmap(partial(_value_and_velocity, log_p, h, q))(
+        jax.vmap(component.push)(zs), nodes.batches
+    )
+    weighted = weights[:, None] * gs
+    moment = jnp.sum(weighted * zs, 0) if component.diagonal else product(weighted.T, zs)
+    return jnp.sum(weights * values), weighted.sum(0), moment
+
+
+def _value_and_velocity(
+    log_p: Callable[..., Scalar],
+    h: ScalarFn | None,
+    q: Mixture,
+    x: Float[Array, " dim"],
+    batch: PyTree,
+) -> tuple[Scalar, Float[Array, " dim"]]:
+    """Evaluates h and its gradient at one point."""
+    u, grad_u = jax.value_and_grad(partial(_log_ratio, log_p, q, batch))(x)
+    if h is None:
+        return u, grad_u
+    value, slope = jax.value_and_grad(h)(u)
+    return value, chain(slope, grad_u)
+
+
+def _log_ratio(
+    log_p: Callable[..., Scalar], q: Mixture, batch: PyTree, x: Float[Array, " dim"]
+) -> Scalar:
+    """Compares the target with the whole mixture."""
+    return evaluate("mixture_field", log_p, x, batch) - q.log_prob(x)

@@ -1,0 +1,300 @@
+r"""Points z and weights w for expectations under N(0, I): $E[f(z)] = \sum_i w_i f(z_i)$.
+
+Fixed nodes make the right side of an ODE deterministic, which step-size control needs. Random
+ones overfit when an optimum is sought on them: judge it on others, of another key.
+"""
+
+import functools
+import itertools
+import math
+import operator
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real, UInt32
+from numpy.polynomial.hermite_e import hermegauss
+from scipy.stats import qmc
+
+from .._checks import scalar_of
+from .._types import Scalar, as_float
+
+_MOST_NODES = 2**20
+
+
+class Nodes(eqx.Module):
+    """Points and weights of a rule for the standard normal; the weights sum to one.
+
+    `batches`, if given, is a pytree with one entry for each node in front of every leaf: a
+    mini-batch, its indices, or the key that draws it. A target is then called as
+    `log_p(x, batch)`, and one rule averages over z and over the data at once.
+    """
+
+    points: Float[Array, "n dim"]
+    weights: Float[Array, " n"]
+    batches: PyTree
+
+    def __init__(
+        self,
+        points: Real[ArrayLike, "n dim"],
+        weights: Real[ArrayLike, " n"],
+        batches: PyTree = None,
+    ) -> None:
+        """Keeps points [dimensionless], weights that sum to one, and mini-batches.
+
+        A rule is averaged in every field: what is wrong with it is said here, once.
+
+        Args:
+            points: Points z.
+            weights: Their weights.
+            batches: A pytree with one entry for each node, or None.
+
+        Raises:
+            ValueError: If there are no nodes, or a leaf of `batches` has not one entry for each.
+            EquinoxRuntimeError: If the points are not finite or the weights do not sum to one.
+        """
+        if 0 in np.shape(points):
+            raise ValueError(
+                f"Nodes: `points` is empty, of shape {np.shape(points)}; pass one node or more."
+            )
+        for leaf in jax.tree.leaves(batches):
+            if jnp.shape(leaf)[:1] != np.shape(weights):
+                raise ValueError(
+                    f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
+                    f"be the nodes', of length {np.size(weights)}: one mini-batch for each node."
+                )
+        message = "Nodes: `points` must be finite; leave out those that are not."
+        self.points = _unless_good(points, _finite(points), message)
+        message = "Nodes: `weights` must sum to 1; divide them by their sum, if that is finite."
+        checked = _unless_good(weights, _sums_to_one(weights), message)
+        self.weights = checked.astype(self.points.dtype)
+        self.batches = batches
+
+
+def _unless_good(
+    values: Real[ArrayLike, "..."], good: Bool[ArrayLike, ""], message: str
+) -> Float[Array, "..."]:
+    """Refuses bad values; what numpy knows to be good costs a trace nothing."""
+    if isinstance(good, np.bool_) and good:
+        return as_float(values)
+    return eqx.error_if(as_float(values), jnp.logical_not(good), message)
+
+
+def _finite(points: Real[ArrayLike, "n dim"]) -> Bool[ArrayLike, ""]:
+    """Looks at numpy's points with numpy, for `_unless_good`."""
+    return (np if isinstance(points, np.ndarray) else jnp).isfinite(points).all()
+
+
+def _sums_to_one(weights: Real[ArrayLike, " n"]) -> Bool[ArrayLike, ""]:
+    """Allows the round-off of a long sum, far below what another measure's weights sum to."""
+    of = np if isinstance(weights, np.ndarray) else jnp
+    eps = float(jnp.finfo(as_float(weights).dtype).eps)
+    return of.abs(of.sum(weights) - 1) <= eps**0.5
+
+
+def evaluate(
+    caller: str, log_p: Callable[..., Any], x: Float[Array, "*event"], batch: PyTree
+) -> Scalar:
+    """Evaluates a target that takes a node's mini-batch, or takes none."""
+    return scalar_of(caller, "log_p", log_p, *((x,) if batch is None else (x, batch)))
+
+
+def replaced(nodes: Nodes, field: str, value: PyTree) -> Nodes:
+    """Changes one field of a rule, without asking again what `Nodes` asks."""
+    return eqx.tree_at(operator.attrgetter(field), nodes, value, is_leaf=_is_none)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
+
+
+def _of_equal_weight(points: Float[Array, "n dim"]) -> Nodes:
+    """Makes a rule of points that we drew ourselves: in a trace there is nothing to ask of them."""
+    n = points.shape[0]
+    known = Nodes(np.zeros(points.shape), np.full(n, 1 / n))
+    return replaced(known, "points", points)
+
+
+def cubature(dim: int) -> Nodes:
+    r"""The 2 dim points $\pm\sqrt{dim}\, e_i$, of equal weight: exact to degree 3.
+
+    Exact for quadratic targets, biased for others, whose curvature off the axes it cannot see.
+
+    Args:
+        dim: Dimension.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If `dim` is not positive.
+
+    References:
+        Arasaratnam & Haykin, Cubature Kalman filters, IEEE TAC 2009; Lambert et al., 2022.
+    """
+    _positive("cubature", dim=dim)
+    axes = math.sqrt(dim) * np.eye(dim)
+    return Nodes(np.concatenate([axes, -axes]), np.full(2 * dim, 0.5 / dim))
+
+
+def gauss_hermite(dim: int, order: int) -> Nodes:
+    """The tensor product of Gauss-Hermite rules: order^dim points, exact to degree 2 order - 1.
+
+    Args:
+        dim: Dimension.
+        order: Points along each axis.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If a number is not positive, `order` exceeds 180, beyond which numpy's rule
+            loses its weights, or there would be more than 2^20 nodes.
+
+    References:
+        numpy.polynomial.hermite_e; for h other than u it converges slowly, see `trapezoid`.
+    """
+    _positive("gauss_hermite", dim=dim, order=order)
+    if order > 180:
+        raise ValueError(
+            f"gauss_hermite: `order` is {order}; numpy's rule underflows beyond 180. In one or two "
+            "dimensions use `trapezoid`, which is more accurate there."
+        )
+    points, weights = hermegauss(order)
+    return _tensor("gauss_hermite", dim, points, weights / weights.sum())
+
+
+def trapezoid(dim: int) -> Nodes:
+    """A trapezoid rule of step .05 up to |z| = 9.5: round-off in one dimension and two.
+
+    Args:
+        dim: Dimension, 1 or 2 (381 or 145,161 nodes).
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If `dim` is neither 1 nor 2.
+
+    References:
+        Trefethen & Weideman, The exponentially convergent trapezoidal rule, SIAM Review 2014.
+    """
+    if dim not in (1, 2):
+        raise ValueError(
+            f"trapezoid: `dim` is {dim}, and the grid has 381^dim points; beyond two dimensions "
+            "use `sobol_nodes` or, for polynomials, `gauss_hermite`."
+        )
+    points = 0.05 * np.arange(-190, 191)
+    weights = np.exp(-(points**2) / 2)
+    return _tensor("trapezoid", dim, points, weights / weights.sum())
+
+
+def normal_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
+    """Independent draws of the standard normal, of equal weight: error like n^(-1/2).
+
+    Args:
+        n: Number of nodes.
+        dim: Dimension.
+        key: Key of the draws.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+    _positive("normal_nodes", n=n, dim=dim)
+    return _of_equal_weight(jr.normal(key, (n, dim)))
+
+
+def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
+    r"""Sobol's points, scrambled at random and sent to the normal: error near 1/n if f is smooth.
+
+    Owen's nested scrambling: each bit of a coordinate is flipped or not, at random for each value
+    of the bits before it. The points stay a net, each is uniform over the keys, and the errors of
+    two keys are independent: in one dimension one point falls at random into each of n strata.
+    There the error falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
+
+    Args:
+        n: Number of nodes; a power of two keeps the balance of the sequence.
+        dim: Dimension, at most 21201.
+        key: Key of the scrambling.
+
+    Returns:
+        The nodes.
+
+    Raises:
+        ValueError: If a number is not positive or `dim` exceeds 21201.
+
+    References:
+        Sobol, 1967; Owen, Scrambled net variance for integrals of smooth functions, 1997.
+    """
+    _positive("sobol_nodes", n=n, dim=dim)
+    if dim > qmc.Sobol.MAXDIM:
+        raise ValueError(f"sobol_nodes: `dim` is {dim}; at most {qmc.Sobol.MAXDIM}.")
+    return _of_equal_weight(_scrambled_normal(jnp.asarray(_sobol_bits(n, dim)), key))
+
+
+@jax.jit
+def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[Array, "n dim"]:
+    """Sends scrambled points to the normal, compiled once for each size."""
+    dtype = jnp.result_type(float)
+    # As many bits as the dtype resolves with a half added: no point is ever 0 or 1.
+    keep = 23 if jnp.finfo(dtype).bits == 32 else 32
+    uniform = ((_scrambled(bits, key) >> (32 - keep)).astype(dtype) + 0.5) / 2**keep
+    return jax.scipy.special.ndtri(uniform)
+
+
+def _scrambled(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> UInt32[Array, "n dim"]:
+    """Flips each bit by a coin of its own for every value of the bits before it."""
+    levels = (len(bits) - 1).bit_length()
+    drawn = jr.bits(key, ((1 << levels) + len(bits), bits.shape[1]), jnp.uint32)
+    # A tree of coins for each coordinate, a heap: a node at level k has the number 2^k + prefix.
+    # n points of the sequence differ before the last level, so that below it each has its own.
+    coins, flips = drawn[: 1 << levels], drawn[1 << levels :] >> levels
+    return bits ^ jax.lax.fori_loop(0, levels, functools.partial(_flipped, bits, coins), flips)
+
+
+def _flipped(
+    bits: UInt32[Array, "n dim"],
+    coins: UInt32[Array, "nodes dim"],
+    level: Int[Array, ""],
+    flips: UInt32[Array, "n dim"],
+) -> UInt32[Array, "n dim"]:
+    """Adds the flips of one level."""
+    below = jnp.uint32(31) - level.astype(jnp.uint32)
+    # Not a shift by 32 at level 0, which has no meaning.
+    node = (jnp.uint32(1) << (31 - below)) + ((bits >> 1) >> below)
+    return flips | ((jnp.take_along_axis(coins, node.astype(jnp.int32), axis=0) & 1) << below)
+
+
+@functools.lru_cache(maxsize=8)
+def _sobol_bits(n: int, dim: int) -> np.ndarray:
+    """Draws the sequence itself, as integers."""
+    with warnings.catch_warnings():  # scipy warns of n that are no power of two; the docstring does
+        warnings.simplefilter("ignore", UserWarning)
+        points = qmc.Sobol(dim, scramble=False, bits=32).random(n)
+    return (points * 2.0**32).astype(np.uint32)
+
+
+def _tensor(caller: str, dim: int, points: np.ndarray, weights: np.ndarray) -> Nodes:
+    """Makes a grid of a rule on the line."""
+    if len(points) ** dim > _MOST_NODES:
+        raise ValueError(
+            f"{caller}: {len(points)}^{dim} nodes are too many (2^20 at most); use `sobol_nodes`."
+        )
+    grid = np.array(list(itertools.product(points, repeat=dim)))
+    mass = np.array(list(itertools.product(weights, repeat=dim)))
+    return Nodes(grid, mass.prod(axis=1))
+
+
+def _positive(caller: str, **numbers: int) -> None:
+    """Refuses sizes below one."""
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{caller}: `{name}` is {value}; it must be at least 1.")

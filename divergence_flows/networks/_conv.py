@@ -1,0 +1,227 @@
+"""DCGANs of one image: a discriminator of two convolutions, and a generator, its mirror image.
+
+Images are (channels, height, width) at the doors; inside, channels stand last.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+
+from .._checks import check_counts, check_input
+from .._types import as_float, identity
+from ._convolution import Image, Kernel, Output, convolve, convolve_transposed
+
+Activation = Callable[..., Any]
+
+_KERNEL, _STRIDE, _PADDING = 4, 2, 1  # halve an even image, or double it, exactly
+_AXIS = "batch"
+
+
+def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
+    """Weights as equinox and PyTorch draw them, by what one output really adds up."""
+    return jr.uniform(key, shape, minval=-1.0, maxval=1.0) / fan_in**0.5
+
+
+class _Down(eqx.Module):
+    """A convolution that halves an image."""
+
+    kernel: Kernel
+    bias: Float[Array, " out"]
+
+    def __init__(self, channels: int, out: int, *, key: PRNGKeyArray):
+        """Draws weights from `channels` to `out`."""
+        of_kernel, of_bias = jr.split(key)
+        fan_in = channels * _KERNEL**2
+        self.kernel = _uniform(of_kernel, (_KERNEL, _KERNEL, channels, out), fan_in)
+        self.bias = _uniform(of_bias, (out,), fan_in)
+
+    def __call__(self, x: Image) -> Output:
+        return convolve(x, self.kernel, stride=_STRIDE, padding=_PADDING) + self.bias
+
+
+class _Up(eqx.Module):
+    """A transposed convolution that doubles an image."""
+
+    kernel: Kernel
+    bias: Float[Array, " channels"]
+
+    def __init__(self, channels: int, out: int, *, key: PRNGKeyArray):
+        """Draws weights from `channels` to `out`; the kernel is that of the way back."""
+        of_kernel, of_bias = jr.split(key)
+        fan_in = channels * (_KERNEL // _STRIDE) ** 2
+        self.kernel = _uniform(of_kernel, (_KERNEL, _KERNEL, out, channels), fan_in)
+        self.bias = _uniform(of_bias, (out,), fan_in)
+
+    def __call__(self, x: Output) -> Image:
+        return convolve_transposed(x, self.kernel, stride=_STRIDE, padding=_PADDING) + self.bias
+
+
+class _BatchNorm(eqx.Module):
+    """Mean 0 and variance 1 over the samples of this call and their pixels; no memory."""
+
+    scale: Float[Array, " channels"]
+    offset: Float[Array, " channels"]
+
+    def __init__(self, channels: int):
+        """Starts from the identity scale."""
+        self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
+
+    def __call__(self, x: Image) -> Image:
+        mean = jax.lax.pmean(jnp.mean(x, axis=(0, 1)), _AXIS)
+        variance = jax.lax.pmean(jnp.mean((x - mean) ** 2, axis=(0, 1)), _AXIS)
+        return self.scale * (x - mean) * jax.lax.rsqrt(variance + 1e-5) + self.offset
+
+
+def _norm(wanted: bool, channels: int) -> _BatchNorm | None:
+    return _BatchNorm(channels) if wanted else None
+
+
+def _apply(norm: _BatchNorm | None, x: Image) -> Image:
+    return x if norm is None else norm(x)
+
+
+def _check(caller: str, **sizes: int) -> None:
+    """Refuses sizes that make no network."""
+    check_counts(caller, sizes)
+    if sizes["size"] % _STRIDE**2:
+        raise ValueError(
+            f"{caller}: `size` is {sizes['size']}, which cannot be halved twice; pad or crop the "
+            "images to a multiple of 4."
+        )
+
+
+class ConvDiscriminator(eqx.Module):
+    """A scalar network d(x) of one image, smooth because flows differentiate it in x.
+
+    Two convolutions halve the image, to `width` and to twice as many channels; a linear map ends.
+    """
+
+    first: _Down
+    second: _Down
+    norm: _BatchNorm | None
+    dense: eqx.nn.Linear
+    size: int = eqx.field(static=True)
+    channels: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    last: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        size: int = 28,
+        channels: int = 1,
+        width: int = 64,
+        *,
+        activation: Activation = jax.nn.silu,
+        last: Activation = identity,
+        batch_norm: bool = False,
+        key: PRNGKeyArray,
+    ):
+        """Draws the weights.
+
+        Args:
+            size: Height and width of an image [pixels]; a multiple of 4.
+            channels: Channels of an image.
+            width: Channels of the first layer.
+            activation: Elementwise and smooth; a module-level function, not a fresh lambda.
+            last: Elementwise map of the raw output, for instance `jax.nn.softplus` where a GAN
+                wants d > 0 (b-GAN, uLSIF).
+            batch_norm: Normalises the second layer, as published DCGANs do. d(x) then depends on
+                the other samples of its call: its gradient is no field, and neither flows nor
+                `particle_step` take it. It works only under `jax.vmap(d, axis_name="batch")`, with
+                the statistics of that batch; JAX raises a NameError elsewhere.
+            key: Randomness of the weights.
+
+        Raises:
+            ValueError: If a size is not positive, or `size` is no multiple of 4.
+
+        References:
+            Radford, Metz & Chintala, DCGAN, ICLR 2016.
+        """
+        _check("ConvDiscriminator", size=size, channels=channels, width=width)
+        keys = jr.split(key, 3)
+        self.first = _Down(channels, width, key=keys[0])
+        self.second = _Down(width, 2 * width, key=keys[1])
+        self.norm = _norm(batch_norm, 2 * width)
+        self.dense = eqx.nn.Linear(size**2 // 8 * width, "scalar", key=keys[2])
+        self.size, self.channels = size, channels
+        self.activation, self.last = activation, last
+
+    def __call__(self, x: Real[ArrayLike, "channels height width"]) -> Float[Array, ""]:
+        """Evaluates one image; `jax.vmap(d)(xs)` evaluates a batch."""
+        x = as_float(x)
+        check_input("ConvDiscriminator", "x", x, self.channels, self.size, self.size)
+        half = self.activation(self.first(jnp.moveaxis(x, 0, -1)))
+        quarter = self.activation(_apply(self.norm, self.second(half)))
+        return self.last(self.dense(jnp.ravel(quarter)))
+
+
+class ConvGenerator(eqx.Module):
+    """A network g(z) that turns latent noise into an image.
+
+    A linear map makes a quarter-size image; two transposed convolutions double it.
+    """
+
+    dense: eqx.nn.Linear
+    norms: tuple[_BatchNorm | None, _BatchNorm | None]
+    first: _Up
+    second: _Up
+    size: int = eqx.field(static=True)
+    latent: int = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
+    last: Activation = eqx.field(static=True)
+
+    def __init__(
+        self,
+        latent: int = 100,
+        size: int = 28,
+        channels: int = 1,
+        width: int = 64,
+        *,
+        activation: Activation = jax.nn.silu,
+        last: Activation = jnp.tanh,
+        batch_norm: bool = False,
+        key: PRNGKeyArray,
+    ):
+        """Draws the weights.
+
+        Args:
+            latent: Coordinates of one noise vector.
+            size: Height and width of an image [pixels]; a multiple of 4.
+            channels: Channels of an image.
+            width: Channels of the half-size image; the quarter-size one has twice as many.
+            activation: Elementwise; a module-level function, not a fresh lambda.
+            last: Elementwise map of the raw output; images in (-1, 1) by default.
+            batch_norm: Normalises the hidden layers, as published DCGANs do. g(z) then depends on
+                the other noise of its call, and works only under
+                `jax.vmap(g, axis_name="batch")`, with the statistics of that batch; JAX raises a
+                NameError elsewhere.
+            key: Randomness of the weights.
+
+        Raises:
+            ValueError: If a size is not positive, or `size` is no multiple of 4.
+
+        References:
+            Radford, Metz & Chintala, DCGAN, ICLR 2016.
+        """
+        _check("ConvGenerator", latent=latent, size=size, channels=channels, width=width)
+        keys = jr.split(key, 3)
+        self.dense = eqx.nn.Linear(latent, size**2 // 8 * width, key=keys[0])
+        self.norms = (_norm(batch_norm, 2 * width), _norm(batch_norm, width))
+        self.first = _Up(2 * width, width, key=keys[1])
+        self.second = _Up(width, channels, key=keys[2])
+        self.size, self.latent = size, latent
+        self.activation, self.last = activation, last
+
+    def __call__(self, z: Real[ArrayLike, " latent"]) -> Float[Array, "_ {self.size} {self.size}"]:
+        """Evaluates one noise vector; `jax.vmap(g)(zs)` makes a batch."""
+        z = as_float(z)
+        check_input("ConvGenerator", "z", z, self.latent)
+        quarter = self.dense(z).reshape(self.size // 4, self.size // 4, -1)
+        quarter = self.activation(_apply(self.norms[0], quarter))
+        half = self.activation(_apply(self.norms[1], self.first(quarter)))
+        return self.last(jnp.moveaxis(self.second(half), -1, 0))

@@ -1,0 +1,148 @@
+r"""Feature maps: a function of x that is linear in its coefficients, whatever the samples' number.
+
+Random Fourier features are $\sqrt{1/k}\,(\cos w_j^T x, \sin w_j^T x)$ with $w_j$ normal of
+deviation 1/bandwidth: their inner products approximate the kernel.
+
+References:
+    Rahimi & Recht, Random features for large-scale kernel machines, NeurIPS 2007.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+
+from .._checks import centred, check_input, constant
+from .._types import Scalar, ScalarLike, as_float
+from ._block_sums import Blocks, total
+
+FeatureMap = Callable[..., Any]  # x -> a vector of features
+# The cost of a fit grows with the square of their number.
+MOST_MONOMIALS = 2048
+
+
+class Fourier(eqx.Module):
+    """Random Fourier features, and monomials of the coordinates in units of their spread."""
+
+    frequencies: Float[Array, "half dim"]
+    centre: Float[Array, " dim"]
+    spread: Float[Array, " dim"]
+    degree: int = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
+        """Features of one sample."""
+        check_input("the fitted function", "x", x, self.centre.size)
+        away = x - self.centre
+        angles = jnp.matmul(self.frequencies, away, precision="highest")
+        waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+        waves = waves / math.sqrt(self.frequencies.shape[0])
+        return jnp.concatenate([jnp.ones_like(x[:1]), waves, *self._monomials(away / self.spread)])
+
+    def _monomials(self, x: Float[Array, " dim"]) -> list[Float[Array, " _"]]:
+        one, other = np.triu_indices(x.shape[0])
+        return [x, x[one] * x[other]][: self.degree]
+
+
+class Centres(eqx.Module):
+    """A constant, and a Gaussian bump at each of some points, the mean over bandwidths."""
+
+    points: Float[Array, "centres dim"]
+    widths: Float[Array, " widths"]
+
+    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
+        """Features of one sample."""
+        check_input("the fitted function", "x", x, self.points.shape[1])
+        squares = jnp.sum((self.points - x) ** 2, axis=1)
+        return jnp.concatenate([jnp.ones_like(x[:1]), gaussian_kernel(squares, self.widths)])
+
+
+def gaussian_kernel(
+    squares: Float[Array, "*shape"], widths: Float[Array, " widths"]
+) -> Float[Array, "*shape"]:
+    """The kernel at squared distances, the mean over bandwidths."""
+    return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
+
+
+def check_features(caller: str, dim: int, features: int, degree: int) -> None:
+    """Refuses numbers of features and degrees that there are none of."""
+    if features < 2 or features % 2:
+        raise ValueError(f"{caller}: `features` is {features}; pass an even number, 2 at least.")
+    if degree not in (0, 1, 2):
+        raise ValueError(f"{caller}: `degree` is {degree}; pass 0, 1 or 2.")
+    if degree == 2 and monomials(dim) > MOST_MONOMIALS:
+        raise ValueError(
+            f"{caller}: `degree` is 2, which makes {monomials(dim)} monomials of {dim} "
+            "coordinates, and the cost grows with the square of features; pass degree=1."
+        )
+
+
+def monomials(dim: int) -> int:
+    """How many there are of degree 1 and 2."""
+    return dim * (dim + 3) // 2
+
+
+@eqx.filter_jit
+def fourier(
+    xs: Float[Array, "n dim"],
+    widths: Float[Array, " widths"],
+    features: int,
+    degree: int,
+    key: PRNGKeyArray,
+) -> Fourier:
+    """Draws random Fourier features; samples give the units of the monomials."""
+    half = features // 2
+    # Drawn in one precision, so that a key gives the same features in all.
+    normal = jax.random.normal(key, (half, xs.shape[1]), jnp.float32).astype(xs.dtype)
+    frequencies = normal / widths[np.arange(half) % widths.size][:, None]
+    # Samples have no distance along what is the same for all: its kernel has no features.
+    frequencies = jnp.where(constant(xs), 0.0, frequencies)
+    mean, scale, unit = centred(xs)
+    rms = jnp.sqrt(jnp.where(scale > 0, jnp.mean(unit**2, axis=0), 1.0))
+    spread = jnp.where(scale > 0, scale, 1.0) * rms
+    return Fourier(frequencies, mean, spread, degree)
+
+
+def values(feature_map: FeatureMap, rows: Float[Array, "n dim"]) -> Float[Array, "n features"]:
+    """Features of many samples."""
+    return jax.vmap(feature_map)(rows)
+
+
+@eqx.filter_jit
+def first_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, " features"]:
+    """Weighted sum of features."""
+    return total(Partial(_first, feature_map), data)
+
+
+def _first(
+    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> Float[Array, " features"]:
+    return jnp.matmul(weights, values(feature_map, rows), precision="highest")
+
+
+def second_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, "features features"]:
+    """Weighted sum of the products of features."""
+    return total(Partial(_second, feature_map), data)
+
+
+def _second(
+    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> Float[Array, "features features"]:
+    phi = values(feature_map, rows)
+    return jnp.matmul(phi.T * weights, phi, precision="highest")
+
+
+def linear(
+    feature_map: FeatureMap,
+    coefficients: Float[Array, " features"],
+    t: ScalarLike,
+    x: Real[ArrayLike, " dim"],
+    args: Any,
+) -> Scalar:
+    """A potential: coefficients times features, at all times."""
+    return jnp.dot(coefficients, feature_map(as_float(x)), precision="highest")

@@ -1,0 +1,88 @@
+r"""Losses of a ratio at many times: p against each q_t, neighbours in time against each other.
+
+With u(t, x) = log p/q_t, the difference u(s, x) - u(t, x) is log q_t/q_s: one network is also a
+discriminator between any two times. Close times overlap well where p and q_t do not, and early
+ratios are learned through the chain of them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .._types import Scalar, ScalarLike, vmapped
+from ..gans._losses import discriminator_loss
+
+Paths = Float[Array, "time n *event"]
+Grid = Float[Array, " time"]
+
+
+def _at_one(network: PyTree, t: Scalar, xs: Float[Array, "n *event"]) -> Float[Array, " n"]:
+    return vmapped(functools.partial(network, t))(xs)
+
+
+def _at(network: PyTree, ts: Grid, clouds: Paths) -> Float[Array, "time n"]:
+    """Evaluates d(t, x) on one cloud for each time."""
+    return jax.vmap(functools.partial(_at_one, network))(ts, clouds)
+
+
+def ratio_losses(
+    gan: Any, network: PyTree, ts: Grid, paths: Paths, clouds_p: Paths
+) -> tuple[Scalar, Scalar]:
+    """Mean loss of p against each q_t, and of each time against the next."""
+    d_q = _at(network, ts, paths)
+    direct = discriminator_loss(gan, _at(network, ts, clouds_p), d_q)
+    # Each cloud at its own time, and at the time of its neighbour.
+    u, u_next = gan.log_t(d_q), gan.log_t(_at(network, ts[1:], paths[:-1]))
+    u_last = gan.log_t(_at(network, ts[:-1], paths[1:]))
+    later, earlier = gan.inverse(u_last - u[1:]), gan.inverse(u[:-1] - u_next)
+    return direct, discriminator_loss(gan, later, earlier)
+
+
+def _log_r(gan: Any, network: PyTree, t: Scalar, x: Float[Array, "*event"]) -> Scalar:
+    return gan.log_t(network(t, x))
+
+
+def _score_of_one(
+    gan: Any,
+    network: PyTree,
+    score_p: Callable[..., Any],
+    t: Scalar,
+    x: Float[Array, "*event"],
+) -> tuple[Scalar, Scalar]:
+    """Hyvarinen's loss of the score of q_t at one point, and the squared slope of u there."""
+    slope = functools.partial(jax.grad(_log_r, argnums=3), gan, network, t)
+    grad_u, push = jax.linearize(slope, x)
+    units = jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+    laplacian = jnp.sum(jax.vmap(push)(units) * units)
+    size = jnp.sum(grad_u**2)
+    return 0.5 * size - jnp.sum(grad_u * score_p(x)) - laplacian, size
+
+
+def score_loss(
+    gan: Any, network: PyTree, ts: Grid, paths: Paths, score_p: Callable[..., Any]
+) -> Scalar:
+    """Implicit score matching of grad log q_t = grad log p - grad u at each time."""
+    one = functools.partial(_score_of_one, gan, network, score_p)
+    losses, sizes = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(ts, paths)
+    weights = jax.lax.stop_gradient(1 / (1 + jnp.mean(sizes, axis=1)))
+    return jnp.mean(weights * jnp.mean(losses, axis=1))
+
+
+def total_loss(
+    recipe: Any, ts: Grid, paths: Paths, clouds_p: Paths, network: PyTree
+) -> tuple[Scalar, tuple[Scalar, Scalar, Scalar]]:
+    """Weighted sum of the losses that a recipe asks for, and each of them."""
+    direct, chain = ratio_losses(recipe.gan, network, ts, paths, clouds_p)
+    total = direct + _weigh(recipe.neighbours, chain)
+    if recipe.score_p is None:
+        return total, (direct, chain, jnp.zeros_like(direct))
+    score = score_loss(recipe.gan, network, ts, paths, recipe.score_p)
+    return total + _weigh(recipe.score_weight, score), (direct, chain, score)
+
+
+def _weigh(weight: ScalarLike, loss: Scalar) -> Scalar:
+    return jnp.asarray(weight, loss.dtype) * loss

@@ -1,0 +1,216 @@
+r"""A ratio at all times, d(t, x), in training: one step at a time.
+
+The network learns log p/q_t on clouds that it moves itself. At the fixed point it moves q_0 along
+the MonoFlow of its own ratio: a field, with which any solver moves new particles.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
+
+from .._checks import Network, check_over_time, check_samples
+from .._types import LogRatioFn, Scalar, ScalarLike, as_float
+from ..flows._states import Times, check_times
+from ..gans._losses import require_fields
+from ._flow_ratio_losses import Grid, Paths, total_loss
+from ._flow_recipe import FlowRecipe, check_flow
+from ._ratio_step import Batch, Cloud, draw
+from ._replay import Replay, extend, jittered, trajectories
+from ._update import Optimizer, average, check_memory, descend, initial
+
+
+class FlowRatioState(eqx.Module):
+    """A time-conditioned discriminator in training.
+
+    `ema` is its average, which moves the particles and is the result; `replay` the clouds of the
+    sequential form, None in the self-consistent one.
+    """
+
+    discriminator: PyTree
+    ema: PyTree
+    opt_state: PyTree
+    step: Int[Array, ""]
+    replay: Replay | None
+
+    @classmethod
+    def start(
+        cls,
+        discriminator: Network,
+        optimizer: Optimizer,
+        *,
+        xs_q: Real[ArrayLike, "n *event"] | None = None,
+        ts: Times | None = None,
+    ) -> "FlowRatioState":
+        """State before the first step.
+
+        Args:
+            discriminator: A module d(t, x) of one time and one sample.
+            optimizer: The same as `flow_ratio_step` will get.
+            xs_q: Samples of q at `ts[0]`, for the sequential form only [units of x].
+            ts: The times, for the sequential form only [units of flow time].
+
+        Returns:
+            The state; the average starts at the discriminator itself.
+
+        Raises:
+            ValueError: If only one of `xs_q` and `ts` is given, there are no samples, or `ts` does
+                not increase.
+            EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their
+                floats.
+        """
+        caller = "FlowRatioState"
+        if (xs_q is None) != (ts is None):
+            raise ValueError(f"{caller}: pass both `xs_q` and `ts` (sequential form), or neither.")
+        replay = None
+        if xs_q is not None and ts is not None:
+            check_times(caller, ts)
+            xs = check_samples(caller, xs_q=xs_q)[0]
+            replay = Replay.start(xs, jnp.asarray(ts, xs.dtype))
+        memory = initial(optimizer, discriminator)
+        return cls(discriminator, discriminator, memory, jnp.asarray(0), replay)
+
+
+class FlowRatioStepInfo(eqx.Module):
+    """What one `flow_ratio_step` reports, before the step and without weights."""
+
+    loss: Scalar
+    neighbour_loss: Scalar
+    score_loss: Scalar
+
+
+def _clouds(
+    recipe: FlowRecipe, state: FlowRatioState, xs_q: Cloud, key: PRNGKeyArray
+) -> tuple[Grid, Paths, Replay | None]:
+    """Times and clouds of q to learn from: fresh trajectories, or a replay."""
+    key_times, key_rows = jax.random.split(key)
+    if state.replay is None:
+        ts = jittered(recipe.ts.astype(xs_q.dtype), key_times)
+        start = draw(key_rows, xs_q, recipe.batch_size)
+        return ts, trajectories(recipe.gan, state.ema, start, ts), None
+    replay, stage = extend(recipe.gan, state.ema, state.replay, state.step, recipe.hold)
+    return *replay.pick(stage, recipe.batch_size, key_rows), replay
+
+
+def _warmed(decay: ScalarLike, step: Int[Array, ""]) -> Scalar:
+    """Weight of the past, less in the first steps, so that the first weights are forgotten."""
+    return jnp.minimum(jnp.asarray(decay), (1 + step) / (10 + step))
+
+
+def take(
+    recipe: FlowRecipe, state: FlowRatioState, batch: tuple[Cloud, Cloud], key: PRNGKeyArray
+) -> tuple[FlowRatioState, FlowRatioStepInfo]:
+    """Makes one step of a recipe that has been checked."""
+    xs_q, xs_p = batch
+    key_q, key_p = jax.random.split(key)
+    ts, paths, replay = _clouds(recipe, state, xs_q, key_q)
+    rows = jax.random.randint(key_p, paths.shape[:2], 0, xs_p.shape[0])
+    paths = jax.lax.stop_gradient(paths)
+    loss = functools.partial(total_loss, recipe, ts, paths, xs_p[rows])
+    network, memory, metrics = descend(loss, recipe.optimizer, state.discriminator, state.opt_state)
+    ema = average(network, state.ema, _warmed(recipe.ema_decay, state.step))
+    new = FlowRatioState(network, ema, memory, state.step + 1, replay)
+    return new, FlowRatioStepInfo(*metrics)
+
+
+def flow_ratio_step(
+    gan: Any,
+    optimizer: Optimizer,
+    state: FlowRatioState,
+    batch: Batch,
+    *,
+    ts: Times,
+    hold: int = 100,
+    batch_size: int = 64,
+    neighbours: ScalarLike = 1.0,
+    score_p: Callable[..., Any] | None = None,
+    score_weight: ScalarLike = 1.0,
+    ema_decay: ScalarLike = 0.995,
+    key: PRNGKeyArray,
+) -> tuple[FlowRatioState, FlowRatioStepInfo]:
+    r"""One step of d(t, x) towards log p/q_t, on particles that its own average has moved.
+
+    Self-consistent form: fresh samples of q are moved through all times, jittered anew at each
+    step. Sequential form, if the state was started with `xs_q` and `ts`: clouds are kept for each
+    time, the newest moves to the next time every `hold` steps, and steps are made on all that are
+    known. Both minimise
+
+    $$-E_t\{E_p[\phi(d)] + E_{q_t}[\psi(d)]\}$$
+    plus `neighbours` times the same loss of each time against the next, whose discriminator is
+    $T^{-1}$ of the difference of log ratios, plus `score_weight` times implicit score matching.
+
+    Args:
+        gan: A GAN; phi and psi train, h_T moves.
+        optimizer: Any optax optimiser.
+        state: Where training stands, from `FlowRatioState.start`.
+        batch: `(xs_q, xs_p)`: samples of q at `ts[0]`, then of p [units of x].
+        ts: Increasing times from the start of the flow to its end, one midpoint step from each
+            to the next; closer together early [units of flow time].
+        hold: Steps at each time before the next, in the sequential form.
+        batch_size: Samples of q and of p at each time.
+        neighbours: Weight of the loss between neighbouring times; 0 is the plain form.
+        score_p: grad log p of one sample, where known [nats per unit of x].
+        score_weight: Weight of score matching, which needs `score_p`.
+        ema_decay: Weight of the past in the average, less in the first steps.
+        key: Randomness of times and minibatches.
+
+    Returns:
+        The new state, and the losses before the step.
+
+    Raises:
+        ValueError: If an option is wrong, `gan` has no ratio, there are no samples, or the
+            discriminator, `score_p` or what the optimiser remembers does not fit.
+
+    References:
+        Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
+        NeurIPS 2023 (a discriminator of its own flow); Rhodes, Xu & Gutmann, Telescoping
+        density-ratio estimation, NeurIPS 2020 (neighbours).
+    """
+    caller = "flow_ratio_step"
+    xs_q, xs_p = (as_float(xs) for xs in batch)
+    check_times(caller, ts)
+    check_over_time(
+        caller, "state.discriminator", state.discriminator, score_p, xs_q=xs_q, xs_p=xs_p
+    )
+    check_memory(caller, optimizer, state.discriminator, state.opt_state)
+    form = "self_consistent" if state.replay is None else "sequential"
+    grid = jnp.asarray(ts, xs_q.dtype)
+    options = (form, hold, batch_size, neighbours, score_p, score_weight, ema_decay)
+    recipe = FlowRecipe(gan, optimizer, grid, *options)
+    check_flow(caller, recipe)
+    return take(recipe, state, (xs_q, xs_p), key)
+
+
+def _log_r(
+    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
+) -> Scalar:
+    del args
+    return gan.log_t(discriminator(t, as_float(x)))
+
+
+def flow_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
+    r"""The log ratio that a time-conditioned discriminator has learned, log T(d(t, x)).
+
+    `velocity(gan.h, flow_log_ratio(gan, state.ema))` is the field. Where log p is known,
+    log q_t(x) = log p(x) - log_r(t, x).
+
+    Args:
+        gan: The GAN that it was trained with.
+        discriminator: A module d(t, x) of one time and one sample.
+
+    Returns:
+        `log_r(t, x, args)` of one point [nats].
+
+    Raises:
+        ValueError: If `gan` has no log T.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
+    """
+    require_fields("flow_log_ratio", gan, "log_t")
+    return Partial(_log_r, gan, discriminator)

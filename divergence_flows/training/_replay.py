@@ -1,0 +1,95 @@
+r"""Where particles are when a time-conditioned ratio moves them: trajectories and their replay.
+
+No gradient is ever taken through what is here.
+"""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from .._types import Field, Scalar, ScalarLike
+from ..flows._velocity import velocity
+from ..runs._loop import Cloud
+from ._flow_ratio_losses import Grid, Paths
+
+
+def _raw(network: PyTree, t: ScalarLike, x: Float[Array, "*event"], args: Any) -> Scalar:
+    del args
+    return network(t, x)
+
+
+def raw_velocity(gan: Any, network: PyTree) -> Field:
+    """The field grad h_T(d(t, x))."""
+    return velocity(gan.h_t, Partial(_raw, network))
+
+
+def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[Cloud, Cloud]:
+    """One step of the midpoint rule."""
+    start, end = span
+    half = 0.5 * (end - start)
+    middle = xs + half * field(start, xs, None)
+    moved = xs + 2 * half * field(start + half, middle, None)
+    return moved, moved
+
+
+def trajectories(gan: Any, network: PyTree, xs: Cloud, ts: Grid) -> Paths:
+    """Moves a cloud through all times, one midpoint step from each to the next."""
+    step = functools.partial(_midpoint, raw_velocity(gan, network))
+    _, later = jax.lax.scan(step, xs, (ts[:-1], ts[1:]))
+    return jnp.concatenate([xs[None], later])
+
+
+def jittered(ts: Grid, key: PRNGKeyArray) -> Grid:
+    """Draws each time but the first from the interval that ends at it."""
+    back = jax.random.uniform(key, (ts.shape[0] - 1,), ts.dtype)
+    return jnp.concatenate([ts[:1], ts[1:] - back * jnp.diff(ts)])
+
+
+class Replay(eqx.Module):
+    """Clouds at the times of a grid, of which those up to a stage are known."""
+
+    ts: Float[Array, " time"]
+    clouds: Float[Array, "time n *event"]
+
+    @classmethod
+    def start(cls, xs: Cloud, ts: Grid) -> "Replay":
+        """Knows the cloud at the first time only."""
+        return cls(ts, jnp.broadcast_to(xs, (ts.shape[0], *xs.shape)))
+
+    def pick(
+        self, stage: Int[Array, ""], size: int, key: PRNGKeyArray
+    ) -> tuple[Grid, Float[Array, "time _ *event"]]:
+        """Draws as many times as there are from the known ones, and a minibatch at each."""
+        count, n = self.clouds.shape[:2]
+        key_times, key_rows = jax.random.split(key)
+        place = (jnp.arange(count) + jax.random.uniform(key_times, (count,))) / count
+        chosen = jnp.minimum(jnp.floor(place * (stage + 1)).astype(int), stage)
+        rows = jax.random.randint(key_rows, (count, size), 0, n)
+        return self.ts[chosen], self.clouds[chosen[:, None], rows]
+
+
+def _keep(replay: Replay, stage: Int[Array, ""]) -> Replay:
+    del stage
+    return replay
+
+
+def _move(gan: Any, network: PyTree, replay: Replay, stage: Int[Array, ""]) -> Replay:
+    """Moves the cloud before a stage to it."""
+    pair = jax.lax.dynamic_slice_in_dim(replay.ts, stage - 1, 2)
+    moved = trajectories(gan, network, replay.clouds[stage - 1], pair)[-1]
+    return Replay(replay.ts, replay.clouds.at[stage].set(moved))
+
+
+def extend(
+    gan: Any, network: PyTree, replay: Replay, step: Int[Array, ""], hold: int
+) -> tuple[Replay, Int[Array, ""]]:
+    """Lets a replay know one time more whenever `hold` steps have passed."""
+    stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
+    fresh = (step % hold == 0) & (step > 0) & (step // hold == stage)
+    move = functools.partial(_move, gan, network)
+    return jax.lax.cond(fresh, move, _keep, replay, stage), stage

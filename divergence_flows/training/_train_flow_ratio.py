@@ -1,0 +1,201 @@
+r"""A time-conditioned ratio trained to the end: `flow_ratio_step` in chunks of `lax.scan`."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
+
+from .._checks import (
+    Network,
+    check_counts,
+    check_over_time,
+    check_positive,
+    check_samples,
+    raise_if,
+)
+from .._types import Scalar, ScalarLike, as_partial
+from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
+from ..flows._states import Times, check_times
+from ..runs._checkpoint import digest, values
+from ..runs._loop import Loop, as_path, follow
+from ._flow_ratio_step import FlowRatioState, take
+from ._flow_recipe import FlowRecipe, check_flow
+from ._update import Optimizer, default_optimizer, first_updates
+
+# Intervals of the default grid; each is one midpoint step of the flow.
+_INTERVALS = 32
+
+
+class FlowRatioInfo(eqx.Module):
+    """What happened at each step, before it and without weights.
+
+    `losses` of p against q_t and `neighbour_losses` of each time against the next, means over
+    times [nats for the logistic pairs]; `score_losses`, zero without `score_p`. `diverged` is -1;
+    inside `jit` and `vmap`, where nothing is raised, the step at which the run diverged, if it
+    did: what is told from there on is NaN, and the state is the last good one.
+    """
+
+    losses: Float[Array, " steps"]
+    neighbour_losses: Float[Array, " steps"]
+    score_losses: Float[Array, " steps"]
+    diverged: Int[Array, ""]
+
+
+class _Plan(eqx.Module):
+    """All that stays the same during a run."""
+
+    recipe: FlowRecipe
+    xs_q: Array
+    xs_p: Array
+    key: PRNGKeyArray
+
+
+def _step(plan: _Plan, state: FlowRatioState) -> tuple[FlowRatioState, dict[str, Scalar]]:
+    """One step, its randomness from the run's key and the number of the step."""
+    key = jax.random.fold_in(plan.key, state.step)
+    state, info = take(plan.recipe, state, (plan.xs_q, plan.xs_p), key)
+    metrics = {"losses": info.loss, "neighbour_losses": info.neighbour_loss}
+    return state, {**metrics, "score_losses": info.score_loss}
+
+
+def _header(plan: _Plan, state: FlowRatioState, steps: int, chunk: int) -> dict[str, Any]:
+    """The run's fingerprint: its settings, and its functions at a few arguments."""
+    recipe, d, x = plan.recipe, state.discriminator, plan.xs_q[0]
+    score = recipe.score_p
+    names = ("form", "hold", "batch_size")
+    numbers = ("ts", "neighbours", "score_weight", "ema_decay")
+    return {
+        "run": "train_flow_ratio",
+        "steps": steps,
+        "chunk": chunk,
+        **{name: getattr(recipe, name) for name in names},
+        **{name: np.asarray(getattr(recipe, name)).tolist() for name in numbers},
+        "gan": values(recipe.gan),
+        "key": digest(plan.key),
+        "xs_q": digest(plan.xs_q),
+        "xs_p": digest(plan.xs_p),
+        "score_p": None if score is None else digest(score(x)),
+        "discriminator": digest((d, d(recipe.ts[-1], x))),
+        "optimizer": digest(first_updates(recipe.optimizer, d)),
+    }
+
+
+def _times(horizon: ScalarLike | None, ts: Times | None, like: Array) -> Float[Array, " time"]:
+    """The grid that was passed, or one with square spacing, dense early."""
+    if (horizon is None) == (ts is None):
+        raise ValueError(
+            "train_flow_ratio: pass either `horizon`, the time when the flow ends, or `ts`, all "
+            "times to train at."
+        )
+    caller = "train_flow_ratio"
+    if ts is not None:
+        check_times(caller, ts)
+        grid = jnp.asarray(ts, like.dtype)
+    else:
+        check_positive(caller, horizon=horizon)
+        grid = jnp.asarray(horizon, like.dtype) * jnp.linspace(0, 1, _INTERVALS + 1) ** 2
+    bad = ~(jnp.all(jnp.diff(grid) > 0) & jnp.all(jnp.isfinite(grid)))
+    name = "horizon" if ts is None else "ts"
+    return raise_if(grid, bad, f"{caller}: `{name}` makes no finite times that increase.")
+
+
+def train_flow_ratio(
+    gan: Any,
+    discriminator: Network,
+    xs_q: Real[ArrayLike, "n *event"],
+    xs_p: Real[ArrayLike, "m *event"],
+    *,
+    horizon: ScalarLike | None = None,
+    ts: Times | None = None,
+    steps: int = 3000,
+    optimizer: Optimizer | None = None,
+    form: str = "self_consistent",
+    batch_size: int = 64,
+    neighbours: ScalarLike = 1.0,
+    score_p: Callable[..., Any] | None = None,
+    score_weight: ScalarLike = 1.0,
+    ema_decay: ScalarLike = 0.995,
+    chunk: int = 200,
+    progress_meter: AbstractProgressMeter = NoProgressMeter(),
+    checkpoint: str | os.PathLike | None = None,
+    on_chunk: Callable[..., Any] | None = None,
+    key: PRNGKeyArray,
+) -> tuple[FlowRatioState, FlowRatioInfo]:
+    r"""Trains log p/q_t at all times of the MonoFlow that it generates itself.
+
+    What comes back moves particles that training never saw:
+
+        state, metrics = df.train_flow_ratio(gan, d, xs_q, xs_p, horizon=3.0, key=key)
+        field = df.velocity(gan.h, df.flow_log_ratio(gan, state.ema))
+        moved = df.integrate(field, new_xs, [0.0, 3.0]).ys[-1]
+
+    Each step is a `flow_ratio_step`, whose arguments mean the same here. Under `jax.vmap` over
+    `key` (and, if you like, over discriminators and clouds) it trains many seeds at once.
+
+    Args:
+        gan: A GAN: phi and psi train the discriminator, h_T moves the particles.
+        discriminator: A module d(t, x), for instance `networks.TimeDiscriminator`.
+        xs_q: Samples of q at the start [units of x].
+        xs_p: Samples of p; not necessarily as many [units of x].
+        horizon: When the flow ends; 33 times with square spacing from 0 to it [units of flow
+            time].
+        ts: The times themselves instead of `horizon` [units of flow time].
+        steps: Gradient steps.
+        optimizer: Of the discriminator; Adam from 2e-3 down a cosine to zero by default.
+        form: "self_consistent" or "sequential"; the latter reaches the last time with one stage
+            of the steps left.
+        batch_size: Samples of q and of p at each time.
+        neighbours: Weight of the loss between neighbouring times; 0 is the plain form.
+        score_p: grad log p of one sample, where known [nats per unit of x].
+        score_weight: Weight of score matching, which needs `score_p`.
+        ema_decay: Weight of the past in the average, less in the first steps.
+        chunk: Steps between two visits to the host: a compiled program for this length, and one
+            more for the rest if it does not divide `steps`.
+        progress_meter: One of diffrax's; stepped at each step.
+        checkpoint: A file, written after each chunk. If it exists, the run goes on from there bit
+            for bit; it must have been written by the same call.
+        on_chunk: Called with the `FlowRatioState` after each chunk; what it raises ends the run.
+        key: Randomness of times and minibatches.
+
+    Returns:
+        The last state, whose `ema` is the averaged discriminator, and the losses.
+
+    Raises:
+        ValueError: If an option is wrong, `gan` has no ratio, there are no samples, the
+            discriminator or `score_p` does not fit them, the checkpoint is another run's, or
+            `checkpoint` is asked for inside a trace.
+        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
+        RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
+            `jit` and `vmap`.
+        OSError: If the checkpoint cannot be written; the one before stands.
+        KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
+
+    References:
+        Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
+        NeurIPS 2023; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020.
+    """
+    check_counts("train_flow_ratio", {"steps": steps, "chunk": chunk})
+    start, goal = check_samples("train_flow_ratio", xs_q=xs_q, xs_p=xs_p)
+    grid = _times(horizon, ts, start)
+    check_over_time("train_flow_ratio", "discriminator", discriminator, score_p, xs_q=start)
+    optimizer = default_optimizer(steps) if optimizer is None else optimizer
+    score = None if score_p is None else as_partial(score_p)
+    hold = max(1, steps // grid.shape[0])
+    options = (form, hold, batch_size, neighbours, score, score_weight, ema_decay)
+    recipe = FlowRecipe(gan, optimizer, grid, *options)
+    check_flow("train_flow_ratio", recipe)
+    plan = _Plan(recipe, start, goal, key)
+    path = as_path("train_flow_ratio", checkpoint, (plan, discriminator))
+    stored = {"xs_q": start, "ts": grid} if form == "sequential" else {}
+    state = FlowRatioState.start(discriminator, optimizer, **stored)
+    header = {} if path is None else _header(plan, state, steps, chunk)
+    loop = Loop("train_flow_ratio", steps, chunk, progress_meter, path, header, on_chunk)
+    history: dict[str, Any] = {"losses": [], "neighbour_losses": [], "score_losses": []}
+    state, metrics = follow(loop, Partial(_step, plan), state, history)
+    return state, FlowRatioInfo(**metrics)

@@ -1,0 +1,393 @@
+"""Laws of calculus, tables and GANs for functions, parameters, shapes and dtypes that are drawn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from jax.tree_util import Partial
+from strategies import dtypes, few, in_float64, law, numbers, seeds, shapes
+
+import divergence_flows as df
+
+D, G = df.divergences, df.gans
+POINTS = 6
+us = numbers(-4.0, 4.0, POINTS)
+weights = numbers(0.1, 2.0, 5)
+
+
+def close(found, wanted, rtol=1e-9, atol=1e-11):
+    np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=rtol, atol=atol)
+
+
+# --- calculus: f a random positive combination of convex functions ---
+
+
+def parts(r, np=jnp):
+    """Convex functions that vanish at 1."""
+    return -np.log(r), r * np.log(r), (np.sqrt(r) - 1) ** 2, (r - 1) ** 2, (r - 1) ** 2 / r
+
+
+def combined(w, r):
+    return sum(weight * part for weight, part in zip(w, parts(r), strict=True))
+
+
+def combined_h(w, u):
+    """r f' - f of each part, by hand."""
+    r = np.exp(u)
+    each = (np.log(r) - 1, r, np.sqrt(r) - 1, r**2 - 1, 2 - 2 / r)
+    return sum(weight * part for weight, part in zip(w, each, strict=True))
+
+
+def combined_slope(w, r):
+    one = np.ones_like(r)
+    each = (-1 / r, np.log(r) + 1, one - 1 / np.sqrt(r), 2 * (r - 1), one - 1 / r**2)
+    return sum(weight * part for weight, part in zip(w, each, strict=True))
+
+
+F_TO_H = jax.jit(lambda w, u: df.f_to_h(Partial(combined, w))(u))
+ROUND_TRIP = jax.jit(lambda w, u: df.h_to_f(df.f_to_h(Partial(combined, w)))(jnp.exp(u)))
+VARIATION = jax.jit(lambda w, u: df.first_variation(Partial(combined, w))(jnp.exp(u)))
+CONJUGATE = jax.jit(lambda w, s: df.conjugate(Partial(combined, w))(s))
+MAXIMISER = jax.jit(lambda w, s: jax.vmap(jax.grad(df.conjugate(Partial(combined, w))))(s))
+
+
+@given(weights, weights, us)
+@law
+@in_float64
+def test_f_to_h_is_linear_and_right(w, v, u):
+    close(F_TO_H(w, u), combined_h(w, u), 1e-10, 1e-10)
+    close(F_TO_H(2 * w + 3 * v, u), 2 * F_TO_H(w, u) + 3 * F_TO_H(v, u), 1e-10, 1e-9)
+
+
+@given(weights, us)
+@law
+@in_float64
+def test_h_and_back_is_f_without_its_line(w, u):
+    r = np.exp(u)
+    line = combined_slope(w, np.ones(1)) * (r - 1)
+    # The subtraction on this side cancels; f is of size 1e4 at the ends.
+    close(ROUND_TRIP(w, u), combined(w, r) - line, 1e-9, 1e-10)
+
+
+@given(weights, us)
+@law
+@in_float64
+def test_the_first_variation_is_f_minus_r_f_prime(w, u):
+    r = np.exp(u)
+    close(VARIATION(w, u), combined(w, r) - r * combined_slope(w, r), 1e-10, 1e-10)
+
+
+@given(weights, us, us)
+@law
+@in_float64
+def test_fenchel_young_holds_with_equality_at_the_slope(w, u, v):
+    r, s = np.exp(u), combined_slope(w, np.exp(v))
+    star = np.asarray(CONJUGATE(w, s))
+    gap = combined(w, r)[:, None] + star - r[:, None] * s
+    size = combined(w, r)[:, None] + np.abs(star) + np.abs(r[:, None] * s)
+    assert np.all(gap >= -1e-9 * size)
+    close(star, np.exp(v) * s - combined(w, np.exp(v)), 1e-8, 1e-8)
+    close(MAXIMISER(w, s), np.exp(v), 1e-7)
+
+
+@given(weights, us)
+@few
+@in_float64
+def test_the_conjugate_of_the_conjugate_is_f(w, u):
+    """By search among the slopes at many points, each of which is allowed to win."""
+    r, grid = np.exp(u), np.exp(np.linspace(-4.0, 4.0, POINTS * 40))
+    s = combined_slope(w, grid)
+    star = np.concatenate([CONJUGATE(w, part) for part in np.split(s, 40)])
+    best = np.max(r[:, None] * s - star, axis=1)
+    # f** <= f; between grid points it falls short by the parabola of half a step.
+    step = 8 / (grid.size - 1)
+    curve = r**2 * (combined_slope(w, r * 1.001) - combined_slope(w, r * 0.999)) / (0.002 * r)
+    assert np.all(best <= combined(w, r) + 1e-8 * (1 + np.abs(combined(w, r))))
+    assert np.all(best >= combined(w, r) - curve * step**2)
+
+
+def cubic(a, b, c, d):
+    return a * d + b * d**3 + c
+
+
+def rise(a, u):
+    return a * u + jnp.arcsinh(u)
+
+
+def minus_exp(b, c, d):
+    return -c * jnp.exp(b * d) / b
+
+
+def line(a, d):
+    return a * d
+
+
+signs = st.sampled_from([-1.0, 1.0])
+positive = st.floats(0.1, 5.0)
+INVERSE = jax.jit(lambda a, b, c, u: df.inverse_log_ratio(Partial(cubic, a, b, c))(u))
+LIFT = jax.jit(lambda a, b, c, d: df.lift(Partial(rise, a), Partial(cubic, a, b, c))(d))
+
+
+def _there_and_back(a, b, c, u):
+    log_t = Partial(cubic, a, b, c)
+    return df.lower(df.lift(Partial(rise, jnp.abs(a)), log_t), log_t)(u)
+
+
+BACK = jax.jit(_there_and_back)
+PAIR = jax.jit(
+    lambda a, b, c, d: [
+        made(Partial(line, a), Partial(minus_exp, b, c))(d) for made in (df.log_ratio, df.ratio)
+    ]
+)
+
+
+@given(signs, positive, positive, st.floats(-3.0, 3.0), numbers(-50.0, 50.0, POINTS))
+@law
+@in_float64
+def test_inverse_log_ratio_undoes_any_cubic_rising_or_falling(sign, a, b, c, d):
+    u = cubic(sign * a, sign * b, c, d)
+    # d is known as well as u is, which holds c.
+    close(INVERSE(sign * a, sign * b, c, u), d, 1e-10, 1e-13 + 1e-14 / a)
+
+
+@given(signs, positive, positive, st.floats(-3.0, 3.0), us)
+@law
+@in_float64
+def test_lower_undoes_lift(sign, a, b, c, u):
+    close(BACK(sign * a, sign * b, c, u), a * u + np.arcsinh(u), 1e-10, 1e-11)
+
+
+@given(positive, positive, st.floats(-3.0, 3.0), us)
+@law
+@in_float64
+def test_lift_is_h_of_log_t(a, b, c, d):
+    u = cubic(a, b, c, d)
+    close(LIFT(a, b, c, d), a * u + np.arcsinh(u), 1e-12)
+
+
+@given(positive, positive, positive, us)
+@law
+@in_float64
+def test_the_log_ratio_of_an_exponential_pair_is_a_line(a, b, c, d):
+    log_t, t = PAIR(a, b, c, d)
+    close(log_t, np.log(c / a) + b * d, 1e-12, 1e-12)
+    close(t, c / a * np.exp(b * d), 1e-12)
+
+
+# --- tables: all rows in one program for each dtype ---
+
+NAMED = [name for name, value in vars(D).items() if isinstance(value, df.Divergence)]
+
+
+def rows(a, c):
+    named = {name: getattr(D, name) for name in NAMED}
+    return {**named, "alpha": D.alpha(a), "shifted": D.shifted_vanilla(c)}
+
+
+@jax.jit
+def table(a, c, u):
+    return {
+        name: {
+            "f": div.log_f(u),
+            "h": div.h(u),
+            "slope": div.h_prime(u),
+            "standard": div.standard(u),
+            "second": div.f_second(jnp.exp(u)),
+            "one": div.f(jnp.ones_like(u[0])),
+        }
+        for name, div in rows(a, c).items()
+    }
+
+
+def log_slopes(a, c, u):
+    """log h'(u) by hand, from r^2 f''(r), with nothing that overflows."""
+    plus = np.logaddexp(0, u)
+    return {
+        "kl_qp": 0 * u,
+        "kl_pq": u,
+        "jensen_shannon": u - plus - np.log(2),
+        "softened_reverse_kl": -plus,
+        "squared_hellinger": u / 2 - np.log(2),
+        "pearson": 2 * u + np.log(2),
+        "neyman": np.log(2) - u,
+        "le_cam": np.log(8) + 2 * u - 3 * plus,
+        "jeffreys": plus,
+        "least_squares": np.log(2) + u - 3 * plus,
+        "arcsinh": -np.log1p(u**2) / 2,
+        "alpha": a * u,
+        "shifted": u + c - np.logaddexp(0, u + c),
+    }
+
+
+orders, shifts = st.floats(-3.0, 4.0), st.floats(-5.0, 5.0)
+# Of every size up to 1e4.
+far = st.tuples(numbers(-3.0, 4.0, POINTS), numbers(-1.0, 1.0, POINTS)).map(
+    lambda drawn: np.where(drawn[1] < 0, -1, 1) * 10.0 ** drawn[0]
+)
+
+
+@given(orders, shifts, far, dtypes)
+@law
+@in_float64
+def test_slopes_of_h_are_right_wherever_they_are_numbers(a, c, u, dtype):
+    a, c, u = (np.asarray(x, dtype) for x in (a, c, u))
+    found = table(a, c, u)
+    # The range of normal numbers, and the error that rounding of u, or of a u, leaves in e^u.
+    least, most = np.log(float(np.finfo(dtype).tiny)), np.log(float(np.finfo(dtype).max))
+    wanted = log_slopes(*(x.astype(float) for x in (a, c, u)))
+    rtol = 20 * float(np.finfo(dtype).eps) * (1 + 4 * np.minimum(np.abs(u), most))
+    for name, log_slope in wanted.items():
+        slope = np.asarray(found[name]["slope"])
+        assert slope.dtype == dtype
+        inside = (log_slope > least + 1) & (log_slope < most - 1)
+        gap = np.abs(slope.astype(float) - np.exp(np.where(inside, log_slope, 0)))
+        assert np.all((gap <= rtol * np.exp(np.where(inside, log_slope, 0)))[inside]), (name, u)
+        assert np.all(slope[log_slope < least - 1] <= np.finfo(dtype).tiny), (name, u)
+        assert not np.any(np.isnan(slope)), (name, u)
+
+
+@given(orders, shifts, us)
+@law
+@in_float64
+def test_f_vanishes_at_1_and_curves_as_h_says(a, c, u):
+    for name, found in table(a, c, u).items():
+        assert abs(found["one"]) < 1e-14, name
+        close(found["second"] * np.exp(2 * u), found["slope"], 1e-12)
+        assert np.all(np.asarray(found["second"]) > 0), name
+        assert np.all(np.asarray(found["standard"]) >= 0), name
+
+
+@given(orders, shifts, us, st.floats(0.0, 1.0))
+@law
+@in_float64
+def test_f_is_convex_and_h_increases(a, c, u, t):
+    r = np.exp(u)
+    between = np.log((1 - t) * r + t * r[::-1])
+    ends, middle = table(a, c, u), table(a, c, between)
+    for name, found in ends.items():
+        f = np.asarray(found["f"])
+        chord = (1 - t) * f + t * f[::-1]
+        assert np.all(middle[name]["f"] <= chord + 1e-12 * (1 + np.max(np.abs(f)))), name
+        rising = np.asarray(found["h"])[np.argsort(u)]
+        assert np.all(np.diff(rising) >= -1e-14 * np.max(np.abs(rising))), name
+
+
+@given(orders, us)
+@law
+@in_float64
+def test_symmetric_divergences_are_and_alpha_mirrors_one_minus_alpha(a, u):
+    here, there = table(a, 0.0, u), table(1 - a, 0.0, -u)
+    for name in ("jensen_shannon", "squared_hellinger", "le_cam", "jeffreys", "alpha"):
+        close(here[name]["standard"], np.exp(u) * there[name]["standard"], 1e-11)
+    close(here["kl_pq"]["standard"], np.exp(u) * there["kl_qp"]["standard"], 1e-11)
+    close(here["pearson"]["standard"], np.exp(u) * there["neyman"]["standard"], 1e-11)
+
+
+# Functions at doors that take anything like an array.
+DOORS = {
+    "hellinger.h": lambda: D.squared_hellinger.h,
+    "kl_pq.f": lambda: D.kl_pq.f,
+    "pearson.conjugate": lambda: D.pearson.conjugate,
+    "vanilla.h_t": lambda: G.vanilla(1.0).h_t,
+    "first_variation": lambda: df.first_variation(_square),
+}
+
+
+def _square(r):
+    return r**2
+
+
+@pytest.mark.parametrize("name", DOORS)
+@given(st.booleans(), shapes, seeds, st.sampled_from([np.int32, np.float32, np.float64, float]))
+@few
+def test_doors_take_numbers_of_every_kind_and_shape(name, wide, shape, seed, kind):
+    with jax.enable_x64(wide):
+        x = np.random.default_rng(seed).integers(1, 5, shape)
+        flat = DOORS[name]()(jnp.asarray(x.ravel(), float))
+        default = jnp.result_type(float)
+        if kind is float:
+            found = DOORS[name]()(x.ravel().tolist()[0] * 1.0)
+            shape, flat, dtype = (), flat[:1], default
+        else:
+            found = DOORS[name]()(x.astype(kind))
+            dtype = jnp.result_type(np.float32 if kind == np.float32 else float)
+        assert found.shape == shape and found.dtype == dtype
+        close(found.ravel(), flat, 100 * jnp.finfo(dtype).eps, 0)
+
+
+# --- GANs ---
+
+
+def gans(a, c):
+    return {
+        "vanilla": G.vanilla(c),
+        "least_squares": G.least_squares(),
+        "ebm": G.ebm(c),
+        "nwj": G.nwj(),
+        "ulsif": G.ulsif(),
+        "exponential": G.exponential(),
+        "f_gan": G.f_gan(D.alpha(a)),
+        "f_gan_slope": G.f_gan(D.alpha(a), raw=False),
+        "b_gan": G.b_gan(D.alpha(a)),
+        "mirror": G.mirror(D.kl_pq),
+    }
+
+
+@jax.jit
+def games(a, c, u):
+    made = {}
+    for name, gan in gans(a, c).items():
+        d = gan.inverse(u)
+        values = {"d": d, "u": gan.log_t(d), "phi": gan.phi(d), "psi": gan.psi(d)}
+        made[name] = values | {"measures": gan.measures(jnp.exp(u))}
+    return made
+
+
+def measured(a):
+    """sup_d r phi(d) + psi(d), less its value at r = 1, by hand; a is no integer."""
+
+    def power(r):
+        return (r**a - a * r + a - 1) / (a * (a - 1))
+
+    return {
+        "vanilla": lambda r: r * np.log(r) - (1 + r) * np.log(1 + r) + 2 * np.log(2),
+        "least_squares": lambda r: 0.5 - r / (1 + r),
+        "ebm": lambda r: r * np.log(r) - r + 1,
+        "nwj": lambda r: r * np.log(r),
+        "ulsif": lambda r: (r**2 - 1) / 2,
+        "exponential": lambda r: 2 - 2 * np.sqrt(r),
+        "f_gan": power,
+        "f_gan_slope": power,
+        "b_gan": power,
+        # Of f' = h, which is r - 1 + the constant of the table's h = r.
+        "mirror": lambda r: (r**2 - 1) / 2,
+    }
+
+
+fractions = st.floats(0.1, 0.9).flatmap(lambda x: st.sampled_from([x, x + 1, x - 1]))
+
+
+@given(fractions, shifts, us)
+@law
+@in_float64
+def test_a_game_is_inverted_won_and_measured_as_the_closed_form_says(a, c, u):
+    r = np.exp(u)
+    for name, found in games(a, c, u).items():
+        close(found["u"], u, 1e-7, 1e-7)
+        gain = r[:, None] * found["phi"] + found["psi"]
+        regret = np.diag(gain)[:, None] - gain
+        assert np.all(regret >= -1e-9 * (1 + np.abs(gain))), name
+        close(found["measures"], measured(a)[name](r), 1e-7, 1e-9)
+
+
+@given(fractions, shifts, us, us)
+@law
+@in_float64
+def test_what_a_game_measures_is_never_negative(a, c, x, y):
+    """Between two drawn distributions on a few points."""
+    p, q = (np.exp(z) / np.sum(np.exp(z)) for z in (x, y))
+    for name, found in games(a, c, np.log(p / q)).items():
+        assert np.sum(q * found["measures"]) >= -1e-10 * (1 + np.max(np.abs(found["measures"]))), (
+            name
+        )

@@ -1,0 +1,297 @@
+"""Samples that lie in a plane are refused in words, or what comes back is right; no others are."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist, pdist
+from scipy.stats import gaussian_kde
+
+import divergence_flows as df
+
+DIM, N, M, KEY = 4, 40, 60, jr.key(0)
+FLOATS = (np.float32, np.float64)
+on_both = pytest.mark.parametrize("dtype", FLOATS)
+
+
+def columns(rng, n):
+    """Some laws, scales and origins, none beyond what a float32 can tell apart."""
+    xs = rng.normal(size=(n, DIM)) if rng.random() < 0.7 else rng.standard_t(3, size=(n, DIM))
+    scale = 10 ** rng.uniform(-3, 3, size=DIM)
+    return scale * (xs + 10 ** rng.uniform(-2, 3) * rng.normal(size=DIM))
+
+
+def still(rng, xs):
+    xs[:, rng.integers(DIM)] = rng.choice([0.0, 0.1, 1 / 3, -0.83, 100.0, 1.7e9])
+    return xs
+
+
+def equal(rng, xs):
+    return np.repeat(xs[:1], len(xs), axis=0)
+
+
+def twin(rng, xs):
+    xs[:, 3] = xs[:, rng.integers(3)]
+    return xs
+
+
+def added(rng, xs):
+    xs[:, 3] = xs[:, 0] + xs[:, 1]
+    return xs
+
+
+def other_units(rng, xs):
+    xs[:, 3] = 1.8 * xs[:, 0] + 32 * np.std(xs[:, 0])
+    return xs
+
+
+def one_of_four(rng, xs):
+    return np.eye(DIM)[rng.permutation(np.arange(len(xs)) % DIM)]
+
+
+def plane(rng, xs):
+    return xs[:, :2] @ rng.normal(size=(2, DIM))
+
+
+def few(rng, xs):
+    return xs[:2]
+
+
+KINDS = (still, equal, twin, added, other_units, one_of_four, plane, few)
+
+
+def cases(dtype, per_kind=25):
+    """Both samples of q and of p, made as one and dealt out."""
+    for kind in KINDS:
+        for seed in range(per_kind):
+            rng = np.random.default_rng(seed)
+            xs = kind(rng, columns(rng, N + M)).astype(dtype)
+            xs_q, xs_p = (xs[:N], xs[N:]) if len(xs) > 2 else (xs[:1], xs[1:])
+            yield kind, xs_q, xs_p
+
+
+def refused(call, *arguments):
+    """The words, or None."""
+    try:
+        jax.block_until_ready(call(*arguments))
+    except eqx.EquinoxRuntimeError as error:
+        return str(error)
+    except ValueError as error:  # of a size, known from the shape
+        return str(error)
+    return None
+
+
+@eqx.filter_jit
+def kde(xs):
+    return df.kde_log_prob(xs)(xs[0])
+
+
+@eqx.filter_jit
+def logistic(xs_q, xs_p):
+    return df.rff_log_ratio(xs_q, xs_p, features=8, degree=1, newton_steps=2, key=KEY)(
+        0.0, xs_q[0], None
+    )
+
+
+@eqx.filter_jit
+def chosen(xs_q, xs_p):
+    options = {"features": 4, "degree": 1, "newton_steps": 1, "folds": 2, "multiples": (1.0,)}
+    return df.ratio_bandwidth(xs_q, xs_p, **options, key=KEY)
+
+
+WORDS = ("the same for all", "lie in a plane", "most of them are equal", "too large", "`folds` is")
+
+
+@on_both
+def test_what_needs_a_covariance_refuses_200_sets_in_a_plane(dtype):
+    with jax.enable_x64(dtype is np.float64):
+        for kind, xs_q, xs_p in cases(dtype):
+            info = [
+                refused(kde, np.concatenate([xs_q, xs_p])),
+                refused(logistic, xs_q, xs_p),
+                refused(chosen, xs_q, xs_p),
+            ]
+            for words in info:
+                assert words is not None, kind
+                assert any(word in words for word in WORDS), words
+
+
+def slope(potential, x):
+    value, slope = jax.value_and_grad(potential, argnums=1)(0.0, x, None)
+    return value, slope
+
+
+@eqx.filter_jit
+def witness(xs_q, xs_p, width):
+    return slope(df.mmd_witness(xs_q, xs_p, bandwidth=width), xs_q[0])
+
+
+@eqx.filter_jit
+def bumps(xs_q, xs_p, width):
+    ratio = df.ulsif_ratio(xs_q, xs_p, bandwidth=width, centres=8, ridge=0.1, key=KEY)
+    return slope(ratio, xs_q[0]), ratio.args[0].points
+
+
+def dense_witness(xs_q, xs_p, width):
+    """Value and slope at the first sample of q, by sums in float64."""
+    both = [np.exp(-0.5 * cdist(xs_q[:1], xs) ** 2 / width**2)[0] for xs in (xs_p, xs_q)]
+    pulls = [k @ (xs - xs_q[0]) / len(xs) / width**2
+             for k, xs in zip(both, (xs_p, xs_q), strict=True)]  # fmt: skip
+    return np.mean(both[0]) - np.mean(both[1]), pulls[0] - pulls[1]
+
+
+def dense_bumps(xs_q, xs_p, width, points):
+    """The normal equations, in float64."""
+    design = lambda xs: np.c_[np.ones(len(xs)), np.exp(-0.5 * cdist(xs, points) ** 2 / width**2)]
+    normal = design(xs_q).T @ design(xs_q) / len(xs_q) + 0.1 * np.diag([0.0] + [1.0] * len(points))
+    c = np.linalg.solve(normal, np.mean(design(xs_p), axis=0))
+    k = design(xs_q[:1])[0]
+    return k @ c, (c[1:] * k[1:]) @ (points - xs_q[0]) / width**2
+
+
+@on_both
+def test_what_needs_none_is_right_on_200_sets_in_a_plane(dtype):
+    tolerance = 2e-3 if dtype is np.float32 else 1e-7
+    right = 0
+    with jax.enable_x64(dtype is np.float64):
+        for _kind, xs_q, xs_p in cases(dtype):
+            exact_q, exact_p = np.float64(xs_q), np.float64(xs_p)
+            width = dtype(max(np.median(cdist(exact_q, exact_p)), 1e-3))
+            info = refused(witness, xs_q, xs_p, width)
+            if info is not None:
+                assert "too large" in info
+                continue
+            right += 1
+            value, pull = witness(xs_q, xs_p, width)
+            expected = dense_witness(exact_q, exact_p, np.float64(width))
+            np.testing.assert_allclose(value, expected[0], atol=tolerance)
+            np.testing.assert_allclose(pull * width, expected[1] * width, atol=tolerance)
+            same = np.all(xs_q == xs_q[0], axis=0) & np.all(xs_p == xs_q[0], axis=0)
+            assert np.all(np.asarray(pull)[same] == 0)
+            info = refused(bumps, xs_q, xs_p, width)
+            if info is not None:
+                assert "there is no ratio" in info
+                continue
+            (value, pull), points = bumps(xs_q, xs_p, width)
+            expected = dense_bumps(exact_q, exact_p, np.float64(width), np.float64(points))
+            np.testing.assert_allclose(value, expected[0], atol=tolerance)
+            np.testing.assert_allclose(pull * width, expected[1] * width, atol=tolerance)
+    assert right >= 150
+
+
+@on_both
+def test_the_median_rule_is_that_of_all_distances_or_says_that_it_is_none(dtype):
+    median = eqx.filter_jit(df.median_bandwidth)
+    with jax.enable_x64(dtype is np.float64):
+        for kind, xs_q, xs_p in cases(dtype, 8):
+            info = refused(median, xs_q, xs_p)
+            if info is not None:
+                assert "too large" in info or kind is equal, info
+                continue
+            distances = pdist(np.float64(np.concatenate([xs_q, xs_p])))
+            expected = np.sqrt(np.median(distances**2))
+            np.testing.assert_allclose(median(xs_q, xs_p), expected, rtol=1e-3)
+
+
+# A column that stands still, where no units are asked of it
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.83, 100.0])
+def test_waves_have_no_slope_along_what_is_the_same_for_all(value):
+    rng = np.random.default_rng(0)
+    xs_q, xs_p = rng.normal(size=(N, 3)), 1 + rng.normal(size=(M, 3))
+    xs_q[:, 1] = xs_p[:, 1] = value
+    options = {"features": 16, "key": KEY}
+    for potential in (
+        df.rff_log_ratio(xs_q, xs_p, degree=0, **options),
+        df.mmd_witness(xs_q, xs_p, **options),
+    ):
+        pull = slope(potential, jnp.asarray([0.5, value, 1.0]))[1]
+        assert pull[1] == 0
+        assert pull[0] != 0
+
+
+def test_a_time_discriminator_takes_a_column_that_stands_still_as_it_is():
+    xs = np.random.default_rng(0).normal(size=(1000, 2))
+    xs[:, 1] = 0.1  # whose mean in float32 is not 0.1, and whose deviation is not 0
+    network = df.networks.TimeDiscriminator(2, horizon=1.0, like=xs, key=KEY)
+    assert network.scale[1] == 1
+    np.testing.assert_allclose(network.scale[0], np.std(xs[:, 0]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", ["xs_q", "xs_p"])
+@pytest.mark.parametrize("fit", [df.rff_log_ratio, df.ulsif_ratio, df.ratio_bandwidth])
+def test_there_is_no_ratio_where_one_of_two_stands_still(fit, side):
+    rng = np.random.default_rng(0)
+    clouds = {"xs_q": rng.normal(size=(N, 2)), "xs_p": rng.normal(size=(M, 2))}
+    clouds[side][:, 1] = 0.5
+    with pytest.raises(eqx.EquinoxRuntimeError, match=f"`{side}` and not for the other, so p has"):
+        fit(**clouds, key=KEY)
+    assert df.mmd_witness(**clouds)(0.0, clouds["xs_q"][0], None).shape == ()
+
+
+def test_there_is_a_ratio_where_p_keeps_to_a_count_that_q_has_too():
+    rng = np.random.default_rng(0)
+    xs_q, xs_p = rng.normal(size=(400, 2)), rng.normal(size=(400, 2))
+    xs_q[:, 1], xs_p[:, 1] = rng.integers(0, 2, 400), 0
+    ratio = df.ulsif_ratio(xs_q, xs_p, bandwidth=0.3, key=KEY)
+    found = jax.vmap(ratio, (None, 0, None))(0.0, jnp.array([[0.0, 0.0], [0.0, 1.0]]), None)
+    np.testing.assert_allclose(found, [2.0, 0.0], atol=0.5)  # half of q is there
+
+
+def test_a_flow_with_a_column_that_stands_still_says_so_at_its_first_step():
+    rng = np.random.default_rng(0)
+    xs_q, xs_p = rng.normal(size=(N, 2)), 1 + rng.normal(size=(M, 2))
+    xs_q[:, 1] = xs_p[:, 1] = 0.83
+
+    def logistic(xs):
+        return df.rff_log_ratio(xs, xs_p, features=4, degree=1, newton_steps=2, key=KEY)
+
+    def estimate(xs):
+        log_q = df.kde_log_prob(xs)
+        return lambda t, x, args: -log_q(x)
+
+    for fit in (logistic, estimate):
+        with pytest.raises(eqx.EquinoxRuntimeError, match="the same for all samples"):
+            df.integrate(df.cloud_velocity(jnp.asarray, fit), xs_q, [0.0, 1.0])
+
+
+# No false alarms
+
+
+def correlated(rng, n):
+    return np.sqrt(0.9999) * rng.normal(size=(n, 1)) + 0.01 * rng.normal(size=(n, DIM))
+
+
+SOUND = {
+    "independent": lambda rng, n: rng.normal(size=(n, DIM)),
+    "correlated by .9999": correlated,
+    "of heavy tails": lambda rng, n: rng.standard_t(1.5, size=(n, DIM)),
+    "of bits": lambda rng, n: rng.integers(0, 2, (n, DIM)),
+    "of counts": lambda rng, n: rng.poisson(3, (n, DIM)),
+    "of all scales": lambda rng, n: rng.normal(size=(n, DIM)) * np.array([1e-6, 1e-2, 1e2, 1e6]),
+    "far from zero": lambda rng, n: rng.normal(size=(n, DIM)) + 3000,
+    "hardly more than coordinates": lambda rng, n: rng.normal(size=(DIM + 2, DIM)),
+}
+
+
+@on_both
+@pytest.mark.parametrize("law", SOUND.values(), ids=SOUND)
+def test_sound_samples_pass_and_scotts_rule_has_scipys_numbers(law, dtype):
+    tolerance = 0.02 if dtype is np.float32 else 1e-8
+    with jax.enable_x64(dtype is np.float64):
+        for seed in range(20):
+            xs = law(np.random.default_rng(seed), N).astype(dtype)
+            expected = gaussian_kde(np.float64(xs).T).logpdf(np.float64(xs[0]))
+            np.testing.assert_allclose(kde(xs), expected, rtol=tolerance, atol=tolerance)
+        xs = law(np.random.default_rng(99), 2 * N).astype(dtype)
+        assert refused(logistic, xs[::2], xs[1::2]) is None
+
+
+def test_a_kernel_density_of_close_coordinates_keeps_its_digits_in_float32():
+    rng = np.random.default_rng(0)
+    xs = np.float32(rng.normal(size=(200, 1)) + 1e-4 * rng.normal(size=(200, 2)))
+    expected = gaussian_kde(np.float64(xs).T).logpdf(np.float64(xs[:5]).T)
+    np.testing.assert_allclose(jax.vmap(df.kde_log_prob(xs))(xs[:5]), expected, rtol=1e-3)

@@ -1,0 +1,66 @@
+"""Other libraries' objects go in and out unchanged; the examples that show it are right.
+
+Each example asserts what it claims: a chain of NUTS, a known constant, draws of the target.
+"""
+
+import pathlib
+import sys
+
+import chex
+import jax.numpy as jnp
+import jax.random as jr
+import pytest
+from flowjax.bijections import TriangularAffine
+from flowjax.distributions import StandardNormal, Transformed
+from jax.tree_util import Partial
+
+import divergence_flows as df
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples"))
+import _ou
+import fit_log_density
+import with_flowjax
+import with_optax_and_profiler
+
+
+def law(mean, covariance):
+    return Transformed(
+        StandardNormal((2,)), TriangularAffine(mean, jnp.linalg.cholesky(covariance))
+    )
+
+
+def log_r(p, t, x, args):
+    return p.log_prob(x) - law(*_ou.moments(t)).log_prob(x)
+
+
+@pytest.mark.usefixtures("x64")
+def test_particles_flow_from_a_law_of_flowjax_to_another_as_in_closed_form():
+    p = law(jnp.zeros(2), jnp.asarray(_ou.P))
+    q = law(jnp.asarray(_ou.M), _ou.S * jnp.eye(2))
+    xs = q.sample(jr.key(0), (64,))
+    field = df.with_log_prob(df.velocity(df.divergences.kl_qp.h, Partial(log_r, p)))
+    (moved,), (log_q,) = (y[1:] for y in df.integrate(field, (xs, q.log_prob(xs)), [0.0, 0.7]).ys)
+    # The law's density along each particle; and the map is the affine one of section 8: x - mean
+    # is stretched along the axes of P, where the variances of q_0 and q_t are known.
+    mean, covariance = _ou.moments(0.7)
+    chex.assert_trees_all_close(log_q, law(mean, covariance).log_prob(moved), rtol=1e-6)
+    variances = jnp.diag(_ou.AXES.T @ covariance @ _ou.AXES)
+    stretch = (_ou.AXES * jnp.sqrt(variances / _ou.S)) @ _ou.AXES.T
+    chex.assert_trees_all_close(moved, mean + (xs - _ou.M) @ stretch.T, atol=1e-6)
+
+
+def test_a_flow_of_flowjax_serves_as_q_and_as_p_and_ott_finds_the_particles_at_home(capsys):
+    with_flowjax.main(["--fast"])
+    assert "Sinkhorn divergence" in capsys.readouterr().out
+
+
+def test_schedules_of_optax_steer_and_a_trace_of_the_profiler_shows_one_solve(tmp_path, capsys):
+    with_optax_and_profiler.main(["--fast", "--out", str(tmp_path)])
+    assert str(tmp_path) in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("make", ["as_blackjax_does", "from_numpyro"])
+def test_a_fit_of_their_log_density_is_what_their_sampler_finds(make, capsys):
+    fit_log_density.compare(getattr(fit_log_density, make), 1000)
+    assert make in capsys.readouterr().out

@@ -1,0 +1,195 @@
+"""Each tutorial runs as a script, says what theory says, and is a valid notebook."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import jupytext
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pytest
+
+import divergence_flows as df
+
+SCRIPTS = sorted((pathlib.Path(__file__).parents[2] / "docs" / "tutorials").glob("*.py"))
+each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+# What the package and its extra `examples` install.
+INSTALLED = {"diffrax", "divergence_flows", "equinox", "jax", "matplotlib", "numpy", "optax"}
+INSTALLED |= {"optimistix", "sklearn", *sys.stdlib_module_names}
+
+
+@pytest.fixture
+def run():
+    """Runs a tutorial, with some of its text replaced, and returns what it defined."""
+    precision = jax.config.jax_enable_x64
+    plt.switch_backend("agg")
+    yield _run
+    plt.close("all")
+    jax.config.update("jax_enable_x64", precision)
+
+
+def _run(number, *changes):
+    (script,) = [path for path in SCRIPTS if path.stem.startswith(f"{number}_")]
+    text = script.read_text()
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    scope = {"__name__": "tutorial"}
+    exec(compile(text, script, "exec"), scope)
+    assert len(plt.get_fignums()) >= 1
+    return scope
+
+
+def test_there_is_a_tutorial_for_each_of_the_six_stories():
+    assert [path.stem[:2] for path in SCRIPTS] == ["1_", "2_", "3_", "4_", "5_", "6_"]
+
+
+@each_script
+def test_a_tutorial_is_a_valid_notebook(script):
+    notebook = jupytext.reads(script.read_text(), fmt="py:percent")
+    nbformat.validate(notebook)
+    assert notebook.nbformat == 4
+    title, install, *_, last = notebook.cells
+    assert title.cell_type == last.cell_type == "markdown"
+    assert title.source.startswith(f"# {script.stem[0]}. ")
+    assert "## Where to go next" in last.source
+    assert 'if "google.colab" in sys.modules' in install.source
+    assert any("## What can go wrong" in cell.source for cell in notebook.cells)
+    # Back to text, nothing is lost: the page, the notebook and the script are one.
+    assert jupytext.writes(notebook, fmt="py:percent").split("# %%", 1)[1].strip() == (
+        script.read_text().split("# %%", 1)[1].strip()
+    )
+
+
+@each_script
+def test_in_colab_a_tutorial_installs_the_wheel_beside_it_or_the_release(
+    script, tmp_path, monkeypatch
+):
+    cell = jupytext.reads(script.read_text(), fmt="py:percent").cells[1].source
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    exec(cell, {})
+    assert commands == []  # outside of Colab nothing is installed
+    monkeypatch.setitem(sys.modules, "google.colab", None)
+    exec(cell, {})
+    wheel = tmp_path / "divergence_flows-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    exec(cell, {})
+    pip = [sys.executable, "-m", "pip", "install", "-q"]
+    assert commands == [[*pip, "divergence_flows"], [*pip, wheel.name]]
+
+
+@each_script
+def test_a_tutorial_needs_only_the_package_and_its_extra_of_examples(script):
+    nodes = list(ast.walk(ast.parse(script.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= INSTALLED
+
+
+def test_samples_move_to_the_floor_and_the_classifier_gives_up(run):
+    scope = run(1, ("STEPS, CRITIC_STEPS = 600, 10", "STEPS, CRITIC_STEPS = 300, 10"))
+    assert scope["before"] > 0.5
+    assert scope["after"] < 1.35 * scope["floor"]
+    # Twice JS is what is missing to 2 log 2.
+    assert 2 * np.log(2) - scope["early_loss"] > 0.03
+    assert abs(2 * np.log(2) - scope["last_loss"]) < 0.01
+    # Our own h is slower: its slope is at most a half.
+    ours, logit = (
+        scope["distances"][name] for name in ("h = tanh(d/2), our own", "h = d, KL(q||p)")
+    )
+    assert ours[4] > logit[4]
+    assert scope["same"]
+
+
+def test_a_flow_in_continuous_time_keeps_to_its_closed_form(run):
+    scope = run(2)
+    xs, ts, axes = (np.asarray(scope[name]) for name in ("xs", "ts", "AXES"))
+    for t, cloud in zip(ts, xs, strict=True):
+        mean, variances = (np.asarray(part) for part in scope["moments"](t, scope["RHO"]))
+        along = cloud @ axes
+        error = np.sqrt(variances / len(cloud))
+        assert np.all(np.abs(along.mean(axis=0) - mean) < 4 * error)
+        # A variance has the relative standard error sqrt(2 / n).
+        assert np.all(np.abs(along.var(axis=0) / variances - 1) < 4 * np.sqrt(2 / len(cloud)))
+    assert np.max(np.abs(scope["measured"] / scope["exact"] - 1)) < 0.05
+    assert scope["error"] < 2e-4
+    # The grid of the closed form has steps of .005.
+    assert np.max(np.abs(scope["stopped"] - scope["expected"])) < 0.012
+
+
+def test_the_fitted_gaussian_is_the_best_one_and_its_report_is_true(run):
+    scope = run(3)
+    q, info, kl = scope["q"], scope["info"], scope["kl_on_grid"]
+    # ELBO, evidence and KL: one equation, two ways. 1,024 nodes judge the ELBO.
+    assert abs(scope["log_evidence"] - info.elbo - kl(q)) < 2e-3
+    # No Gaussian near it is better, and the two usual ones are worse.
+    best = float(kl(q))
+    for i, step in enumerate(0.15 * np.concatenate([np.eye(6), -np.eye(6)])):
+        bent = np.eye(2) + step[2:].reshape(2, 2)
+        other = df.Gaussian(q.mean + q.scale @ jnp.asarray(step[:2]), q.scale @ bent)
+        # Turning the factor's columns is no other Gaussian.
+        assert kl(other) > best - 1e-4, i
+    assert kl(scope["laplace"]) > 2 * best
+    assert kl(scope["matched"]) > 1.5 * best
+    # Reweighting finds the tail that the Gaussian has not.
+    tail = scope["posterior"] @ (scope["grid"][:, 1] > 15)
+    assert jnp.mean(scope["points"] @ q.scale[1] + q.mean[1] > 15) < tail / 2
+    assert abs(scope["steep"] / tail - 1) < 0.15
+    assert scope["info"].gap > 20 * info.gap
+
+
+def test_a_generators_gradient_is_that_of_the_divergence_claimed(run, capsys):
+    scope = run(4)
+    np.testing.assert_allclose(scope["f"](scope["r"]), scope["softened"], rtol=1e-6, atol=1e-12)
+    for name, gan in scope["gans"].items():
+        one, other = scope["gradients"](gan, scope["START"])
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        # Where training ends, the divergence is at rest.
+        assert np.max(np.abs(scope["gradients"](gan, scope["ends"][name])[1])) < 2e-4
+    out = capsys.readouterr().out
+    verdicts = dict(re.findall(r"^(\S.*?)\s+(one|two) divergences?$", out, re.MULTILINE))
+    assert verdicts.pop("vanilla") == "one"
+    assert set(verdicts.values()) == {"two"} and len(verdicts) == 3
+    # From twice JS to KL(q||p).
+    vanilla, logit, places = scope["ends"]["vanilla"], scope["ends"]["logit"], scope["places"]
+    np.testing.assert_allclose(places[0], vanilla, atol=1e-6)
+    np.testing.assert_allclose(places[-1], logit, atol=2e-3)
+    assert "`h` decreases" in out
+
+
+def test_seeds_come_near_the_floor_and_their_spread_hides_the_loss(run):
+    scope = run(5, ("COUNT = 16, 2, 600,", "COUNT = 8, 2, 600,"))
+    distances = scope["distances"]
+    assert distances.shape == (3, 8)
+    assert np.all(distances.mean(axis=1) < 2.2 * scope["floor"])
+    assert np.all(np.abs(scope["late"] - 2 * np.log(2)) < 0.015)
+    # The best and the worst seed of one loss are further apart than the means of two losses.
+    assert np.min(np.ptp(distances, axis=1)) > np.ptp(distances.mean(axis=1))
+
+
+def test_path_gradients_end_where_theory_says_and_lose_their_noise(run):
+    scope = run(6)
+    assert abs(scope["kl"](scope["gaussian"]) - (np.log(2) / 2 - 1 / 8)) < 2e-3
+    np.testing.assert_allclose(scope["gaussian"].mean, [1, 1.25], atol=0.03)
+    # 8,192 even points, but at q = p any points give the evidence.
+    assert abs(scope["kl"](scope["bent"])) < 1e-5
+    assert abs(-scope["bent_losses"][-1] - np.log(np.pi)) < 1e-5
+    assert scope["apart"].max() < 4
+    spreads = np.array([spread for _, spread in scope["path"]])
+    # In proportion to the distance, from .1 on.
+    ratios = spreads[3:-1] / np.asarray(scope["distances"])[3:-1]
+    assert np.ptp(ratios) < 0.1 * ratios[-1]
+    assert spreads[-1] < 1e-5 < 1 < scope["plain"][-1][1]
+    means, covariances = np.asarray(scope["means"]), np.asarray(scope["covariances"])
+    np.testing.assert_allclose(means[0], [1, 1.25], atol=5e-3)
+    np.testing.assert_allclose(covariances[0], [[0.25, 0.5], [0.5, 1.5]], atol=1e-2)
+    # KL(p||q): the moments of p, as far as the grid of nodes reaches.
+    np.testing.assert_allclose(means[2], [1, 1.5], atol=2e-2)
+    np.testing.assert_allclose(covariances[2], [[0.5, 1], [1, 3]], rtol=0.03)

@@ -1,0 +1,227 @@
+"""What a fit tells of itself: the gap against exact ones, rest at kinks, causes in words."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+from scipy.stats import norm
+
+import divergence_flows as df
+
+KEY = jr.key(0)
+
+
+def standard(dim):
+    return df.Gaussian(jnp.zeros(dim), jnp.eye(dim))
+
+
+def one_coordinate(x):
+    """Skewed, and with heavier tails than a Gaussian."""
+    return 2 * x - 3 * jax.nn.softplus(x)
+
+
+def log_skewed(x):
+    return jnp.sum(one_coordinate(x))
+
+
+def gap_of(q, slope, bend):
+    """Half the squared gradient in Fisher's metric, from E[grad log p] and a diagonal E[hess]."""
+    own = q.scale.T @ slope
+    half = q.scale.T @ (bend[:, None] * q.scale) + jnp.eye(slope.size)
+    return 0.5 * own @ own + 0.25 * jnp.sum(half**2)
+
+
+def exact_gap(q):
+    """By the trapezoid rule along each coordinate, under its own marginal of q."""
+    line = df.trapezoid(1)
+    sds = jnp.sqrt(jnp.sum(q.scale**2, axis=1))
+    xs = q.mean + line.points * sds
+    slope = jax.grad(one_coordinate)
+    averages = [line.weights @ jax.vmap(jax.vmap(f))(xs) for f in (slope, jax.grad(slope))]
+    return gap_of(q, *averages)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_the_exact_gap_is_at_most_three_times_what_is_told_for_any_of_fifty_keys(dim, x64):
+    keys = jr.split(jr.key(1), 50)
+
+    def fitted(key):
+        # In one dimension the fit's own nodes, else given ones: one round is compiled sooner.
+        nodes = None if dim == 1 else df.sobol_nodes(256, dim, key=jr.fold_in(key, 1))
+        return df.fit_gaussian(log_skewed, standard(dim), nodes=nodes, n=256, key=key, throw=False)
+
+    q, info = jax.jit(jax.vmap(fitted))(keys)
+    ratios = jax.vmap(exact_gap)(q) / info.gap
+    assert jnp.all(info.rested)
+    assert jnp.max(ratios) < 3
+    assert jnp.median(ratios) > 1 / 30  # nor is it made large to be safe
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_a_target_with_a_kink_comes_to_rest_at_its_optimum(double):
+    with jax.enable_x64(double):
+        q, info = df.fit_gaussian(lambda x: -jnp.sum(jnp.abs(x)), standard(3), key=KEY)
+        assert info.rested
+        assert jnp.sum(info.steps) < 500
+        # E|x| = s sqrt(2 / pi), so that the best s is sqrt(pi / 2)
+        np.testing.assert_allclose(q.mean, 0, atol=0.05)
+        np.testing.assert_allclose(q.covariance, np.pi / 2 * np.eye(3), atol=0.1)
+
+
+def test_a_kinked_target_is_not_at_rest_before_it_is(x64):
+    def far(x):
+        return -jnp.sum(jnp.abs(x - 50))
+
+    _, info = df.fit_gaussian(far, standard(3), max_steps=2, key=KEY, throw=False)
+    assert not info.rested
+    assert info.gap > 1
+
+
+# Mini-batches: the mean of 400 rows of unit noise, under a standard normal prior.
+ROWS = jr.normal(jr.key(3), (400, 2)) * jnp.array([1.0, 3.0]) + 1.0
+CENTRE, PRECISION = ROWS.sum(0) / 401, 401.0
+
+
+def log_rows(rows, x, picked):
+    distances = jnp.sum((rows[picked] - x) ** 2, axis=1)
+    return -0.5 * jnp.sum(x**2) - 0.5 * len(rows) * jnp.mean(distances)
+
+
+def drawn(n, key):
+    rule = df.sobol_nodes(n, 2, key=key)
+    batches = jr.randint(jr.fold_in(key, 1), (n, 10), 0, len(ROWS))
+    return df.Nodes(rule.points, rule.weights, batches)
+
+
+def fit_rows(nodes, judges, **options):
+    log_p, start = Partial(log_rows, ROWS), df.Gaussian(CENTRE + 0.3, 0.1 * jnp.eye(2))
+    return df.fit_gaussian(log_p, start, nodes=nodes, judges=judges, key=KEY, **options)
+
+
+def test_mini_batches_are_judged_by_others_and_rest_only_within_the_tolerance():
+    def fitted(key):
+        nodes, judges = (drawn(64, each) for each in jr.split(key))
+        return fit_rows(nodes, judges, throw=False, tol=1.0)
+
+    q, info = jax.jit(jax.vmap(fitted))(jr.split(jr.key(4), 50))
+    slopes = PRECISION * (CENTRE - q.mean)
+    exact = jax.vmap(gap_of)(q, slopes, jnp.full_like(slopes, -PRECISION))
+    assert jnp.max(exact / info.gap) < 3
+    assert not jnp.any(info.rested & (info.gap > 1.0))
+    assert jnp.all(info.k_hat == jnp.inf)
+
+
+def test_enough_mini_batches_come_to_rest():
+    nodes, judges = drawn(2**12, jr.key(5)), drawn(2**12, jr.key(6))
+    q, info = fit_rows(nodes, judges, tol=2.0)
+    assert info.rested
+    assert info.gap < 2.0
+    np.testing.assert_allclose(q.covariance, np.eye(2) / PRECISION, rtol=0.3, atol=0.3 / PRECISION)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="gap on `judges` exceeds `tol`"):
+        jax.block_until_ready(fit_rows(nodes, judges, tol=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "judges", "words"),
+    [
+        ("own", None, "`judges` have none .* pass judges=df.Nodes"),
+        ("own", "own", "which the fit has seen; draw others"),
+        ("own", "plain", "`judges` have none .* pass judges=df.Nodes"),
+        ("plain", "own", "`nodes` have none; pass both"),
+        ("plain", "wide", "`judges` have dimension 3 and `q0` 2"),
+    ],
+)
+def test_judges_that_cannot_judge_are_refused(nodes, judges, words):
+    rules = {"own": drawn(64, KEY), "plain": df.sobol_nodes(64, 2, key=KEY), None: None}
+    rules["wide"] = df.sobol_nodes(64, 3, key=KEY)
+    with pytest.raises(ValueError, match=words):
+        fit_rows(rules[nodes], rules[judges])
+
+
+def below_zero(value, x):
+    return jnp.sum(jnp.where(x > 0, -x, value))
+
+
+def never(*_):
+    raise AssertionError("the long program was compiled")
+
+
+STARTS = {
+    "NaN everywhere": (lambda x: jnp.nan * x.sum(), "is NaN at every node"),
+    "NaN somewhere": (lambda x: jnp.sum(jnp.log(x) - x), "is NaN, so not finite, at some nodes"),
+    "outside": (lambda x: below_zero(-jnp.inf, x - 99), "is -inf at every node.* outside the supp"),
+    "half outside": (Partial(below_zero, -jnp.inf), "is -inf at some nodes.* transform bounded"),
+    "no bound": (Partial(below_zero, jnp.inf), r"is \+inf at nodes"),
+    "gradient": (lambda x: -jnp.sum(jnp.sqrt(jnp.maximum(x, 0))), "gradient of `log_p` is not fin"),
+    "a factor": (lambda x: -1e20 * jnp.sum(x**2), "so large that their squares overflow"),
+    "flat": (lambda x: 0.0 * x.sum(), "is flat"),
+    "rounded": (lambda x: -jnp.sum(jnp.round(x) ** 2), "is flat"),
+    "unused": (lambda x: -(x[0] ** 2), "does not depend on some parameter"),
+}
+
+
+@pytest.mark.parametrize(("log_p", "words"), STARTS.values(), ids=STARTS)
+def test_a_bad_start_says_at_once_what_was_found(log_p, words, monkeypatch):
+    monkeypatch.setattr(f"{df.__name__}.gaussians._fit._fit", never)
+    with pytest.raises(eqx.EquinoxRuntimeError, match=words):
+        jax.block_until_ready(df.fit_gaussian(log_p, standard(2), n=64, key=KEY))
+
+
+def test_a_target_that_is_flat_only_where_it_starts_is_fitted(x64):
+    # A well with walls at 30: at the start no node feels them.
+    def log_p(x):
+        return -jnp.sum(jnp.maximum(jnp.abs(x) - 30, 0) ** 2)
+
+    q, info = df.fit_gaussian(log_p, standard(1), key=KEY)
+    assert info.rested
+    # Three nodes of a thousand lie beyond the walls: the fit is as good as that, and says so.
+    tails = norm.sf((30 - q.mean) / q.scale[0]) + norm.sf((30 + q.mean) / q.scale[0])
+    np.testing.assert_allclose(2 * tails * q.scale[0] ** 2, 1, atol=0.3)
+    assert (1 - 2 * tails[0] * q.scale[0, 0] ** 2) ** 2 / 4 < 3 * info.gap
+
+
+ENDS = {
+    "grows": (lambda x: -1e-3 * jnp.log1p(jnp.sum(x**2)), {}, "scale grew without bound"),
+    "runs": (lambda x: jnp.sum(x), {}, "normaliser"),
+    "too few steps": (log_skewed, {"max_steps": 2}, "after `max_steps` steps"),
+}
+
+
+@pytest.mark.parametrize(("log_p", "options", "words"), ENDS.values(), ids=ENDS)
+def test_an_end_without_rest_says_what_was_found(log_p, options, words, x64):
+    fit = functools.partial(df.fit_gaussian, log_p, standard(1), n=64, key=KEY, **options)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="not at rest.*" + words):
+        jax.block_until_ready(fit())
+
+
+def test_a_fit_that_leads_nowhere_ends_before_all_steps_are_gone():
+    fit = functools.partial(df.fit_gaussian, throw=False, n=64, key=KEY)
+    _, info = fit(lambda x: -1e-3 * jnp.log1p(jnp.sum(x**2)), standard(1))
+    assert not info.rested
+    assert jnp.max(info.steps) < 1000  # of 4096
+
+
+def test_no_round_has_more_nodes_than_n():
+    asked = []
+
+    def log_p(x):
+        return -0.5 * jnp.sum((x - 1) ** 2)
+
+    def counted(x):
+        jax.debug.callback(lambda _: asked.append(1), x[0])
+        return log_p(x)
+
+    start = df.Gaussian(jnp.zeros(300), jnp.ones(300))
+    q, info = df.fit_gaussian(log_p, start, n=64, key=KEY)
+    assert info.steps.shape == (1,)  # the 600 cubature points are left out
+    np.testing.assert_allclose(q.mean, 1.0, atol=1e-3)
+    np.testing.assert_allclose(jnp.abs(q.scale), 1.0, atol=1e-3)
+    df.fit_gaussian(counted, start, n=64, max_steps=1, throw=False, key=KEY)
+    jax.effects_barrier()
+    start_asks, judging, one_step = 8 * 64 + 2 * 64, 2 * 8 * 64, 64
+    assert len(asked) <= start_asks + judging + 16 * one_step

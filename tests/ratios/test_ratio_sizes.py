@@ -1,0 +1,116 @@
+"""What a ratio is fitted with is chosen by the sizes: few samples are not fitted to the letter."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import divergence_flows as df
+
+FRESH = 4000
+
+
+def shift(dim):
+    """q is N(0, I), p lies 1.5 away."""
+    return jnp.full(dim, 1.5 / np.sqrt(dim)), jnp.ones(dim)
+
+
+def narrow(dim):
+    return jnp.zeros(dim), jnp.full(dim, 1 - 0.4 / np.sqrt(dim))
+
+
+LAWS = {"shift": shift, "narrow": narrow}
+
+
+def exact(law, x):
+    mean, size = law(x.shape[-1])
+    return 0.5 * jnp.sum(x**2 - ((x - mean) / size) ** 2, -1) - jnp.sum(jnp.log(size))
+
+
+def clouds(law, key, n, m, dim):
+    one, other = jr.split(key)
+    mean, size = law(dim)
+    return jr.normal(one, (n, dim)), mean + size * jr.normal(other, (m, dim))
+
+
+def excess(law, log_r, xs_q, xs_p):
+    """Logistic loss on fresh samples above that of the true ratio."""
+    loss = lambda u: jnp.mean(jax.nn.softplus(u(xs_q))) + jnp.mean(jax.nn.softplus(-u(xs_p)))
+    return loss(jax.vmap(lambda x: log_r(0.0, x, None))) - loss(functools.partial(exact, law))
+
+
+SIZES = [
+    (200, 5000, 10),
+    (5000, 200, 10),
+    (200, 200, 10),
+    (50, 2000, 5),
+    (50, 50, 2),
+    (300, 300, 2),
+]
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+@pytest.mark.parametrize(("n", "m", "dim"), SIZES)
+def test_the_mean_of_r_is_near_one_on_fresh_samples(law, n, m, dim):
+    @jax.jit
+    def info(key):
+        fit = df.rff_log_ratio(*clouds(law, key, n, m, dim), key=jr.key(1))
+        fresh = clouds(law, jr.fold_in(key, 1), FRESH, FRESH, dim)
+        return df.ratio_check(fit, *fresh).mean_r, excess(law, fit, *fresh)
+
+    mean_r, above = np.array([info(jr.key(seed)) for seed in range(3)]).T
+    # Of the true ratio, on as many samples as it was fitted to, the mean is off by 1.2 / sqrt(n).
+    assert np.median(mean_r) < 1.35
+    assert np.median(mean_r) > 0.65
+    assert np.median(above) < 0.1  # of the .44 (shift) and .1 (narrow) that a constant leaves
+
+
+def test_few_samples_are_fitted_better_than_with_what_suits_many():
+    fresh = clouds(shift, jr.key(9), FRESH, FRESH, 10)
+    few = clouds(shift, jr.key(0), 200, 5000, 10)
+    many = {"features": 256, "degree": 2, "ridge": 1e-4}
+    old, new = (df.rff_log_ratio(*few, key=jr.key(1), **options) for options in (many, {}))
+    assert excess(shift, new, *fresh) < 0.3 * excess(shift, old, *fresh)
+    assert df.ratio_check(old, *fresh).mean_r > 1.8
+
+
+@pytest.mark.parametrize("m", [5000, 7000])
+def test_many_samples_in_the_plane_have_256_features_their_products_and_a_small_ridge(m):
+    xs_q, xs_p = clouds(shift, jr.key(0), 5000, m, 2)
+    options = {"features": 256, "degree": 2, "ridge": 1e-4}
+    one, other = (
+        df.rff_log_ratio(xs_q, xs_p, newton_steps=1, key=jr.key(1), **more)
+        for more in ({}, options)
+    )
+    np.testing.assert_array_equal(one.args[1], other.args[1])
+
+
+def test_a_least_squares_ratio_of_few_samples_does_not_blow_up():
+    fresh = clouds(shift, jr.key(9), FRESH, FRESH, 2)
+
+    @jax.jit
+    def losses(key):
+        few, many = clouds(shift, key, 200, 5000, 2), {"centres": 256, "ridge": 1e-3}
+        fits = [df.ulsif_ratio(*few, key=jr.key(1), **options) for options in ({}, many)]
+        r = [[jax.vmap(fit, (None, 0, None))(0.0, xs, None) for xs in fresh] for fit in fits]
+        return jnp.array([jnp.mean(on_q**2) / 2 - jnp.mean(on_p) for on_q, on_p in r])
+
+    new, old = np.max([losses(jr.key(seed)) for seed in (0, 2, 4)], axis=0)
+    assert new < -1.5  # r = 1 has -.5, and the true ratio -3.8
+    assert old > 10
+
+
+def test_the_bandwidth_is_chosen_for_what_the_ratio_will_be_fitted_with():
+    xs_q, xs_p = clouds(shift, jr.key(0), 300, 200, 2)
+    for loss, options in (
+        ("logistic", {"features": 100, "degree": 1, "ridge": 1 / 500}),
+        ("ulsif", {"features": 75, "ridge": 8 / 300}),
+    ):
+        one, other = (
+            df.ratio_bandwidth(xs_q, xs_p, loss=loss, key=jr.key(1), **more)
+            for more in ({}, options)
+        )
+        assert one == other

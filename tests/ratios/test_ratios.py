@@ -1,0 +1,437 @@
+"""Ratios and witnesses fitted to samples: the same numbers as dense sums and other solvers."""
+
+import functools
+
+import chex
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist, pdist
+from scipy.stats import gaussian_kde
+from sklearn.linear_model import LogisticRegression
+
+import divergence_flows as df
+from divergence_flows.ratios._least_squares import least_squares_loss, weighted
+
+pytestmark = pytest.mark.usefixtures("x64")
+RNG = np.random.default_rng(0)
+XS_Q = RNG.normal(size=(53, 2))
+XS_P = RNG.normal(size=(31, 2)) @ np.array([[1.0, 0.5], [0.0, 0.8]]) + np.array([1.0, -0.5])
+POINTS = 2 * RNG.normal(size=(7, 2))
+KEY = jr.key(3)
+SMALL = {"features": 20, "key": KEY}
+FITS = {
+    "rff": functools.partial(df.rff_log_ratio, **SMALL),
+    "ulsif": functools.partial(df.ulsif_ratio, centres=12, key=KEY),
+    "mmd": df.mmd_witness,
+    "mmd of features": functools.partial(df.mmd_witness, **SMALL),
+}
+on_every_fit = pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+
+
+def identity(u):
+    return u
+
+
+@jax.jit
+def at(potential, points=POINTS):
+    return jax.vmap(potential, (None, 0, None))(0.0, jnp.asarray(points), None)
+
+
+@jax.jit
+def slopes(potential, points=POINTS):
+    return df.velocity(identity, potential)(0.0, points, None)
+
+
+# KDE
+
+
+def test_kde_is_scipys():
+    ours = df.kde_log_prob(XS_Q, block=10)
+    theirs = gaussian_kde(XS_Q.T).logpdf(POINTS.T)
+    np.testing.assert_allclose(jax.vmap(ours)(POINTS), theirs, rtol=1e-10)
+
+
+@pytest.mark.parametrize("block", [1, 10, 53, 1000])
+def test_kde_of_a_bandwidth_and_its_gradient_are_the_dense_ones(block):
+    log_prob = df.kde_log_prob(XS_Q, bandwidth=0.4, block=block)
+    found, slope = jax.vmap(jax.value_and_grad(log_prob))(POINTS)
+    kernel = np.exp(-0.5 * cdist(POINTS, XS_Q) ** 2 / 0.4**2)
+    np.testing.assert_allclose(found, np.log(np.mean(kernel, 1) / (2 * np.pi * 0.4**2)), rtol=1e-10)
+    nearest = kernel @ XS_Q / np.sum(kernel, 1, keepdims=True)
+    np.testing.assert_allclose(slope, (nearest - POINTS) / 0.4**2, rtol=1e-8)
+
+
+def test_kde_in_float32_keeps_its_digits_thirty_deviations_out():
+    xs, far = np.float32(XS_Q), np.array([[30.0, 30.0], [-30.0, 10.0]], np.float32)
+    ours = jax.vmap(df.kde_log_prob(xs))(far)
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(ours, gaussian_kde(XS_Q.T).logpdf(far.T), rtol=1e-5)
+
+
+# Logistic
+
+
+def features_of(log_r, points):
+    return np.asarray(jax.vmap(log_r.args[0])(jnp.asarray(points)))
+
+
+def test_logistic_ratio_is_scikit_learns_on_the_same_features():
+    ridge, n, m = 1e-2, len(XS_Q), len(XS_P)
+    log_r = df.rff_log_ratio(XS_Q, XS_P, ridge=ridge, newton_steps=12, block=9, **SMALL)
+    model = LogisticRegression(C=1 / (ridge * (n + m)), tol=1e-12, max_iter=10_000)
+    pooled = features_of(log_r, np.concatenate([XS_Q, XS_P]))[:, 1:]
+    model.fit(pooled, np.arange(n + m) >= n)
+    theirs = model.decision_function(features_of(log_r, POINTS)[:, 1:]) - np.log(m / n)
+    np.testing.assert_allclose(at(log_r), theirs, atol=1e-5)
+
+
+def gaussian_log_r(x):
+    """Of p = N((1, -.5), C C^T) to q = N(0, I)."""
+    mean, factor = jnp.array([1.0, -0.5]), jnp.array([[1.0, 0.0], [0.5, 0.8]])
+    p = df.Gaussian(mean, factor)
+    return p.log_prob(x) - df.Gaussian(jnp.zeros(2), jnp.eye(2)).log_prob(x)
+
+
+@functools.cache
+def many(n, m):
+    q = df.Gaussian(np.zeros(2), np.eye(2))
+    p = df.Gaussian(np.array([1.0, -0.5]), np.array([[1.0, 0.0], [0.5, 0.8]]))
+    xs_q, xs_p = jr.normal(jr.key(0), (n, 2)), jr.normal(jr.key(1), (m, 2))
+    return jax.vmap(q.push)(xs_q), jax.vmap(p.push)(xs_p)
+
+
+@pytest.mark.parametrize(("n", "m"), [(4000, 4000), (8000, 2000), (2000, 8000)])
+def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
+    xs_q, xs_p = many(n, m)
+    log_r = df.rff_log_ratio(xs_q, xs_p, features=64, ridge=1e-3, key=KEY)
+    unseen = jr.normal(jr.key(2), (2000, 2))
+    exact = jax.vmap(jax.grad(gaussian_log_r))(unseen)
+    error = jnp.linalg.norm(slopes(log_r, unseen) - exact) / jnp.linalg.norm(exact)
+    assert error < 0.15 * np.sqrt(4000 / min(n, m))
+    u = at(log_r, unseen)
+    # Unequal numbers shift no log ratio: log(8000 / 2000) would be 1.39.
+    assert abs(jnp.median(u - jax.vmap(gaussian_log_r)(unseen))) < 0.15
+
+
+def test_ratio_check_of_held_out_samples_is_near_one():
+    xs_q, xs_p = many(8000, 2000)
+    log_r = df.rff_log_ratio(xs_q[::2], xs_p[::2], features=64, ridge=1e-3, key=KEY)
+    found = df.ratio_check(log_r, xs_q[1::2], xs_p[1::2])
+    # Five deviations of the two means of 4000 and 1000 samples, with room for the fit.
+    assert abs(found.mean_r - 1) < 0.15
+    assert abs(found.mean_inverse_r - 1) < 0.25
+
+
+def test_an_infinite_penalty_leaves_no_ratio_whatever_the_numbers():
+    flat = df.rff_log_ratio(XS_Q, XS_P, ridge=1e9, **SMALL)
+    chex.assert_trees_all_close(at(flat), np.zeros(7), atol=1e-7)
+    flat = df.ulsif_ratio(XS_Q, XS_P, ridge=1e9, key=KEY)
+    chex.assert_trees_all_close(at(flat), np.ones(7), atol=1e-7)
+
+
+def test_newton_arrives_on_samples_that_do_not_overlap():
+    xs_p = XS_P + 40.0
+    options = {"ridge": 1e-5, **SMALL}
+    few, more = (df.rff_log_ratio(XS_Q, xs_p, newton_steps=k, **options) for k in (30, 60))
+    chex.assert_trees_all_close(at(few, XS_Q), at(more, XS_Q), rtol=1e-6)
+    assert at(more, XS_Q).max() < -5 < 5 < at(more, xs_p).min()
+
+
+# uLSIF
+
+
+def test_ulsif_solves_its_normal_equations():
+    ridge, width, n, m = 1e-2, 0.7, len(XS_Q), len(XS_P)
+    ratio = df.ulsif_ratio(XS_Q, XS_P, bandwidth=width, ridge=ridge, block=9, centres=12, key=KEY)
+    centres = np.asarray(ratio.args[0].points)
+    bumps = lambda xs: np.exp(-0.5 * cdist(xs, centres) ** 2 / width**2)
+    design = lambda xs: np.concatenate([np.ones((len(xs), 1)), bumps(xs)], axis=1)
+    # Least squares with rows of the penalty, whose right side is found from E_p of features.
+    rows = np.vstack([design(XS_Q) / np.sqrt(n), np.sqrt(ridge) * np.eye(13)[1:]])
+    right = np.linalg.lstsq(rows.T, np.mean(design(XS_P), 0), rcond=None)[0]
+    theirs = design(POINTS) @ np.linalg.lstsq(rows, right, rcond=None)[0]
+    assert set(map(tuple, centres)) <= set(map(tuple, XS_P))
+    assert m > 12
+    np.testing.assert_allclose(at(ratio), theirs, rtol=1e-7)
+
+
+def test_ulsif_finds_the_ratio_of_two_gaussians():
+    xs_q, xs_p = jr.normal(jr.key(0), (8000, 2)), 0.7 * jr.normal(jr.key(1), (2000, 2)) + 0.3
+    ratio = df.ulsif_ratio(xs_q, xs_p, centres=64, key=KEY)
+    unseen = jr.normal(jr.key(2), (2000, 2))
+    p, q = df.Gaussian(np.full(2, 0.3), 0.7 * np.eye(2)), df.Gaussian(np.zeros(2), np.eye(2))
+    exact = jnp.exp(jax.vmap(p.log_prob)(unseen) - jax.vmap(q.log_prob)(unseen))
+    error = jnp.mean((at(ratio, unseen) - exact) ** 2) / jnp.mean((1 - exact) ** 2)
+    assert error < 0.05
+
+
+# MMD
+
+
+def half_squared_mmd(xs_q, xs_p, widths):
+    def mean(xs, ys):
+        squares = jnp.sum((xs[:, None] - ys) ** 2, axis=-1)
+        return sum(jnp.mean(jnp.exp(-squares / (2 * b**2))) for b in widths) / len(widths)
+
+    return 0.5 * (mean(xs_q, xs_q) - 2 * mean(xs_q, xs_p) + mean(xs_p, xs_p))
+
+
+@pytest.mark.parametrize("widths", [np.array([0.8]), np.array([0.5, 2.0])])
+def test_the_witness_moves_particles_down_the_squared_mmd(widths):
+    witness = df.mmd_witness(XS_Q, XS_P, bandwidth=widths, block=10)
+    steepest = -len(XS_Q) * jax.grad(half_squared_mmd)(jnp.asarray(XS_Q), XS_P, widths)
+    np.testing.assert_allclose(slopes(witness, XS_Q), steepest, rtol=1e-8, atol=1e-12)
+
+
+def test_the_witness_of_two_gaussians_has_a_closed_form():
+    xs_q, xs_p = many(4000, 4000)
+    factor = np.array([[1.0, 0.0], [0.5, 0.8]])
+    smooth = lambda mean, cov, x: (
+        jnp.exp(-0.5 * (x - mean) @ jnp.linalg.solve(cov + jnp.eye(2), x - mean))
+        / jnp.sqrt(jnp.linalg.det(cov + jnp.eye(2)))
+    )
+    exact = [
+        smooth(np.array([1.0, -0.5]), factor @ factor.T, x) - smooth(np.zeros(2), np.eye(2), x)
+        for x in POINTS
+    ]
+    found = at(df.mmd_witness(xs_q, xs_p, bandwidth=1.0))
+    # Means of 4000 values between 0 and 1, each of deviation below .5: four deviations.
+    np.testing.assert_allclose(found, np.array(exact), atol=0.045)
+
+
+def test_random_features_approximate_the_exact_witness():
+    exact = at(df.mmd_witness(XS_Q, XS_P, bandwidth=np.array([0.5, 2.0])))
+    found = at(df.mmd_witness(XS_Q, XS_P, bandwidth=np.array([0.5, 2.0]), features=40_000, key=KEY))
+    # Hoeffding at 20,000 frequencies, each worth at most 2 in size: five deviations.
+    np.testing.assert_allclose(found, exact, atol=5 * 2 / np.sqrt(20_000))
+
+
+def test_a_witness_is_no_log_ratio():
+    for witness in (df.mmd_witness(XS_Q, XS_P), df.mmd_witness(XS_Q, XS_P, **SMALL)):
+        with pytest.raises(ValueError, match=r"ratio_check: `log_r` is no log ratio: .*no ratio"):
+            df.ratio_check(witness, XS_Q, XS_P)
+
+
+# All of them
+
+
+@on_every_fit
+def test_the_block_changes_no_result(fit):
+    whole = fit(XS_Q, XS_P, block=1000)
+    for block in (9, 84):
+        chex.assert_trees_all_close(at(fit(XS_Q, XS_P, block=block)), at(whole), rtol=1e-7)
+
+
+@on_every_fit
+def test_units_and_origin_change_no_result(fit):
+    moved = [1e3 * xs + 5e4 for xs in (XS_Q, XS_P, POINTS)]
+    chex.assert_trees_all_close(
+        at(fit(*moved[:2]), moved[2]), at(fit(XS_Q, XS_P)), rtol=1e-6, atol=1e-8
+    )
+
+
+@on_every_fit
+def test_float32_agrees_with_float64(fit):
+    small = at(fit(np.float32(XS_Q), np.float32(XS_P)), np.float32(POINTS))
+    assert small.dtype == jnp.float32
+    chex.assert_trees_all_close(small, np.float32(at(fit(XS_Q, XS_P))), rtol=2e-2, atol=2e-2)
+
+
+@on_every_fit
+def test_fits_side_by_side_are_the_fits_one_by_one(fit):
+    clouds = jnp.stack([XS_Q, XS_Q + 1, 2 * XS_Q])
+    value = lambda xs: at(fit(xs, XS_P))
+    together = jax.jit(jax.vmap(value))(clouds)
+    chex.assert_trees_all_close(together, jnp.stack([value(xs) for xs in clouds]), rtol=1e-6)
+
+
+@on_every_fit
+def test_a_fit_is_differentiable_in_the_samples(fit):
+    value = lambda xs: at(fit(xs, XS_P, bandwidth=1.0), POINTS[:1])[0]
+    direction = RNG.normal(size=XS_Q.shape)
+    slope = jnp.sum(jax.grad(value)(jnp.asarray(XS_Q)) * direction)
+    step = 1e-5 * direction
+    difference = (value(XS_Q + step) - value(XS_Q - step)) / 2e-5
+    np.testing.assert_allclose(slope, difference, rtol=1e-5)
+
+
+@on_every_fit
+def test_what_is_fitted_holds_arrays_only(fit):
+    potential = fit(XS_Q, XS_P)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(potential))
+    chex.assert_trees_all_close(jax.jit(at)(potential), at(potential))
+
+
+# Bandwidths
+
+
+def test_the_median_rule_is_the_median_of_all_distances():
+    middle = lambda xs: np.sqrt(np.median(pdist(xs) ** 2))
+    both = np.concatenate([XS_Q, XS_P])
+    np.testing.assert_allclose(df.median_bandwidth(XS_Q), middle(XS_Q), rtol=1e-12)
+    np.testing.assert_allclose(df.median_bandwidth(XS_Q, XS_P), middle(both), rtol=1e-12)
+
+
+def test_the_median_rule_of_some_samples_is_near_that_of_their_density():
+    found = df.median_bandwidth(many(4000, 4000)[0], size=800)
+    # |x - y| of two standard normals in the plane: sqrt(2) times a Rayleigh variable.
+    np.testing.assert_allclose(found, 2 * np.sqrt(np.log(2)), rtol=0.05)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "ulsif"])
+def test_the_chosen_bandwidth_has_the_least_loss_on_what_was_left_out(loss):
+    multiples, options = (0.1, 0.4, 1.0, 3.0), {"ridge": 1e-3, "key": KEY}
+    found = df.ratio_bandwidth(
+        XS_Q, XS_P, loss=loss, multiples=multiples, features=100, degree=0, **options
+    )
+    candidates = np.array(multiples) * df.median_bandwidth(XS_Q, XS_P)
+    losses = np.zeros(4)
+    for part in range(3):
+        parts = [np.arange(len(xs)) % 3 == part for xs in (XS_Q, XS_P)]
+        inside, outside = ([xs[w] for xs, w in zip((XS_Q, XS_P), sets, strict=True)]
+                           for sets in ([~w for w in parts], parts))  # fmt: skip
+        for i, width in enumerate(candidates):
+            if loss == "logistic":
+                u = df.rff_log_ratio(*inside, bandwidth=width, features=100, degree=0, **options)
+                shift = np.log(len(outside[1]) / len(outside[0]))
+                each = [jax.nn.softplus(s * (at(u, xs) + shift)) for s, xs in zip((1, -1), outside, strict=True)]  # fmt: skip # noqa: E501
+                losses[i] += np.mean(np.concatenate(each))
+            else:
+                losses[i] += left_out_ulsif(inside, outside, width)
+    np.testing.assert_allclose(found, candidates[np.argmin(losses)], rtol=1e-10)
+
+
+def left_out_ulsif(inside, outside, width):
+    """With all samples of p as centres, as the choice has them."""
+    design = lambda xs: np.concatenate(
+        [np.ones((len(xs), 1)), np.exp(-0.5 * cdist(xs, XS_P) ** 2 / width**2)], axis=1
+    )
+    on_q, on_p = (design(xs) for xs in inside)
+    penalty = 1e-3 * np.diag(np.arange(len(XS_P) + 1) > 0)
+    c = np.linalg.solve(on_q.T @ on_q / len(on_q) + penalty, np.mean(on_p, 0))
+    return np.mean((design(outside[0]) @ c) ** 2) / 2 - np.mean(design(outside[1]) @ c)
+
+
+def test_the_loss_that_chooses_an_ulsif_bandwidth_is_that_of_the_ratio_itself():
+    fit = df.ulsif_ratio(XS_Q, XS_P, centres=12, bandwidth=1.0, key=KEY)
+    on_both = (weighted(jnp.asarray(xs), jnp.ones(len(xs)), 10) for xs in (XS_Q, XS_P))
+    expected = np.mean(at(fit, XS_Q) ** 2) / 2 - np.mean(at(fit, XS_P))
+    np.testing.assert_allclose(least_squares_loss(*fit.args, *on_both), expected, rtol=1e-10)
+
+
+# The field that refits
+
+
+def test_the_refitting_field_is_the_velocity_of_the_fit():
+    fit = functools.partial(df.rff_log_ratio, xs_p=XS_P, **SMALL)
+    expected = df.velocity(jax.nn.softplus, fit(XS_Q))(0.0, XS_Q, None)
+    for block in (None, 1, 20, 1000):
+        field = df.cloud_velocity(jax.nn.softplus, fit, block=block)
+        chex.assert_trees_all_close(field(0.0, XS_Q, None), expected, rtol=1e-7)
+
+
+def test_the_refitting_field_follows_the_ornstein_uhlenbeck_flow():
+    # Fitted logarithms of ratios of Gaussians are exact but for noise; KL(t) has a closed form.
+    xs_q, xs_p = 0.5 * jr.normal(jr.key(0), (2000, 2)) + 1.5, jr.normal(jr.key(1), (4000, 2))
+    options = {"features": 16, "ridge": 1e-3, "newton_steps": 5}
+    fit = functools.partial(df.rff_log_ratio, xs_p=xs_p, key=KEY, **options)
+    ts = np.array([0.0, 0.25, 0.5, 1.0])
+    steps = diffrax.PIDController(rtol=1e-3, atol=1e-3)
+    field = df.cloud_velocity(identity, fit)
+    found = df.integrate(field, xs_q, ts, dt0=0.05, stepsize_controller=steps)
+    standard = df.Gaussian(np.zeros(2), np.eye(2))
+    for t, xs in zip(ts, found.ys, strict=True):
+        exact = df.Gaussian(
+            np.full(2, 1.5 * np.exp(-t)), np.sqrt(1 - 0.75 * np.exp(-2 * t)) * np.eye(2)
+        )
+        measured = df.Gaussian(np.mean(xs, 0), np.linalg.cholesky(np.cov(xs.T)))
+        kl, expected = df.gaussian_kl(measured, standard), df.gaussian_kl(exact, standard)
+        np.testing.assert_allclose(kl, expected, rtol=0.06, atol=0.01)
+
+
+def test_an_mmd_flow_lowers_its_mmd_at_the_rate_of_its_speed():
+    fit = functools.partial(df.mmd_witness, xs_p=XS_P, bandwidth=1.0)
+    field = df.cloud_velocity(identity, fit)
+    step, xs = 1e-4, jnp.asarray(XS_Q)
+    vs = field(0.0, xs, None)
+    ends = [half_squared_mmd(xs + s * vs, XS_P, np.ones(1)) for s in (step, -step)]
+    rate = (ends[0] - ends[1]) / (2 * step)
+    np.testing.assert_allclose(rate, -jnp.mean(jnp.sum(vs**2, 1)), rtol=1e-6)
+
+
+def test_a_refitting_field_is_traced_once_for_all_samples_and_numbers():
+    def fitted(xs, scale, xs_p, words):
+        assert words == "as they are"
+        return df.mmd_witness(xs, xs_p, bandwidth=scale)
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def rate(field, xs):
+        return field(0.0, xs, None)
+
+    for scale in (0.5, 1.5):
+        fit = functools.partial(fitted, scale=scale, xs_p=XS_P, words="as they are")
+        field = df.cloud_velocity(identity, fit)
+        expected = slopes(df.mmd_witness(XS_Q, XS_P, bandwidth=scale), XS_Q)
+        chex.assert_trees_all_close(rate(field, XS_Q), expected, rtol=1e-9)
+
+
+def test_with_log_prob_refuses_a_refitting_field():
+    with pytest.raises(ValueError, match="`cloud_velocity`, whose particles may interact"):
+        df.with_log_prob(df.cloud_velocity(identity, df.mmd_witness))
+
+
+# Errors
+
+EQUAL = np.ones((5, 2))
+BROKEN = np.where(np.arange(5)[:, None] == 3, np.nan, 1.0) * np.ones((5, 2))
+WRONG_VALUES = {
+    "`features` is 7": lambda: df.rff_log_ratio(XS_Q, XS_P, features=7, key=KEY),
+    "`degree` is 3": lambda: df.rff_log_ratio(XS_Q, XS_P, degree=3, key=KEY),
+    "`newton_steps` is 0": lambda: df.rff_log_ratio(XS_Q, XS_P, newton_steps=0, key=KEY),
+    "2555 monomials": lambda: df.rff_log_ratio(
+        np.ones((3, 70)), np.ones((3, 70)), degree=2, key=KEY
+    ),
+    "`block` is 0": lambda: df.kde_log_prob(XS_Q, block=0),
+    "`centres` is 0": lambda: df.ulsif_ratio(XS_Q, XS_P, centres=0, key=KEY),
+    "has no samples": lambda: df.mmd_witness(XS_Q, XS_P[:0]),
+    "pass `key`": lambda: df.mmd_witness(XS_Q, XS_P, features=8),
+    "`bandwidth` has shape": lambda: df.mmd_witness(XS_Q, XS_P, bandwidth=np.ones((2, 2))),
+    "`size` is 1": lambda: df.median_bandwidth(XS_Q, size=1),
+    "one sample": lambda: df.median_bandwidth(XS_Q[:1]),
+    "`loss` is 'hinge'": lambda: df.ratio_bandwidth(XS_Q, XS_P, loss="hinge", key=KEY),
+    "`folds` is 1": lambda: df.ratio_bandwidth(XS_Q, XS_P, folds=1, key=KEY),
+    "cloud_velocity: `block`": lambda: df.cloud_velocity(identity, df.mmd_witness, block=0),
+}
+
+
+@pytest.mark.parametrize(("words", "call"), WRONG_VALUES.items(), ids=WRONG_VALUES)
+def test_wrong_values_are_refused_in_words(words, call):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+WRONG_ARRAYS = {
+    "`xs` has NaN": lambda: df.kde_log_prob(BROKEN),
+    "`xs_p` has NaN": lambda: df.mmd_witness(XS_Q, BROKEN),
+    "median distance .* is zero": lambda: df.rff_log_ratio(EQUAL, EQUAL, key=KEY),
+    "covariance of `xs`": lambda: df.kde_log_prob(EQUAL),
+    "`bandwidth` must be positive": lambda: df.kde_log_prob(XS_Q, bandwidth=0.0),
+    "`ridge` must be positive": lambda: df.ulsif_ratio(XS_Q, XS_P, ridge=-1.0, key=KEY),
+    "coordinate is the same": lambda: df.rff_log_ratio(
+        XS_Q * np.array([1.0, 0.0]), XS_P * np.array([1.0, 0.0]), key=KEY
+    ),
+    "singular to working precision": lambda: df.ulsif_ratio(
+        XS_Q, XS_P, bandwidth=1e3, ridge=1e-30, key=KEY
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "call"), WRONG_ARRAYS.items(), ids=WRONG_ARRAYS)
+def test_wrong_arrays_are_refused_in_words(words, call):
+    with pytest.raises(Exception, match=words):
+        jax.block_until_ready(jax.tree.leaves(call()))
