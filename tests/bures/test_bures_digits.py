@@ -130,14 +130,14 @@ def measured(a, b, u, v, s, x):
         "inner": bures.inner(a, u, v),
         "horizontal": bures.horizontal(s, x),
         "vertical": bures.vertical(s, x),
-        "root": _linalg.sqrt(a),
+        "root": _linalg.root(a),
         "rate of map": rate(lambda a: bures.brenier_map(a, b), a, v),
         "rate of log": rate(lambda a: bures.log(a, b), a, v),
         "rate of geodesic": rate(lambda a: bures.geodesic(0.25, a, b), a, v),
         "rate of exp": rate(lambda a: bures.exp(a, u), a, v),
         "rate of inner": rate(lambda a: bures.inner(a, u, v), a, v),
         "rate of horizontal": rate(lambda s: bures.horizontal(s, x), s, x),
-        "rate of root": rate(_linalg.sqrt, a, v),
+        "rate of root": rate(_linalg.root, a, v),
     }
 
 
