@@ -152,9 +152,8 @@ def _orthogonal_rows(rows: Matrix) -> tuple[Matrix, Matrix, Vector]:
     n = rows.shape[0]
     half = (n + 1) // 2
     eye = jnp.eye(n, dtype=rows.dtype)
-    start = jnp.pad(jnp.concatenate([rows, eye], 1), ((0, 2 * half - n), (0, 0)))
-    # A round-robin of which the first row stands still: after a sweep all pairs have met and
-    # every row is back in its place.
+    padded = jnp.pad(jnp.concatenate([rows, eye], 1), ((0, 2 * half - n), (0, 0)))
+    # A round-robin in which the first row stays: after a sweep all pairs have met, all are back.
     ring = np.r_[0, half, 1 : half - 1, half + 1 : 2 * half, half - 1][: 2 * half]
 
     def rotate(_: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -173,14 +172,14 @@ def _orthogonal_rows(rows: Matrix) -> tuple[Matrix, Matrix, Vector]:
         return turned[ring], jnp.maximum(most, jnp.max(jnp.abs(cosine)))
 
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        state, _, count = carry
-        none = jnp.zeros((), rows.dtype)
-        return *jax.lax.fori_loop(0, 2 * half - 1, rotate, (state, none)), count + 1
+        state, most, count = carry
+        start = state, jnp.zeros_like(most)
+        return *jax.lax.fori_loop(0, 2 * half - 1, rotate, start), count + 1
 
     def unfinished(carry: tuple[Array, Array, Array]) -> Array:
         return (carry[1] > n * jnp.finfo(rows.dtype).eps) & (carry[2] < _SWEEPS)
 
-    first = start, jnp.ones((), rows.dtype), jnp.asarray(0)
+    first = padded, jnp.ones((), rows.dtype), jnp.asarray(0)
     state = jax.lax.while_loop(unfinished, sweep, first)[0][:n]
     return state[:, n:], state[:, :n], _lengths(state[:, :n])
 

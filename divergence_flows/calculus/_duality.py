@@ -1,9 +1,8 @@
-r"""f <-> h, first variation and conjugate of any f-divergence: slow but sure.
+r"""f <-> h, first variation and conjugate of any f-divergence, by autodiff and quadrature.
 
-Everything here works for any f and h by autodiff and quadrature. The tables `divergences` and
-`gans` carry closed forms and use the calculus as their oracle. Functions are elementwise,
-differentiable, and return `jax.tree_util.Partial`s over module functions, so that a solve that
-holds one does not retrace.
+`divergences` and `gans` carry closed forms, tested against these. Functions are elementwise and
+differentiable; they are `Partial`s over module functions, so a solve that holds one does not
+retrace.
 
 References:
     Yi, Zhu & Liu, MonoFlow, ICML 2023; Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
@@ -73,7 +72,7 @@ def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
 
     Raises:
         EquinoxRuntimeError: When h is evaluated where f'' = 0, as for total variation, or f'' < 0
-            (looked for at |u| < 5, where round-off is small).
+            (checked at |u| < 5, where round-off is small).
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.

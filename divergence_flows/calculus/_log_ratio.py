@@ -1,4 +1,4 @@
-r"""(phi, psi) -> T and back: what the value of an optimal discriminator says of the ratio.
+r"""(phi, psi) -> T and back: the ratio as a function of an optimal discriminator's value.
 
 Elementwise, by autodiff and root finding, so any pair works; `gans` has closed forms.
 
@@ -139,7 +139,7 @@ def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
 def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) -> ScalarFn:
     r"""The MonoFlow of a generator's loss: $h(u) = h_T(T^{-1}(e^u))$.
 
-    With `h_to_f` it tells which divergence a GAN's generator descends.
+    With `h_to_f` it gives the divergence that a GAN's generator descends.
 
     Args:
         h_t: What the generator maximises, as a function of d; elementwise.
@@ -147,8 +147,8 @@ def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) ->
         inverse: u -> d if known; `inverse_log_ratio(log_t)` otherwise.
 
     Returns:
-        h, a function of u [nats]; NaN where no d has that log ratio. Whether it increases is for
-        `h_to_f` to say.
+        h, a function of u [nats]; NaN where no d has that log ratio. `h_to_f` checks that it
+        increases.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
