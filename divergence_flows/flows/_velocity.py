@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._checks import check_cloud, check_clouds, check_counts, check_rate, check_some, scalar_valued
+from .._checks import check_clouds, check_counts, check_rate, check_some, scalar_valued
 from .._types import (
     Field,
     LogRatioFn,
@@ -212,7 +212,7 @@ def with_log_prob(
             "log q then has no equation along one particle. Give a field of each particle alone, "
             "for instance `velocity(h, log_r)`."
         )
-    probes = None if noise is None else check_cloud("with_log_prob", "noise", as_float(noise))
+    probes = noise if noise is None else check_clouds("with_log_prob", noise=as_float(noise))[0]
     return jax.tree_util.Partial(_with_log_prob, as_partial(field), probes)
 
 
