@@ -91,7 +91,7 @@ MUTATIONS = (
         "lengths**2), b - a)",
         "lengths**2), b + a)",
         "bures",
-        "logarithm_of_the_oracle",
+        "oracles and logarithm",
     ),
     ("bures/_maps", "db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
     ("bures/_maps", "other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
