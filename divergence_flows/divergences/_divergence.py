@@ -132,26 +132,10 @@ def _next_in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
     return _in_r(rest, r) if len(rest) > 1 else _first_in_r(rest, r)
 
 
-def closed_forms(
-    *parameters: Float[Array, ""],
-    log_f: Sloped,
-    activation: Sloped,
-    h: Sloped,
-    curvature: ScalarFn,
-    conjugate: ScalarFn,
-    standard: Sloped | None = None,
-) -> Divergence:
-    """A divergence of functions of `(*parameters, u)`; `log_f` is `standard` unless that is given.
+def closed_forms(*parameters: Float[Array, ""], h: Sloped, **forms: ScalarFn) -> Divergence:
+    """A divergence of functions of `(*parameters, u)`, or of a slope s for `conjugate`.
 
-    `conjugate` takes a slope s for u. The parameters become array leaves.
+    The parameters become array leaves; `log_f` is `standard` unless that is given.
     """
-    forms = {
-        "log_f": log_f,
-        "activation": activation,
-        "h": h,
-        "h_prime": h.slope,
-        "curvature": curvature,
-        "conjugate": conjugate,
-        "standard": standard or log_f,
-    }
+    forms = {"h": h, "h_prime": h.slope, "standard": forms["log_f"]} | forms
     return Divergence(**{name: Partial(form, *parameters) for name, form in forms.items()})

@@ -111,10 +111,7 @@ def _alpha_conjugate(a: Param, s: Curve) -> Curve:
 _ALPHA = partial(
     closed_forms,
     log_f=Sloped(_alpha_f, Sloped(_alpha_slope, _alpha_bend)),
-    activation=Sloped(
-        lambda a, u: quotient_expm1(a - 1, u),
-        lambda a, u: exp_of(a - 1, u),
-    ),
+    activation=Sloped(lambda a, u: quotient_expm1(a - 1, u), lambda a, u: exp_of(a - 1, u)),
     h=Sloped(quotient_expm1, exp_of),
     curvature=lambda a, u: exp_of(a - 2, u),
     conjugate=_alpha_conjugate,
@@ -203,15 +200,6 @@ def _shifted_bend(c: Param, u: Curve) -> Curve:
     return where(right, split, where(u > -30, near, left))
 
 
-def _shifted_f(c: Param, u: Curve) -> Curve:
-    """r f'(r) - (softplus(u + c) - softplus(c)) far out, with r taken out of it for u > 0."""
-    low = u < 0
-    left, right = where(low, u, -1.0), where(low, 1.0, u)
-    one = times_r(left, _activation(c, left)) - _rise(c, left)
-    other = exp(right) * (_activation(c, right) - times_r(-right, _rise(c, right)))
-    return where(low, one, other)
-
-
 _power = Sloped(lambda c, s: s * expm1_over(s * exp(-c)), lambda c, s: exp(s * exp(-c)))
 _conjugate = Sloped(
     lambda c, s: -log1p(-_power(c, s)),
@@ -220,7 +208,9 @@ _conjugate = Sloped(
 _SHIFTED = partial(
     closed_forms,
     log_f=Sloped(
-        lambda c, u: near_zero(lambda v: sigmoid(v + c), partial(_shifted_f, c), u),
+        lambda c, u: near_zero(
+            lambda v: sigmoid(v + c), lambda v: times_r(v, _activation(c, v)) - _rise(c, v), u
+        ),
         Sloped(_shifted_slope, _shifted_bend),
     ),
     activation=_activation,

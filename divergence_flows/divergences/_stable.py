@@ -180,7 +180,9 @@ def near_standard(h_prime: ScalarFn, u: Curve) -> Curve:
 
 def near_zero(h_prime: ScalarFn, far: ScalarFn, u: Curve) -> Curve:
     """Standardised f: by quadrature near u = 0, where closed forms cancel, else far(u)."""
-    return near_or_far(4.0, partial(near_standard, h_prime), far, u)
+    end = u == jnp.inf  # there a closed form may be inf - inf
+    inside = near_or_far(4.0, partial(near_standard, h_prime), far, jnp.where(end, 0.0, u))
+    return jnp.where(end, jnp.inf, inside)
 
 
 def below(top: float | Param, value: ScalarFn, s: Curve, *, closed: bool = False) -> Curve:

@@ -20,7 +20,6 @@ from ._stable import (
     by_sign,
     expm1,
     half_tanh as tanh,
-    near_or_far,
     near_zero,
     sigmoid,
     softplus,
@@ -49,14 +48,7 @@ kl_qp = closed_forms(
     h=Sloped(lambda u: u, ones_like),
     curvature=lambda u: exp(-2 * u),
     conjugate=partial(below, 0.0, lambda s: -1 - log(-s)),
-    standard=Sloped(
-        partial(
-            near_zero,
-            ones_like,
-            partial(by_sign, lambda u: expm1(u) - u, lambda u: exp(u) * (1 - times_r(-u, 1 + u))),
-        ),
-        expm1,
-    ),
+    standard=Sloped(partial(near_zero, ones_like, lambda u: expm1(u) - u), expm1),
 )
 """KL(q||p), the reverse KL of variational inference: f = -log r, h = u. Langevin's marginals."""
 
@@ -88,15 +80,7 @@ _js_activation = Sloped(lambda u: middle(u) / 2, lambda u: sigmoid(-u) / 2)
 _js_h = Sloped(lambda u: softplus(u) / 2, lambda u: sigmoid(u) / 2)
 jensen_shannon = closed_forms(
     log_f=Sloped(
-        partial(
-            near_zero,
-            _js_h.slope,
-            partial(
-                by_sign,
-                lambda u: (times_r(u, middle(u)) + middle(-u)) / 2,
-                lambda u: exp(u) * (middle(u) + times_r(-u, middle(-u))) / 2,
-            ),
-        ),
+        partial(near_zero, _js_h.slope, lambda u: (times_r(u, middle(u)) + middle(-u)) / 2),
         _slope(_js_activation, _js_h),
     ),
     activation=_js_activation,
@@ -111,11 +95,7 @@ jensen_shannon = closed_forms(
 """Jensen-Shannon, half of what GANs call 2 JS: h = softplus(u) / 2."""
 
 _ns_activation = Sloped(
-    partial(
-        by_sign,
-        lambda u: -exp(-u) * (1 + times_r(u, middle(u))),
-        lambda u: -middle(u) - exp(-u),
-    ),
+    lambda u: -middle(jnp.maximum(u, -1e3)) - exp(-u),  # -inf at u = -inf
     Sloped(lambda u: exp(-u) * sigmoid(-u), lambda u: -(exp(-u) + sigmoid(-u)) * sigmoid(-u)),
 )
 softened_reverse_kl = closed_forms(
@@ -153,10 +133,7 @@ squared_hellinger = closed_forms(
     conjugate=partial(
         below,
         1.0,
-        Sloped(
-            partial(near_or_far, 1.0, lambda s: s / (1 - s), lambda s: 1 / (1 / s - 1)),
-            lambda s: 1 / (1 - s) ** 2,
-        ),
+        Sloped(lambda s: jnp.where(s < -1e30, -1.0, s / (1 - s)), lambda s: 1 / (1 - s) ** 2),
     ),
 )
 """Squared Hellinger, the integral of (sqrt(p) - sqrt(q))^2: h = e^(u/2)."""
