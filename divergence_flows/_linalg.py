@@ -249,3 +249,9 @@ def _divided(
 ) -> Matrix:
     """Divides by sums of sizes."""
     return product(f, product(z.T, c, z) / (sizes[:, None] + sizes[None, :]), f.T)
+
+
+def safe_sqrt(square: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Square root of what is not negative, with gradient zero at zero."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)

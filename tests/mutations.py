@@ -143,7 +143,7 @@ MUTATIONS = (
         "psis",
         "short_tail",
     ),
-    ("flows/_velocity", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
+    ("flows/_density", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
     (
         "flows/_velocity",
         "return -jax.vmap(slope",

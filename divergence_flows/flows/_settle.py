@@ -5,24 +5,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import diffrax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .._checks import described
+from .._checks import check_numbers, described
 from .._types import Field, Scalar, ScalarLike, as_partial
-from ._integrate import Event, Solution, setup, solve, steady_state_event, terms_of
-from ._states import (
-    Names,
-    State,
-    as_arrays,
-    as_state,
-    bits,
-    cast_times,
-    check_tolerances,
-    refuse_options,
-    root_mean_square,
-)
+from ._integrate import Names, State, as_state, bits, refuse_options, root_mean_square, solve
 
 # At rest, by bits of the state's dtype.
 _REST = {16: 1e-1, 32: 1e-3, 64: 1e-6}
@@ -38,7 +27,7 @@ def settle(
     rest: Callable[..., Any] | None = None,
     dt0: ScalarLike | None = None,
     **options: Any,
-) -> Solution:
+) -> diffrax.Solution:
     r"""Follows a field from time 0 until it rests: $|v| < atol + rtol\,|y|$ in root mean square.
 
     Args:
@@ -67,30 +56,28 @@ def settle(
         diffrax, "Steady state".
     """
     names = Names("settle")
-    refuse_options(names.caller, options, "event", "dense")
-    start = as_state(names, y0)
+    refuse_options("settle", options, "event", "dense")
+    y0 = as_state(names, y0)
     if rest is None:
-        slow = _REST[bits(start)]
-        rtol, atol = (slow if chosen is None else float(chosen) for chosen in (rtol, atol))
-        check_tolerances(names.caller, rtol, atol)
+        rtol, atol = (_REST[bits(y0)] if x is None else float(x) for x in (rtol, atol))
+        for name, value in (("rtol", rtol), ("atol", atol)):
+            good = 0 <= value < math.inf and rtol + atol > 0
+            check_numbers("settle", {name: (value, good, "a positive number")})
         event = _rest_event(rtol, atol)
     else:
-        event = Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
-    ts = np.array([0.0, math.inf])
-    settings = setup(names.caller, start, ts, dt0, event=event, **options)
-    terms = terms_of(names, field, settings)
-    times = cast_times(start, ts, dt0)
-    return solve(names, terms, start, *times, as_arrays(args), settings, only_end=True)
+        event = diffrax.Event(jax.tree_util.Partial(_rests, as_partial(rest)))
+    ts, options["dt0"] = (0.0, math.inf), dt0
+    return solve(names, field, y0, ts, args, event=event, until_event=True, **options)
 
 
 @functools.cache
-def _rest_event(rtol: float, atol: float) -> Event:
-    """Makes one event for each pair of tolerances, so that none is traced twice."""
-    return Event(steady_state_event(rtol, atol, root_mean_square))
+def _rest_event(rtol: float, atol: float) -> diffrax.Event:
+    """Makes one event for each pair of tolerances: a new one would be traced again."""
+    return diffrax.Event(diffrax.steady_state_event(rtol, atol, root_mean_square))
 
 
-def _without_options(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
-    """Spares a rule of rest what diffrax tells an event besides."""
+def _rests(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
+    """Calls a rule of rest without the options that diffrax passes to events."""
     found = rest(t, y, args)
     if jnp.shape(found) != ():
         raise ValueError(
