@@ -24,10 +24,9 @@ def with_log_prob(
     noise throughout a solve.
 
     Args:
-        field: A field that moves each particle without looking at the others, such as
-            `velocity(h, log_r)`. What `gradient_flow` or `cloud_velocity` made is refused;
-            another field whose particles interact cannot be told apart and would get a wrong
-            density.
+        field: A field that moves each particle on its own, such as `velocity(h, log_r)`. Fields
+            of `gradient_flow` and `cloud_velocity` are refused; any other field whose particles
+            interact is not detected and gets a wrong density.
         noise: Probes for Hutchinson's estimate [dimensionless], for instance normal or +-1.
 
     Returns:
@@ -46,8 +45,8 @@ def with_log_prob(
     maker = makers.get(getattr(field, "func", None))
     if maker is not None:
         raise ValueError(
-            f"with_log_prob: `field` came from `{maker}`, whose particles may interact: "
-            "log q then has no equation along one particle. Give a field of each particle alone, "
+            f"with_log_prob: `field` came from `{maker}`, whose particles may interact, so log q "
+            "has no equation along one particle. Pass a field that moves each particle on its own, "
             "for instance `velocity(h, log_r)`."
         )
     probes = None if noise is None else check_cloud("with_log_prob", "noise", as_float(noise))

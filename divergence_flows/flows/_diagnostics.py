@@ -30,8 +30,8 @@ def dissipation(
         h: Increasing function of the log ratio that drives the flow, scalar to scalar.
         u: $\log p / q_t$ at particles of $q_t$ [nats].
         grad_u: Its gradient at the same particles [nats per unit of x].
-        of: The h of the divergence whose rate is asked for; `of=h` is the flow's own.
-        weights: Weights of a quadrature rule for $q_t$, used as they are; the mean without.
+        of: The h of the divergence whose rate is returned; `of=h` for the flow's own.
+        weights: Weights of a quadrature rule for $q_t$, not normalised; the mean by default.
 
     Returns:
         The rate [units of the divergence per unit of flow time].
@@ -54,7 +54,7 @@ def dissipation(
 
 
 def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
-    """Differentiates h and refuses one that decreases."""
+    """Derivative of h, refused if h decreases."""
     slope = jax.vmap(jax.grad(scalar_valued("dissipation", name, h)))(u)
     message = (
         f"dissipation: `{name}` decreases at some `u`, or has no slope there, so it drives no "
@@ -72,7 +72,7 @@ def curve_length(
 ) -> Scalar:
     r"""Length $\int \sqrt{E|v|^2}\,dt$ of the path that a cloud takes through Wasserstein space.
 
-    At least `wasserstein2` between its ends, and equal on a geodesic.
+    At least `wasserstein2` between its ends, with equality on a geodesic.
 
     Args:
         field: `field(t, xs, args)`, the velocity of the cloud [units of x per unit of time].
@@ -101,7 +101,7 @@ def curve_length(
 def _with_length(
     field: Field, t: ScalarLike, state: tuple[Float[Array, "n *event"], Scalar], args: Any
 ) -> tuple[Float[Array, "n *event"], Scalar]:
-    """Adds the speed, whose gradient is zero where the cloud rests."""
+    """Adds the cloud's speed, the rate of the length."""
     xs, _ = state
     rate = check_rate("curve_length", "field", field(t, xs, args), xs)
     return rate, safe_sqrt(jnp.sum(rate**2) / rate.shape[0])

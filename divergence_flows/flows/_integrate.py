@@ -24,8 +24,6 @@ from diffrax import (
     Kvaerno3 as Kvaerno3,
     NoProgressMeter as NoProgressMeter,
     PIDController as PIDController,
-    TextProgressMeter as TextProgressMeter,
-    TqdmProgressMeter as TqdmProgressMeter,
     Tsit5 as Tsit5,
 )
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
@@ -61,8 +59,9 @@ def integrate(
 ) -> diffrax.Solution:
     r"""Follows $dy/dt = \mathrm{field}(t, y, args)$ from `ts[0]` and returns the state at all `ts`.
 
-    `solver=diffrax.Euler(), dt0=0.01` is the slides' scheme. A failed solve with `throw=False`
-    leaves the states it did not reach at inf and says why in `.result`; it catches no `error_if`.
+    `solver=diffrax.Euler(), dt0=0.01` is the slides' scheme. With `throw=False` a failed solve
+    leaves the states it did not reach at inf and gives the reason in `.result`; errors that `field`
+    raises are still raised.
 
     Args:
         field: `field(t, y, args)`, the rate of the whole state [units of y per unit of time].
@@ -254,7 +253,7 @@ def _fixed_steps(ts: Times, dt0: ScalarLike | None) -> int | None:
 
 
 def as_state(names: Names, y0: State) -> PyTree[Float[Array, "..."]]:
-    """Makes float arrays of a state, and refuses one that holds no numbers."""
+    """Makes float arrays of a state, and refuses an empty one."""
     if not any(np.size(leaf) for leaf in jax.tree.leaves(y0)):
         raise ValueError(
             f"{names.caller}: `{names.state}` holds no numbers; pass a state of at least one."

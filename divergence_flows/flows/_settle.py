@@ -36,8 +36,8 @@ def settle(
         args: Passed to `field`; its numbers become arrays.
         rtol: Relative tolerance of rest [per unit of time]; 1e-6 in float64, 1e-3 in float32.
         atol: Absolute tolerance of rest [units of y per unit of time]; the same numbers.
-        rest: Another rule: `rest(t, y, args)` says whether the state rests. `rtol` and `atol` are
-            then not used.
+        rest: Another rule in place of the tolerances: `rest(t, y, args)` returns whether the state
+            rests.
         dt0: As in `integrate`.
         **options: As in `integrate`, but for `event` and `dense`; `max_steps`, 65536 by default,
             decides when to give up, and with `throw=False` the state reached then is returned.
@@ -60,14 +60,15 @@ def settle(
     y0 = as_state(names, y0)
     if rest is None:
         rtol, atol = (_REST[bits(y0)] if x is None else float(x) for x in (rtol, atol))
-        for name, value in (("rtol", rtol), ("atol", atol)):
+        for name, value in {"rtol": rtol, "atol": atol}.items():
             good = 0 <= value < math.inf and rtol + atol > 0
             check_numbers("settle", {name: (value, good, "a positive number")})
         event = _rest_event(rtol, atol)
     else:
         event = diffrax.Event(jax.tree_util.Partial(_rests, as_partial(rest)))
-    ts, options["dt0"] = (0.0, math.inf), dt0
-    return solve(names, field, y0, ts, args, event=event, until_event=True, **options)
+    return solve(
+        names, field, y0, (0.0, math.inf), args, dt0=dt0, event=event, until_event=True, **options
+    )
 
 
 @functools.cache

@@ -21,10 +21,10 @@ def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
     r"""MonoFlow of `h`: the velocity field $v(x) = \nabla_x h(\log r(t, x))$ of a cloud.
 
     Args:
-        h: Increasing function of the log ratio, scalar to scalar. One that decreases moves the
-            other way, up the divergence; nothing refuses it but `dissipation`.
+        h: Increasing function of the log ratio, scalar to scalar. A decreasing one moves up the
+            divergence; only `dissipation` refuses it.
         log_r: $\log p / q_t$ as `log_r(t, x, args)` of one time and one point of any event shape
-            [nats]; a constant may be left out where h is the identity or a power of r.
+            [nats]; constants may be left out where h is the identity or a power of r.
 
     Returns:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
@@ -56,7 +56,7 @@ def _velocity_of_one(
 
 
 def chain(slope: Float[Array, "..."], grad_u: Float[Array, "*event"]) -> Float[Array, "*event"]:
-    """Multiplies h'(u) by grad u; an h' that overflows moves nothing where grad u is zero."""
+    """Multiplies h'(u) by grad u; the product is zero where grad u is, even if h' overflows."""
     return jnp.where(jnp.isinf(slope) & (grad_u == 0), 0.0, slope * grad_u)
 
 
@@ -67,10 +67,9 @@ def gradient_flow(variation: LogRatioFn) -> Field:
     `velocity(h, log_r)` is the case $-h(\log r)$.
 
     Args:
-        variation: First variation of F at q, `variation(t, x, xs, args)`: one time, one point,
-            the cloud of all points, a scalar out [units of F]. It is differentiated in `x` only:
-            for an interaction of each pair, $\tfrac12 E\,W(x - x')$ has the variation
-            `mean(W(x - xs))`.
+        variation: First variation of F at q, `variation(t, x, xs, args)` of one time, one point
+            and the cloud of all points, a scalar [units of F]. It is differentiated in `x` only:
+            the interaction $\tfrac12 E\,W(x - x')$ of pairs has the variation `mean(W(x - xs))`.
 
     Returns:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
@@ -87,7 +86,7 @@ def gradient_flow(variation: LogRatioFn) -> Field:
 def descend_variation(
     variation: LogRatioFn, t: ScalarLike, xs: Real[ArrayLike, "n *event"], args: Any
 ) -> Float[Array, "n *event"]:
-    """Differentiates the variation at each particle, the cloud held fixed."""
+    """Differentiates the variation at each particle with the cloud held fixed."""
     cloud = as_float(xs)
     slope = jax.grad(scalar_valued("gradient_flow", "variation", variation), argnums=1)
     return -jax.vmap(slope, in_axes=(None, 0, None, None))(t, cloud, cloud, args)
@@ -105,38 +104,36 @@ def cloud_velocity(
 ) -> Field:
     r"""Velocity of a potential that is fitted to the cloud anew at each evaluation.
 
-    $v(x) = \nabla_x h(u_{xs}(x))$ with `u = fit(xs)`: a gradient in x alone, the cloud held fixed
-    in u. For a log ratio to fixed samples of p that no training makes:
+    $v(x) = \nabla_x h(u_{xs}(x))$ with `u = fit(xs)`: the gradient in x, with the cloud in u held
+    fixed. For instance, for a log ratio to fixed samples of p, without training:
 
         fit = functools.partial(df.rff_log_ratio, xs_p=xs_p, key=key)
         field = df.cloud_velocity(h, fit, block=8192)
 
-    Particles interact through the fit. A fit that draws must be given its key, or the right side
-    is a new one each time and adaptive steps break.
-
-    Derivatives of the field go through the fit and are exact: those of a solve in its start or in
-    a parameter, and the Jacobian of an implicit solver. They cost about as much as several fits.
+    Particles interact through the fit. Give a random fit a fixed key: a field that changes at each
+    evaluation breaks adaptive steps. Derivatives of the field go through the fit and are exact, be
+    it in the start or a parameter of a solve or in an implicit solver's Jacobian; they cost about
+    as much as several fits.
 
     Args:
         h: Increasing function of the potential, scalar to scalar.
-        fit: `fit(xs)` of the cloud, returning `potential(t, x, args)` of one point. Of a
-            `functools.partial` the arrays and floats become leaves of the field, so that changing
-            them traces nothing; the rest (numbers of things, words) stays as it is.
+        fit: `fit(xs)` of the cloud, returning `potential(t, x, args)` of one point. Arrays and
+            floats bound by a `functools.partial` become leaves of the field, so that changing them
+            does not retrace; counts and strings stay static.
         block: Particles moved at once, which bounds the memory; all of them by default.
-        stop_fit: Whether derivatives of the field take the cloud that was fitted for a constant.
-            It changes no velocity and makes derivatives cheaper; a gradient through a solve is
-            then wrong by the fit's part, and an implicit solver, whose Jacobian is inexact, takes
-            many more steps.
+        stop_fit: Whether derivatives of the field treat the fitted cloud as constant. Velocities
+            stay the same and derivatives are cheaper, but a gradient through a solve lacks the
+            fit's part, and an implicit solver takes many more steps with its inexact Jacobian.
 
     Returns:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].
 
     Raises:
         ValueError: If `block` is not positive; while tracing the field, if there are no particles,
-            or `fit` returns no potential, or that or `h` no scalar.
+            `fit` returns no function, or `h` or that function returns no scalar.
 
     References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, with the inner maximum solved.
+        Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, its inner maximisation solved.
     """
     check_counts("cloud_velocity", {"block": block})
     return jax.tree_util.Partial(
@@ -152,7 +149,7 @@ def refit_and_move(
     xs: Real[ArrayLike, "n *event"],
     args: Any,
 ) -> Float[Array, "n *event"]:
-    """Fits, then moves some particles at a time."""
+    """Fits the potential, then moves `block` particles at a time."""
     caller, cloud = "cloud_velocity", as_float(xs)
     check_some(caller, "xs", cloud)
     potential = fit(jax.lax.stop_gradient(cloud) if options.stop_fit else cloud)
