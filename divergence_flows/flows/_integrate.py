@@ -123,8 +123,10 @@ def solve(
     names: Names,
     field: Field,
     y0: State,
-    ts: Times,
+    ts: Times | None,
     args: Any,
+    noise: Callable[..., diffrax.AbstractTerm] | None = None,
+    /,
     *,
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
@@ -132,17 +134,15 @@ def solve(
     max_steps: int | None = None,
     dense: bool = False,
     throw: bool = True,
-    until_event: bool = False,
-    noise: Callable[..., diffrax.AbstractTerm] | None = None,
     **options: Any,
 ) -> diffrax.Solution:
     """Checks and casts what a public function was given, and solves.
 
-    `until_event` keeps the end alone, and `noise(y0, ts, dt0)` makes the second term of an SDE.
-    Other options go to diffrax unless they are None.
+    Without `ts` it solves from time 0 until the event and keeps only the end. `noise(y0, ts, dt0)`
+    makes the second term of an SDE. Other options go to diffrax unless they are None.
     """
     y0 = as_state(names, y0)
-    if not until_event:
+    if ts is not None:
         check_times(names.caller, ts, on_device=False)
     check_counts(names.caller, {"max_steps": max_steps})
     if dt0 is not None and not isinstance(dt0, jax.Array):
@@ -168,8 +168,9 @@ def solve(
     # Only a step controller needs NaN for a rate that overflows.
     rate = jax.tree_util.Partial(_rate if fixed else _rate_or_nan, names, as_partial(field))
     dtype = jnp.result_type(*jax.tree.leaves(y0))
-    times, step = jnp.asarray(ts, dtype), None if dt0 is None else jnp.asarray(dt0, dtype)
-    return _solve(names, rate, noise, y0, times, step, settings, dense, until_event, throw)
+    times = jnp.asarray((0.0, jnp.inf) if ts is None else ts, dtype)
+    step = None if dt0 is None else jnp.asarray(dt0, dtype)
+    return _solve(names, rate, noise, y0, times, step, settings, dense, ts is None, throw)
 
 
 @eqx.filter_jit
@@ -243,9 +244,9 @@ def _number_to_array(leaf: Any) -> Any:
     return jnp.asarray(leaf) if eqx.is_array_like(leaf) and not isinstance(leaf, bool) else leaf
 
 
-def _fixed_steps(ts: Times, dt0: ScalarLike | None) -> int | None:
+def _fixed_steps(ts: Times | None, dt0: ScalarLike | None) -> int | None:
     """Counts fixed steps, rounded up to a power of two so that few counts are compiled."""
-    if dt0 is None or traced((ts, dt0)):
+    if ts is None or dt0 is None or traced((ts, dt0)):
         return None
     times, step = np.asarray(ts, np.float64), float(np.asarray(dt0))
     steps = (times[-1] - times[0]) / step if step > 0 else 0  # the solve refuses such a step

@@ -57,10 +57,10 @@ def langevin(
         x0,
         ts,
         args,
+        jax.tree_util.Partial(_noise, key),
         solver=diffrax.ShARK() if solver is None else solver,
         stepsize_controller=diffrax.ConstantStepSize(),
         dt0=dt0,
-        noise=jax.tree_util.Partial(_noise, key),
         **options,
     )
 

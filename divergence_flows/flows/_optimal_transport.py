@@ -53,8 +53,8 @@ def _assign(
     x: Num[ArrayLike, "n *event"], y: Num[ArrayLike, "n *event"]
 ) -> Int32[np.ndarray, " n"]:
     """Solves the assignment on the host, in float64."""
-    flat = [np.asarray(cloud, np.float64).reshape(np.shape(cloud)[0], -1) for cloud in (x, y)]
-    _, columns = linear_sum_assignment(cdist(*flat, "sqeuclidean"))
+    x, y = (np.asarray(cloud, np.float64).reshape(np.shape(cloud)[0], -1) for cloud in (x, y))
+    _, columns = linear_sum_assignment(cdist(x, y, "sqeuclidean"))
     return columns.astype(np.int32)
 
 

@@ -66,9 +66,7 @@ def settle(
         event = _rest_event(rtol, atol)
     else:
         event = diffrax.Event(jax.tree_util.Partial(_rests, as_partial(rest)))
-    return solve(
-        names, field, y0, (0.0, math.inf), args, dt0=dt0, event=event, until_event=True, **options
-    )
+    return solve(names, field, y0, None, args, dt0=dt0, event=event, **options)
 
 
 @functools.cache
