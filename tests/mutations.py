@@ -128,7 +128,7 @@ MUTATIONS = (
         "loss_that_chooses",
     ),
     ("ratios/_kernels", "-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
-    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_length"),
+    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_and_spirals"),
     (
         "flows/_optimal_transport",
         "(1 - fraction)",
@@ -143,7 +143,7 @@ MUTATIONS = (
         "psis",
         "short_tail",
     ),
-    ("flows/_velocity", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
+    ("flows/_density", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
     (
         "flows/_velocity",
         "return -jax.vmap(slope",

@@ -8,8 +8,12 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
 from .._types import Scalar
-from ..flows._integrate import RESULTS, AbstractStepSizeController, PIDController
-from ..flows._states import root_mean_square
+from ..flows._integrate import (
+    RESULTS,
+    AbstractStepSizeController,
+    PIDController,
+    root_mean_square,
+)
 from ._gaussian import Gaussian
 
 # So near to rest, in own units, what a step moves may be as small as a jump of the field.

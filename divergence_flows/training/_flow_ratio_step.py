@@ -15,7 +15,7 @@ from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_over_time, check_samples
 from .._types import Scalar, ScalarLike, as_float
-from ..flows._states import Times, check_times
+from ..flows._integrate import Times, check_times
 from ._flow_ratio_losses import Grid, Paths, total_loss
 from ._flow_recipe import FlowRecipe, check_flow
 from ._ratio_step import Batch, Cloud, draw
