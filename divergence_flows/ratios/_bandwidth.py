@@ -1,11 +1,12 @@
 r"""How wide a kernel is: the median rule, a covariance, and checks of samples and widths.
 
 Everywhere a kernel is $k(x, y) = e^{-|x-y|^2 / 2 b^2}$ of bandwidth b, or the mean of such kernels
-where several are given.
-
-Whether columns depend on each other is asked of a triangular factor of the standardised samples,
-never of their covariance, whose own rounding hides it: a shifted Cholesky QR, two products long.
+where several are given. A shifted Cholesky QR of the standardised samples finds columns that depend
+on each other; their covariance would not, since its own rounding hides it.
 """
+
+import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,8 +21,8 @@ from .._types import Scalar
 Samples = Real[ArrayLike, "_ dim"]
 Bandwidth = Real[ArrayLike, "*widths"]
 
-# In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second.
-# Of samples in a plane it is below 1, of others that are worth a covariance above 1e5 (measured).
+# In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second,
+# which is below 1 for samples in a plane, and above 1e5 where a covariance makes sense (measured).
 _SHIFT, _FLOOR = 16.0, 32.0
 # Columns that were computed from others are off by some spacings of their floats.
 _SPACINGS = 4.0
@@ -37,9 +38,10 @@ def two_clouds(
 
 
 def check_supports(
-    caller: str, xs_q: Float[Array, "n dim"], xs_p: Float[Array, "m dim"]
+    caller: str, xs_q: Samples, xs_p: Samples
 ) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
-    """Refuses samples of which no ratio p/q exists: a column that stands still in one of them."""
+    """As `two_clouds`; refuses a column that is constant in one only: there is no ratio p/q."""
+    xs_q, xs_p = two_clouds(caller, xs_q, xs_p)
     own, goal = jax.lax.stop_gradient((xs_q, xs_p))
     still, there = constant(own), constant(goal)
     apart = still & ~(there & (own[0] == goal[0]))
@@ -56,15 +58,16 @@ def check_supports(
 def check_spans(
     what: str, xs: Float[Array, "n dim"], *, constants: str | None, planes: str
 ) -> Float[Array, "n dim"]:
-    """Refuses samples in a plane; of constant coordinates too, unless `constants` has no remedy."""
-    depend = (
+    """Refuses samples in a plane; constant coordinates too, unless `constants` is None."""
+    faults = {}
+    if constants is not None:
+        words = f"{what}: a coordinate is the same for all samples; drop it{constants}."
+        faults[words] = jnp.any(constant(xs))
+    words = (
         f"{what}: coordinates depend on each other, or no more samples than coordinates, so all "
         f"samples lie in a plane; drop a coordinate that others determine{planes}."
     )
-    faults = {depend: ~_spanning(jax.lax.stop_gradient(xs))}
-    if constants is not None:
-        words = f"{what}: a coordinate is the same for all samples; drop it{constants}."
-        faults = {words: jnp.any(constant(xs)), **faults}
+    faults[words] = ~_spanning(jax.lax.stop_gradient(xs))
     return raise_first(xs, faults)
 
 
@@ -73,9 +76,8 @@ def _spanning(xs: Float[Array, "n dim"]) -> Bool[Array, ""]:
     """Whether columns that are not constant are independent."""
     _, _, again, floor = _factors(xs)
     # The factor of what is left exists where the least eigenvalue is above the floor.
-    return jnp.all(
-        jnp.isfinite(jnp.linalg.cholesky(again - floor * jnp.eye(len(again), dtype=xs.dtype)))
-    )
+    left = again - floor * jnp.eye(len(again), dtype=xs.dtype)
+    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(left)))
 
 
 def covariance_factor(
@@ -83,34 +85,42 @@ def covariance_factor(
 ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
     """Mean of samples, and the lower triangular factor of their covariance, to all its digits."""
     mean, first, again, _ = _factors(xs)
-    count = jnp.asarray(xs.shape[0], xs.dtype)
     factor = jnp.matmul(first, jnp.linalg.cholesky(again), precision="highest")
-    return mean, factor * jnp.sqrt(count / (count - 1))
+    return mean, factor * math.sqrt(len(xs) / max(len(xs) - 1, 1))
 
 
-def _factors(
-    xs: Float[Array, "n dim"],
-) -> tuple[
-    Float[Array, " dim"], Float[Array, "dim dim"], Float[Array, "dim dim"], Float[Array, ""]
-]:
-    """Mean; L and A with L A L^T the covariance; and the least eigenvalue of A that is none."""
-    dim = xs.shape[1]
-    mean, half, unit = centred(xs)
-    still = jnp.diag(jnp.where(half > 0, 0.0, 1.0)).astype(xs.dtype)
-    size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
+def _factors(xs: Float[Array, "n dim"]) -> tuple[Float[Array, "..."], ...]:
+    """Mean; L and A with L A L^T the covariance; and up to where A's least eigenvalue is zero."""
+    n, dim = xs.shape
+    eps, eye = jnp.finfo(xs.dtype).eps, jnp.eye(dim, dtype=xs.dtype)
+    mean, spread, unit = standardised(xs)
+    still = jnp.where(constant(xs), eye, 0.0)
     top = jnp.max(jnp.abs(xs), axis=0)
-    rounding = _SPACINGS * spacing(top) / jnp.where(half > 0, half * size, jnp.inf)
+    rounding = jnp.where(constant(xs), 0.0, _SPACINGS * spacing(top) / spread)
     rounding = jax.lax.stop_gradient(jnp.sum(rounding**2))
-    shift = rounding + _SHIFT * dim * jnp.finfo(xs.dtype).eps
-    rows = (unit / size).T
-    first = jnp.linalg.cholesky(_gram(rows) + still + shift * jnp.eye(dim, dtype=xs.dtype))
-    again = _gram(jax.scipy.linalg.solve_triangular(first, rows, lower=True)) + still
-    floor = _FLOOR * dim * jnp.finfo(xs.dtype).eps + rounding / (rounding + shift)
-    return mean, (half * size)[:, None] * first, again, floor
+    shift = rounding + _SHIFT * dim * eps
+    gram = jnp.matmul(unit.T, unit, precision="highest") / n
+    first = jnp.linalg.cholesky(gram + still + shift * eye)
+    rows = jax.scipy.linalg.solve_triangular(first, unit.T, lower=True)
+    again = jnp.matmul(rows, rows.T, precision="highest") / n + still
+    floor = _FLOOR * dim * eps + rounding / (rounding + shift)
+    return mean, spread[:, None] * first, again, floor
 
 
-def _gram(rows: Float[Array, "dim n"]) -> Float[Array, "dim dim"]:
-    return jnp.matmul(rows, rows.T, precision="highest") / rows.shape[1]
+def standardised(xs: Float[Array, "n dim"]) -> tuple[Float[Array, "..."], ...]:
+    """Mean, deviation and samples in their units; one and zeros for a constant coordinate."""
+    mean, half, unit = centred(xs)
+    size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
+    return mean, jnp.where(half > 0, half, 1.0) * size, unit / size
+
+
+def positive(
+    caller: str, name: str, value: Real[ArrayLike, "*shape"], dtype: Any
+) -> Float[Array, "*shape"]:
+    """Numbers as an array, refused where they are not positive and finite."""
+    found = jnp.asarray(value, dtype)
+    bad = ~jnp.all((found > 0) & jnp.isfinite(found))
+    return eqx.error_if(found, bad, f"{caller}: `{name}` must be positive and finite.")
 
 
 def widths(
@@ -119,13 +129,12 @@ def widths(
     """Bandwidths as an array: those given, or the median rule's."""
     if bandwidth is None:
         return median_of(caller, xs, ys, 1024)[None]
-    found = jnp.atleast_1d(jnp.asarray(bandwidth, xs.dtype))
+    found = jnp.atleast_1d(jnp.asarray(bandwidth))
     if found.ndim > 1 or found.size < 1:
         raise ValueError(
             f"{caller}: `bandwidth` has shape {jnp.shape(bandwidth)}; pass a number or several."
         )
-    bad = ~jnp.all((found > 0) & jnp.isfinite(found))
-    return eqx.error_if(found, bad, f"{caller}: `bandwidth` must be positive and finite.")
+    return positive(caller, "bandwidth", found, xs.dtype)
 
 
 def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024) -> Scalar:
@@ -153,35 +162,32 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     if size < 2:
         raise ValueError(f"{caller}: `size` is {size}; pass at least 2.")
     if ys is None:
-        first = check_samples(caller, xs=xs)[0]
-        return median_of(caller, first, first[:0], size)
+        (found,) = check_samples(caller, xs=xs)
+        return median_of(caller, found, found[:0], size)
     return median_of(caller, *two_clouds(caller, xs, ys, ("xs", "ys")), size)
 
 
 def median_of(
     caller: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int
 ) -> Scalar:
-    """The median rule on samples that were checked."""
-    count = xs.shape[0] + ys.shape[0]
+    """The median rule on checked samples."""
+    count = len(xs) + len(ys)
     if count < 2:
         raise ValueError(f"{caller}: one sample has no median distance; pass two or a `bandwidth`.")
-    return _median(caller, xs, ys, min(size, count))
-
-
-@eqx.filter_jit
-def _median(caller: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int) -> Scalar:
-    """The median over pairs of `size` samples at even steps."""
-    count = xs.shape[0] + ys.shape[0]
-    some = np.unique(np.linspace(0, count - 1, size).astype(int))
-    first = some[some < xs.shape[0]]
-    points = jnp.concatenate([xs[first], ys[some[first.size :] - xs.shape[0]]])
-    squares = jax.lax.map(Partial(_squares, points), points)
-    found = jnp.sqrt(jnp.median(squares[np.triu_indices(some.size, 1)]))
+    some = np.unique(np.linspace(0, count - 1, min(size, count)).astype(int))
+    first = some[some < len(xs)]
+    found = _median(jnp.concatenate([xs[first], ys[some[first.size :] - len(xs)]]))
     message = (
         f"{caller}: the median distance between samples is zero, so most of them are equal; "
         "pass a positive `bandwidth`, or samples that differ."
     )
     return eqx.error_if(found, ~(found > 0), message)
+
+
+@jax.jit
+def _median(points: Float[Array, "n dim"]) -> Scalar:
+    squares = jax.lax.map(Partial(_squares, points), points)
+    return jnp.sqrt(jnp.median(squares[np.triu_indices(len(points), 1)]))
 
 
 def _squares(points: Float[Array, "n dim"], x: Float[Array, " dim"]) -> Float[Array, " n"]:
