@@ -19,6 +19,8 @@ from .._checks import centred, check_samples, constant, raise_first, spacing
 from .._types import Scalar
 
 Samples = Real[ArrayLike, "_ dim"]
+XsQ = Float[Array, "n dim"]
+XsP = Float[Array, "m dim"]
 Bandwidth = Real[ArrayLike, "*widths"]
 
 # In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second,
@@ -28,24 +30,19 @@ _SHIFT, _FLOOR = 16.0, 32.0
 _SPACINGS = 4.0
 
 
-def two_clouds(
-    caller: str, xs_q: Samples, xs_p: Samples, names: tuple[str, str] = ("xs_q", "xs_p")
-) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
-    """Samples of q and of p, checked, in one dtype."""
-    one, other = check_samples(caller, **dict(zip(names, (xs_q, xs_p), strict=True)))
-    dtype = jnp.result_type(one, other)
-    return one.astype(dtype), other.astype(dtype)
+def two_clouds(caller: str, **clouds: Samples) -> tuple[Float[Array, "_ dim"], ...]:
+    """Checked samples, in one dtype."""
+    checked = check_samples(caller, **clouds)
+    dtype = jnp.result_type(*checked)
+    return tuple(xs.astype(dtype) for xs in checked)
 
 
-def check_supports(
-    caller: str, xs_q: Samples, xs_p: Samples
-) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
+def check_supports(caller: str, xs_q: Samples, xs_p: Samples) -> tuple[XsQ, XsP]:
     """As `two_clouds`; refuses a column that is constant in one only: there is no ratio p/q."""
-    xs_q, xs_p = two_clouds(caller, xs_q, xs_p)
-    own, goal = jax.lax.stop_gradient((xs_q, xs_p))
-    still, there = constant(own), constant(goal)
-    apart = still & ~(there & (own[0] == goal[0]))
-    alone = there & ~still & ~jnp.any(own == goal[0], axis=0)
+    xs_q, xs_p = two_clouds(caller, xs_q=xs_q, xs_p=xs_p)
+    here, there = constant(xs_q), constant(xs_p)
+    apart = here & ~(there & (xs_q[0] == xs_p[0]))
+    alone = there & ~here & ~jnp.any(xs_q == xs_p[0], axis=0)
     words = (
         f"{caller}: a coordinate is the same for all samples of %s and not for the other, so p has "
         "no density with respect to q and there is no ratio; drop it, or use a witness of an MMD, "
@@ -55,9 +52,7 @@ def check_supports(
     return raise_first((xs_q, xs_p), faults)
 
 
-def check_spans(
-    what: str, xs: Float[Array, "n dim"], *, constants: str | None, planes: str
-) -> Float[Array, "n dim"]:
+def check_spans(what: str, xs: XsQ, *, constants: str | None, planes: str) -> XsQ:
     """Refuses samples in a plane; constant coordinates too, unless `constants` is None."""
     faults = {}
     if constants is not None:
@@ -72,7 +67,7 @@ def check_spans(
 
 
 @jax.jit
-def _spanning(xs: Float[Array, "n dim"]) -> Bool[Array, ""]:
+def _spanning(xs: XsQ) -> Bool[Array, ""]:
     """Whether columns that are not constant are independent."""
     _, _, again, floor = _factors(xs)
     # The factor of what is left exists where the least eigenvalue is above the floor.
@@ -80,16 +75,14 @@ def _spanning(xs: Float[Array, "n dim"]) -> Bool[Array, ""]:
     return jnp.all(jnp.isfinite(jnp.linalg.cholesky(left)))
 
 
-def covariance_factor(
-    xs: Float[Array, "n dim"],
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+def covariance_factor(xs: XsQ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
     """Mean of samples, and the lower triangular factor of their covariance, to all its digits."""
     mean, first, again, _ = _factors(xs)
     factor = jnp.matmul(first, jnp.linalg.cholesky(again), precision="highest")
     return mean, factor * math.sqrt(len(xs) / max(len(xs) - 1, 1))
 
 
-def _factors(xs: Float[Array, "n dim"]) -> tuple[Float[Array, "..."], ...]:
+def _factors(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
     """Mean; L and A with L A L^T the covariance; and up to where A's least eigenvalue is zero."""
     n, dim = xs.shape
     eps, eye = jnp.finfo(xs.dtype).eps, jnp.eye(dim, dtype=xs.dtype)
@@ -107,7 +100,7 @@ def _factors(xs: Float[Array, "n dim"]) -> tuple[Float[Array, "..."], ...]:
     return mean, spread[:, None] * first, again, floor
 
 
-def standardised(xs: Float[Array, "n dim"]) -> tuple[Float[Array, "..."], ...]:
+def standardised(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
     """Mean, deviation and samples in their units; one and zeros for a constant coordinate."""
     mean, half, unit = centred(xs)
     size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
@@ -123,12 +116,10 @@ def positive(
     return eqx.error_if(found, bad, f"{caller}: `{name}` must be positive and finite.")
 
 
-def widths(
-    caller: str, bandwidth: Bandwidth | None, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"]
-) -> Float[Array, " widths"]:
+def widths(caller: str, bandwidth: Bandwidth | None, xs: XsQ, ys: XsP) -> Float[Array, " widths"]:
     """Bandwidths as an array: those given, or the median rule's."""
     if bandwidth is None:
-        return median_of(caller, xs, ys, 1024)[None]
+        return median_of(caller, xs, ys)[None]
     found = jnp.atleast_1d(jnp.asarray(bandwidth))
     if found.ndim > 1 or found.size < 1:
         raise ValueError(
@@ -161,22 +152,17 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     caller = "median_bandwidth"
     if size < 2:
         raise ValueError(f"{caller}: `size` is {size}; pass at least 2.")
-    if ys is None:
-        (found,) = check_samples(caller, xs=xs)
-        return median_of(caller, found, found[:0], size)
-    return median_of(caller, *two_clouds(caller, xs, ys, ("xs", "ys")), size)
+    clouds = {"xs": xs} if ys is None else {"xs": xs, "ys": ys}
+    return median_of(caller, *two_clouds(caller, **clouds), size=size)
 
 
-def median_of(
-    caller: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int
-) -> Scalar:
+def median_of(caller: str, *clouds: Float[Array, "_ dim"], size: int = 1024) -> Scalar:
     """The median rule on checked samples."""
-    count = len(xs) + len(ys)
+    count = sum(map(len, clouds))
     if count < 2:
         raise ValueError(f"{caller}: one sample has no median distance; pass two or a `bandwidth`.")
     some = np.unique(np.linspace(0, count - 1, min(size, count)).astype(int))
-    first = some[some < len(xs)]
-    found = _median(jnp.concatenate([xs[first], ys[some[first.size :] - len(xs)]]))
+    found = _median(jnp.concatenate(clouds)[some])
     message = (
         f"{caller}: the median distance between samples is zero, so most of them are equal; "
         "pass a positive `bandwidth`, or samples that differ."
@@ -185,10 +171,10 @@ def median_of(
 
 
 @jax.jit
-def _median(points: Float[Array, "n dim"]) -> Scalar:
+def _median(points: XsQ) -> Scalar:
     squares = jax.lax.map(Partial(_squares, points), points)
     return jnp.sqrt(jnp.median(squares[np.triu_indices(len(points), 1)]))
 
 
-def _squares(points: Float[Array, "n dim"], x: Float[Array, " dim"]) -> Float[Array, " n"]:
+def _squares(points: XsQ, x: Float[Array, " dim"]) -> Float[Array, " n"]:
     return jnp.sum((points - x) ** 2, axis=1)

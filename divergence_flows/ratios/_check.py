@@ -19,7 +19,7 @@ class Witness(eqx.Module):
 
     potential: LogRatioFn
 
-    def __call__(self, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any) -> Scalar:
+    def __call__(self, t: Any, x: Any, args: Any) -> Scalar:
         return self.potential(t, x, args)
 
 

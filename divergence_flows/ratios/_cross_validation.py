@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_positive
 from .._types import Scalar, ScalarLike
@@ -28,7 +28,7 @@ def ratio_bandwidth(
     folds: int = 3,
     features: int | None = None,
     degree: int | None = None,
-    ridge: Real[ArrayLike, ""] | None = None,
+    ridge: ScalarLike | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -90,13 +90,13 @@ def ratio_bandwidth(
         points, penalty = bumps_by_sizes(caller, xs_q, xs_p, features, ridge, key)
         made, deal = functools.partial(Centres, points), functools.partial(both, xs_q, xs_p, block)
         fit, loss_of = functools.partial(least_squares, ridge=penalty), least_squares_loss
-    found = median_of(caller, xs_q, xs_p, 1024) * jnp.asarray(multiples, xs_q.dtype)
+    found = median_of(caller, xs_q, xs_p) * jnp.asarray(multiples, xs_q.dtype)
     parts = np.arange(folds)[:, None]
     on_q, on_p = (jnp.asarray(np.arange(len(x)) % folds != parts, x.dtype) for x in (xs_q, xs_p))
     score = functools.partial(_score, made, deal, fit, loss_of)
     losses = jax.vmap(jax.vmap(score, (None, 0, 0)), (0, None, None))(found, on_q, on_p)
     best = found[jnp.argmin(jnp.mean(losses, axis=1))]
-    return check_solved(caller, best, losses)
+    return check_solved(caller, best, ~jnp.isnan(losses))
 
 
 def _score(

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
 from .._checks import check_input, constant
 from .._types import Scalar, ScalarLike, as_float
-from ._bandwidth import standardised
+from ._bandwidth import XsQ, standardised
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
+Coefficients = Float[Array, " features"]
 # The cost of a fit grows with the square of their number.
 MOST_MONOMIALS = 2048
 
@@ -87,11 +88,7 @@ def monomials(dim: int) -> int:
 
 @eqx.filter_jit
 def fourier(
-    xs: Float[Array, "n dim"],
-    widths: Float[Array, " widths"],
-    features: int,
-    degree: int,
-    key: PRNGKeyArray,
+    xs: XsQ, widths: Float[Array, " widths"], features: int, degree: int, key: PRNGKeyArray
 ) -> Fourier:
     """Draws random Fourier features; samples give the units of the monomials."""
     half = features // 2
@@ -105,14 +102,10 @@ def fourier(
 
 
 def linear(
-    feature_map: FeatureMap,
-    coefficients: Float[Array, " features"],
-    t: ScalarLike,
-    x: Real[ArrayLike, " dim"],
-    args: Any,
+    feature_map: FeatureMap, c: Coefficients, t: ScalarLike, x: Real[ArrayLike, " dim"], args: Any
 ) -> Scalar:
     """A potential: coefficients times features, at all times."""
-    return jnp.dot(coefficients, feature_map(as_float(x)), precision="highest")
+    return jnp.dot(c, feature_map(as_float(x)), precision="highest")
 
 
 def solve(matrix: Float[Array, "k k"], vector: Float[Array, " k"]) -> Float[Array, " k"]:
@@ -122,11 +115,11 @@ def solve(matrix: Float[Array, "k k"], vector: Float[Array, " k"]) -> Float[Arra
 
 
 def check_solved(
-    caller: str, found: Float[Array, "*shape"], solution: Float[Array, "..."]
+    caller: str, found: Float[Array, "*shape"], solved: Bool[Array, "..."]
 ) -> Float[Array, "*shape"]:
-    """Refuses what depends on a solution of normal equations that is not finite."""
+    """Refuses a result that depends on unsolved normal equations."""
     words = (
         f"{caller}: the normal equations are singular to working precision; raise `ridge`, lower "
         "`features`, or use float64."
     )
-    return eqx.error_if(found, ~jnp.all(jnp.isfinite(solution)), words)
+    return eqx.error_if(found, ~jnp.all(solved), words)

@@ -126,7 +126,7 @@ def mmd_witness(
     """
     caller = "mmd_witness"
     check_counts(caller, {"block": block})
-    xs_q, xs_p = two_clouds(caller, xs_q, xs_p)
+    xs_q, xs_p = two_clouds(caller, xs_q=xs_q, xs_p=xs_p)
     found = widths(caller, bandwidth, xs_q, xs_p)
     n, m = len(xs_q), len(xs_p)
     weights = jnp.full(n + m, 1 / m, xs_q.dtype).at[:n].set(-1 / n)

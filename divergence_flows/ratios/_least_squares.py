@@ -4,13 +4,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
-from .._types import LogRatioFn, Scalar
-from ._bandwidth import Bandwidth, Samples, check_supports, positive, widths
+from .._types import LogRatioFn, Scalar, ScalarLike
+from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_supports, positive, widths
 from ._block_sums import Blocks, blocks, total, weighted_sum
-from ._features import Centres, FeatureMap, check_solved, linear, solve
+from ._features import Centres, Coefficients, FeatureMap, check_solved, linear, solve
 
 
 def ulsif_ratio(
@@ -19,7 +19,7 @@ def ulsif_ratio(
     *,
     centres: int | None = None,
     bandwidth: Bandwidth | None = None,
-    ridge: Real[ArrayLike, ""] | None = None,
+    ridge: ScalarLike | None = None,
     block: int = 4096,
     key: PRNGKeyArray,
 ) -> LogRatioFn:
@@ -68,15 +68,15 @@ def ulsif_ratio(
     bumps = Centres(points, widths(caller, bandwidth, xs_q, xs_p))
     on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (xs_q, xs_p))
     found = least_squares(bumps, both(xs_q, xs_p, block, on_q, on_p), penalty)
-    return Partial(linear, bumps, check_solved(caller, found, found))
+    return Partial(linear, bumps, check_solved(caller, found, jnp.isfinite(found)))
 
 
 def bumps_by_sizes(
     caller: str,
-    xs_q: Float[Array, "n dim"],
-    xs_p: Float[Array, "m dim"],
+    xs_q: XsQ,
+    xs_p: XsP,
     centres: int | None,
-    ridge: Real[ArrayLike, ""] | None,
+    ridge: ScalarLike | None,
     key: PRNGKeyArray,
 ) -> tuple[Float[Array, "centres dim"], Scalar]:
     """Draws centres and checks the penalty; where None, by the number of samples of q."""
@@ -88,11 +88,7 @@ def bumps_by_sizes(
 
 
 def both(
-    xs_q: Float[Array, "n dim"],
-    xs_p: Float[Array, "m dim"],
-    block: int,
-    on_q: Float[Array, " n"],
-    on_p: Float[Array, " m"],
+    xs_q: XsQ, xs_p: XsP, block: int, on_q: Float[Array, " n"], on_p: Float[Array, " m"]
 ) -> tuple[Blocks, Blocks]:
     """Samples of q and of p in blocks, each with weights scaled to add up to one."""
     return blocks(xs_q, on_q / jnp.sum(on_q), block), blocks(xs_p, on_p / jnp.sum(on_p), block)
@@ -101,7 +97,7 @@ def both(
 @eqx.filter_jit
 def least_squares(
     feature_map: FeatureMap, data: tuple[Blocks, Blocks], ridge: Scalar
-) -> Float[Array, " features"]:
+) -> Coefficients:
     """Coefficients that solve uLSIF's normal equations, a constant first."""
     on_q, on_p = data
     mean = weighted_sum(feature_map, on_p)
@@ -110,22 +106,20 @@ def least_squares(
 
 
 def _products(
-    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+    feature_map: FeatureMap, rows: XsQ, weights: Float[Array, " n"]
 ) -> Float[Array, "features features"]:
     phi = jax.vmap(feature_map)(rows)
     return jnp.matmul(phi.T * weights, phi, precision="highest")
 
 
 def least_squares_loss(
-    feature_map: FeatureMap, data: tuple[Blocks, Blocks], coefficients: Float[Array, " features"]
+    feature_map: FeatureMap, data: tuple[Blocks, Blocks], c: Coefficients
 ) -> Scalar:
     """uLSIF's loss of a ratio on samples; for choosing among fits on others."""
     on_q, on_p = data
-    square = weighted_sum(Partial(_square, feature_map, coefficients), on_q)
-    return 0.5 * square - jnp.dot(coefficients, weighted_sum(feature_map, on_p))
+    square = weighted_sum(Partial(_square, feature_map, c), on_q)
+    return 0.5 * square - jnp.dot(c, weighted_sum(feature_map, on_p))
 
 
-def _square(
-    feature_map: FeatureMap, coefficients: Float[Array, " features"], x: Float[Array, " dim"]
-) -> Scalar:
-    return jnp.dot(feature_map(x), coefficients, precision="highest") ** 2
+def _square(feature_map: FeatureMap, c: Coefficients, x: Float[Array, " dim"]) -> Scalar:
+    return jnp.dot(c, feature_map(x), precision="highest") ** 2

@@ -12,14 +12,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
-from .._types import LogRatioFn, Scalar
-from ._bandwidth import Bandwidth, Samples, check_spans, check_supports, positive, widths
+from .._types import LogRatioFn, Scalar, ScalarLike
+from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_spans, check_supports, positive, widths
 from ._block_sums import Blocks, blocks, total
 from ._features import (
     MOST_MONOMIALS,
+    Coefficients,
     FeatureMap,
     check_features,
     check_solved,
@@ -29,8 +30,8 @@ from ._features import (
     solve,
 )
 
-# Loss, gradient and Hessian.
-Sums = tuple[Scalar, Float[Array, " features"], Float[Array, "features features"]]
+Sums = tuple[Scalar, Coefficients, Float[Array, "features features"]]  # loss, gradient, Hessian
+Weights = Float[Array, "n sides"]
 
 
 def rff_log_ratio(
@@ -40,7 +41,7 @@ def rff_log_ratio(
     features: int | None = None,
     degree: int | None = None,
     bandwidth: Bandwidth | None = None,
-    ridge: Real[ArrayLike, ""] | None = None,
+    ridge: ScalarLike | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -101,16 +102,16 @@ def rff_log_ratio(
     waves = fourier(pooled, widths(caller, bandwidth, xs_q, xs_p), features, degree, key)
     on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (xs_q, xs_p))
     found = logistic(waves, sided(pooled, block, on_q, on_p), penalty, newton_steps)
-    return Partial(linear, waves, check_solved(caller, found, found))
+    return Partial(linear, waves, check_solved(caller, found, jnp.isfinite(found)))
 
 
 def waves_by_sizes(
     caller: str,
-    xs_q: Float[Array, "n dim"],
-    xs_p: Float[Array, "m dim"],
+    xs_q: XsQ,
+    xs_p: XsP,
     features: int | None,
     degree: int | None,
-    ridge: Real[ArrayLike, ""] | None,
+    ridge: ScalarLike | None,
 ) -> tuple[Float[Array, "total dim"], int, int, Scalar]:
     """Checks all samples and options; where None, by the numbers of samples."""
     (n, dim), m = xs_q.shape, len(xs_p)
@@ -143,9 +144,7 @@ def sided(
 
 
 @eqx.filter_jit
-def logistic(
-    feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int
-) -> Float[Array, " features"]:
+def logistic(feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int) -> Coefficients:
     """Coefficients that minimise the penalised loss, a constant first; NaN if it is singular."""
     like = jax.eval_shape(feature_map, data.rows[0, 0])
     start = jnp.zeros(like.shape, like.dtype)
@@ -168,41 +167,31 @@ def _newton(evaluate: Any, state: tuple[Array, ...], _: None) -> tuple[tuple[Arr
 
 
 def _penalised(
-    feature_map: FeatureMap,
-    data: Blocks,
-    penalty: Float[Array, " features"],
-    coefficients: Float[Array, " features"],
-) -> tuple[Scalar, Float[Array, " features"]]:
+    feature_map: FeatureMap, data: Blocks, penalty: Coefficients, c: Coefficients
+) -> tuple[Scalar, Coefficients]:
     """The loss, and Newton's direction."""
-    loss, slope, curve = _mean(feature_map, data, coefficients)
-    slope = slope + penalty * coefficients
-    loss = loss + 0.5 * jnp.sum(penalty * coefficients**2)
-    return loss, solve(curve + jnp.diag(penalty), slope)
+    loss, slope, curve = _mean(feature_map, data, c)
+    loss = loss + 0.5 * jnp.sum(penalty * c**2)
+    return loss, solve(curve + jnp.diag(penalty), slope + penalty * c)
 
 
-def logistic_loss(
-    feature_map: FeatureMap, data: Blocks, coefficients: Float[Array, " features"]
-) -> Scalar:
+def logistic_loss(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Scalar:
     """Mean logistic loss on samples [nats]; for choosing among fits on others."""
-    return _mean(feature_map, data, coefficients)[0]
+    return _mean(feature_map, data, c)[0]
 
 
-def _mean(feature_map: FeatureMap, data: Blocks, coefficients: Float[Array, " features"]) -> Sums:
+def _mean(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Sums:
     """Mean logistic loss, its gradient and its Hessian, without the penalty."""
     n, m = jnp.sum(data.weights, axis=(0, 1))
-    sums = Partial(_sums, feature_map, coefficients, jnp.log(m) - jnp.log(n))
+    sums = Partial(_sums, feature_map, c, jnp.log(m) - jnp.log(n))
     return jax.tree.map(Partial(jnp.multiply, 1 / (n + m)), total(sums, data))
 
 
 def _sums(
-    feature_map: FeatureMap,
-    coefficients: Float[Array, " features"],
-    offset: Scalar,
-    rows: Float[Array, "n dim"],
-    weights: Float[Array, "n sides"],
+    feature_map: FeatureMap, c: Coefficients, log_odds: Scalar, rows: XsQ, weights: Weights
 ) -> Sums:
     phi = jax.vmap(feature_map)(rows)
-    logits = jnp.matmul(phi, coefficients, precision="highest") + offset
+    logits = jnp.matmul(phi, c, precision="highest") + log_odds
     loss = jnp.sum(weights * jax.nn.softplus(jnp.stack([logits, -logits], axis=1)))
     on_q, on_p = jax.nn.sigmoid(logits), -jax.nn.sigmoid(-logits)
     slope = weights[:, 0] * on_q + weights[:, 1] * on_p
