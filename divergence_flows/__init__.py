@@ -95,6 +95,8 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     from .ratios import (
         median_bandwidth as median_bandwidth,
         ratio_bandwidth as ratio_bandwidth,
+        ratio_check as ratio_check,
+        RatioCheck as RatioCheck,
         kde_log_prob as kde_log_prob,
         mmd_witness as mmd_witness,
         ulsif_ratio as ulsif_ratio,
@@ -131,9 +133,7 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
         GANState as GANState,
         gradient_penalty as gradient_penalty,
         particle_step as particle_step,
-        ratio_check as ratio_check,
         ratio_step as ratio_step,
-        RatioCheck as RatioCheck,
         RatioState as RatioState,
         FlowRatioInfo as FlowRatioInfo,
         train_flow_ratio as train_flow_ratio,

@@ -8,7 +8,7 @@ from jaxtyping import ArrayLike, PyTree, Real
 
 from .._checks import Network, scalar_of
 from .._types import LogRatioFn, Scalar, ScalarLike, as_float
-from ..ratios._kernels import is_mmd_witness
+from ..ratios._check import Witness
 from ._losses import require_fields
 
 
@@ -90,9 +90,4 @@ def witness(discriminator: Callable[..., Any]) -> LogRatioFn:
     References:
         Arbel et al., Maximum mean discrepancy gradient flow, NeurIPS 2019.
     """
-    return Partial(_witness, discriminator)
-
-
-def is_witness(function: Any) -> bool:
-    """Whether a potential came from `witness` or `mmd_witness`, and so is no log ratio."""
-    return getattr(function, "func", None) is _witness or is_mmd_witness(function)
+    return Witness(Partial(_witness, discriminator))

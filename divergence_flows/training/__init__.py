@@ -13,10 +13,8 @@ from ._flow_ratio_step import (
 from ._gan_step import GANState as GANState, gan_step as gan_step
 from ._penalty import gradient_penalty as gradient_penalty
 from ._ratio_step import (
-    RatioCheck as RatioCheck,
     RatioState as RatioState,
     particle_step as particle_step,
-    ratio_check as ratio_check,
     ratio_step as ratio_step,
 )
 from ._train_flow_ratio import (

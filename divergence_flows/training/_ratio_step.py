@@ -17,12 +17,9 @@ from .._checks import (
     check_counts,
     check_critic,
     check_positive,
-    check_samples,
-    scalar_valued,
 )
-from .._types import LogRatioFn, Scalar, ScalarLike, as_float, vmapped
-from ..gans._losses import NO_RATIO, discriminator_loss, require_fields
-from ..gans._potentials import is_witness
+from .._types import Scalar, ScalarLike, as_float, vmapped
+from ..gans._losses import discriminator_loss, require_fields
 from ..networks._spectral import refresh
 from ..runs._loop import Cloud
 from ._penalty import check_penalty, gradient_penalty
@@ -64,14 +61,6 @@ class ParticleInfo(eqx.Module):
 
     loss: Scalar
     speed: Scalar
-
-
-class RatioCheck(eqx.Module):
-    """How far a ratio is from one: see `ratio_check`."""
-
-    mean_r: Scalar
-    mean_inverse_r: Scalar
-    effective_sample_size: Scalar
 
 
 def _loss(
@@ -191,49 +180,3 @@ def particle_step(
     speed = jnp.sqrt(jnp.sum(vs**2) / start.shape[0])
     moved = start + jnp.asarray(step_size, start.dtype) * vs
     return moved, ParticleInfo(-jnp.mean(values), speed)
-
-
-def ratio_check(
-    log_r: LogRatioFn,
-    xs_q: Real[ArrayLike, "n *event"],
-    xs_p: Real[ArrayLike, "m *event"],
-    *,
-    t: ScalarLike = 0.0,
-    args: Any = None,
-) -> RatioCheck:
-    r"""How far a function is from the log ratio of two samples, in three numbers.
-
-    A true ratio has $E_q[r] = 1$ and $E_p[1/r] = 1$. The effective sample size
-    $(\sum r)^2 / \sum r^2$ over samples of q is how many samples of p they are worth; when it is
-    small neither mean says much. All sums are taken in log space.
-
-    Args:
-        log_r: `log_r(t, x, args)` of one point [nats].
-        xs_q: Samples of q, best held out from what trained `log_r` [units of x].
-        xs_p: Samples of p, likewise [units of x].
-        t: Flow time passed on [units of flow time].
-        args: Passed on.
-
-    Returns:
-        `mean_r` = E_q[r] and `mean_inverse_r` = E_p[1/r], both 1 for a true ratio, and
-        `effective_sample_size` between 1 and the number of samples of q.
-
-    Raises:
-        ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio, or returns
-            no scalar, or there are no samples.
-        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
-
-    References:
-        Kong, A note on importance sampling using standardized weights, 1992.
-    """
-    caller = "ratio_check"
-    if is_witness(log_r):
-        raise ValueError(f"{caller}: `log_r` is no log ratio: {NO_RATIO}")
-    one, other = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
-    along = jax.vmap(scalar_valued(caller, "log_r", log_r), in_axes=(None, 0, None))
-    u_q, u_p = along(t, one, args), along(t, other, args)
-    total = jax.nn.logsumexp(u_q)
-    size = jnp.exp(2 * total - jax.nn.logsumexp(2 * u_q))
-    mean_r = jnp.exp(total - jnp.log(u_q.size))
-    mean_inverse = jnp.exp(jax.nn.logsumexp(-u_p) - jnp.log(u_p.size))
-    return RatioCheck(mean_r, mean_inverse, size)
