@@ -1,6 +1,7 @@
 r"""The best Gaussian for a log density, in one call: a flow followed until it rests."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -22,7 +23,7 @@ from ._gaussian import Gaussian
 from ._judge import check_start, has_rested, judge, raise_unless_rested
 from ._nodes import Nodes, cubature, sobol_nodes
 from ._pareto import FEWEST_DRAWS, pareto_k
-from ._rounds import SHARE, fit_in_rounds
+from ._rounds import SHARE, fit_in_rounds, settle_on
 
 _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
 # A round between the cubature points and all nodes has at least so many.
@@ -166,19 +167,14 @@ def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
             f"fit_gaussian: `judges` have dimension {judges.points.shape[1]} and `q0` {dim}; make "
             "nodes of the same dimension."
         )
-    if nodes is None or nodes.batches is None:
-        if judges is not None and judges.batches is not None:
-            raise ValueError(
-                "fit_gaussian: `judges` have mini-batches and `nodes` have none; pass both with."
-            )
-        return
-    if judges is None or judges.batches is None:
+    seen, others = (None if rule is None else rule.batches for rule in (nodes, judges))
+    if (seen is None) != (others is None):
         raise ValueError(
-            "fit_gaussian: `nodes` have mini-batches, and `judges` have none to judge the fit by; "
-            "pass judges=df.Nodes(points, weights, batches) with points and mini-batches of other "
-            "keys, as many as `nodes` have or more."
+            "fit_gaussian: of `nodes` and `judges` one has mini-batches and one has none; pass "
+            "judges=df.Nodes(points, weights, batches) with points and mini-batches of other keys, "
+            "as many as `nodes` have or more."
         )
-    pairs = zip(jax.tree.leaves(nodes.batches), jax.tree.leaves(judges.batches), strict=False)
+    pairs = zip(jax.tree.leaves(seen), jax.tree.leaves(others), strict=False)
     if any(one is other for one, other in pairs):
         raise ValueError(
             "fit_gaussian: `judges` have the mini-batches of `nodes`, which the fit has seen; draw "
@@ -213,20 +209,18 @@ def _fit(
     """Goes through the rounds and judges the end, all in one program."""
     batched = rounds[0].batches is not None
     own_tol = SHARE * tol if batched else tol
-    q, result, steps = fit_in_rounds(
-        target, start, rounds, fresh, own_tol, geometry, max_steps, given
-    )
+    settle = partial(settle_on, target, None if given else fresh, own_tol, geometry, max_steps)
+    q, result, steps = fit_in_rounds(target, settle, rounds, fresh, own_tol, start)
     left = gap(target, rounds[-1], q)
     found = judge(target, q, judges, fresh.weights.size, key)
     rested = has_rested(result, left, found, tol, batched)
     jumped = result == RESULTS.max_steps_rejected
+    k_hat = jnp.full_like(left, jnp.inf) if batched else pareto_k(found.log_weights, found.rounding)
     info = FitInfo(
         elbo=found.elbo,
         gap=jnp.where(jumped, jnp.maximum(found.gap, left), found.gap),
         gradient_norm=found.gradient_norm,
-        k_hat=jnp.full_like(left, jnp.inf)
-        if batched
-        else pareto_k(found.log_weights, found.rounding),
+        k_hat=k_hat,
         steps=steps,
         rested=rested,
         result=result,

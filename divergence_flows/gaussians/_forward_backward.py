@@ -60,26 +60,23 @@ def forward_backward_step(
     slack = 10 * map_.shape[0] * jnp.finfo(step.dtype).eps * (1 + step * jnp.sum(inverse**2))
     # Outside a support the gradient may be 0, and then derivatives show nothing.
     values = jax.lax.stop_gradient(log_weights(target, nodes, q))
-    wall = " A Gaussian reaches everywhere: transform bounded parameters, or start elsewhere."
-    faults = {
-        "`q` has a singular scale or is not finite; pass one of full rank.": ~(
-            jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det())
+    advice = "A Gaussian reaches everywhere: transform bounded parameters, or start elsewhere."
+    singular = ~(jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det()))
+    overflow = ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian)))
+    nan, below, above = (jnp.any(test(values)) for test in (jnp.isnan, jnp.isneginf, jnp.isposinf))
+    faults = (
+        ("`q` has a singular scale or is not finite; pass one of full rank.", singular),
+        (f"`log_p` is NaN, so not finite at nodes of `q`. {advice}", nan),
+        (f"`log_p` is -inf at nodes of `q`, outside its support. {advice}", below),
+        ("`log_p` is +inf at nodes of `q`; start elsewhere.", above),
+        ("derivatives of `log_p` at nodes of `q`, or their sums overflow; correct them.", overflow),
+        (
+            "`step` must be positive and at most 1 / lambda_max(E[-hess log p]), beyond which the "
+            "fixed point is biased; make it smaller.",
+            ~((smallest >= -slack) & (step > 0)),
         ),
-        "`log_p` is NaN, so not finite at nodes of `q`." + wall: jnp.any(jnp.isnan(values)),
-        "`log_p` is -inf at nodes of `q`, outside its support." + wall: jnp.any(
-            jnp.isneginf(values)
-        ),
-        "`log_p` is +inf at nodes of `q`; start elsewhere.": jnp.any(jnp.isposinf(values)),
-        "`log_p` is finite at nodes of `q`, but derivatives are not, or their sums overflow. "
-        "Correct them, or start elsewhere.": ~(
-            jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian))
-        ),
-        "`step` must be positive and at most 1 / lambda_max(E[-hess log p]), or the fixed point is "
-        "biased; make it smaller.": ~((smallest >= -slack) & (step > 0)),
-    }
-    map_ = raise_first(
-        map_, {f"forward_backward_step: {words}": bad for words, bad in faults.items()}
     )
+    map_ = raise_first(map_, {f"forward_backward_step: {words}": bad for words, bad in faults})
     scale = jnp.linalg.cholesky(_backward(product(map_, q.matrix), step))
     return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
 

@@ -29,11 +29,49 @@ _WIDER = (1.0, 10.0, 1e3, 1e6)
 _FAR = 1e6
 # The gap at a jump and that of other nodes are two draws of one size; either may be unlucky.
 _LIKE = 10.0
+_LOOK = "Look for NaN in the data, or log or sqrt of a negative number."
 _WALL = (
     " A Gaussian reaches everywhere: transform bounded parameters to the line by a bijection with "
     "its Jacobian (x = exp(y) and log_p + y for x > 0), or start elsewhere or narrower."
 )
-_FLAT = "every node of `q0`, and of a `q0` 10, 10^3 and 10^6 times wider. It has no normaliser"
+_FLAT = "at every node of `q0`, also of one 10, 10^3 and 10^6 times wider. It has no normaliser."
+_NO_START = (
+    "the mean of `q0` is not finite. Start from finite numbers.",
+    "`q0` has a singular scale or is not finite. Start from one of full rank.",
+    f"`log_p` is NaN at every node, so not finite at nodes of `q0`. {_LOOK}",
+    f"`log_p` is NaN, so not finite, at some nodes of `q0`. {_LOOK}{_WALL}",
+    f"`log_p` is -inf at every node of `q0`, outside the support.{_WALL}",
+    f"`log_p` is -inf at some nodes of `q0`, outside the support.{_WALL}",
+    "`log_p` is +inf at nodes of `q0`: the density has no bound, or a number overflows. Correct "
+    "log_p there, or start elsewhere.",
+    "the gradient of `log_p` is not finite at nodes of `q0`, though log_p is: for instance sqrt at "
+    "0, or `jnp.where` with a branch that is not finite. Correct the gradient.",
+    "`log_p` and its gradient at nodes of `q0` are so large that their squares overflow. Look for "
+    "a factor in log_p (its unit is a nat); else start nearer or narrower.",
+    "second derivatives of `log_p` are not finite at nodes of `q0`, though log_p and its gradient "
+    'are. Use estimator="stein", or correct them.',
+    f"`log_p` is flat: its gradient is 0 {_FLAT} Check that log_p uses its argument, and does not "
+    "round it.",
+    f"`log_p` does not depend on some parameter: its gradient in it is 0 {_FLAT} Leave the "
+    "parameter out, or give it a prior.",
+)
+_NO_REST = (
+    "; its mean or scale grew beyond 10^6 times the scale of `q0`. A target without a normaliser "
+    "has no optimum: give each parameter a prior. Else start nearer and wider.",
+    ": on its own nodes it is, but `log_p` or its gradient is not finite at others, as outside a "
+    "support. Transform bounded parameters to the line.",
+    ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and judges, "
+    "larger mini-batches, or a larger `tol`.",
+    " after `max_steps` steps. Give more steps or a larger `tol`, or start elsewhere. (A target "
+    "without a normaliser has no optimum to rest at.)",
+    ": the gradient of `log_p` jumps between its nodes, by more than what is left to gain. Give "
+    "more nodes.",
+    ": the gap on its nodes grew by 10^9 or is NaN. A target without a normaliser has no optimum; "
+    "else `log_p` is not finite where q came, or has no bound there.",
+    ": steps shrank to no length. `log_p` or a derivative is not finite where q came, or q "
+    "collapsed onto a point where log_p has no bound. Start elsewhere, or transform parameters "
+    "that have a boundary.",
+)
 
 
 def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gaussian:
@@ -50,39 +88,26 @@ def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gau
     values, scores = values[0], scores[0]
     own = scores * q.scale if q.diagonal else scores @ q.scale
     nan, below = jnp.isnan(values), values == -jnp.inf
-    faults = {
-        "the mean of `q0` is not finite. Start from finite numbers.": ~jnp.all(
-            jnp.isfinite(q.mean)
-        ),
-        "`q0` has a singular scale or one that is not finite. Start from a scale of full rank, for "
-        "instance the identity.": ~jnp.isfinite(q.log_det()),
-        "`log_p` is NaN at every node of `q0`, so it is not finite at nodes of `q0`. Look for a "
-        "NaN in the data, or for log or sqrt of a negative number." + _WALL: jnp.all(nan),
-        "`log_p` is NaN, so not finite, at some nodes of `q0`: for instance log or sqrt of a "
-        "negative number, outside a support." + _WALL: jnp.any(nan),
-        "`log_p` is -inf at every node of `q0`: the start lies outside the support, or log_p "
-        "underflows there." + _WALL: jnp.all(below),
-        "`log_p` is -inf at some nodes of `q0`: they lie outside its support." + _WALL: jnp.any(
-            below
-        ),
-        "`log_p` is +inf at nodes of `q0`: the density has no bound, or a number overflows. "
-        "Correct log_p there, or start elsewhere.": jnp.any(values == jnp.inf),
-        "the gradient of `log_p` is not finite at nodes of `q0`, though log_p itself is: for "
-        "instance sqrt at 0, or `jnp.where` with a branch that is not finite. Correct the "
-        "gradient.": ~jnp.all(jnp.isfinite(scores)),
-        "`log_p` and its gradient are finite at nodes of `q0`, but so large that their squares "
-        "overflow. Look for a factor in log_p (its unit is a nat); else start nearer, or with a "
-        "smaller scale, or in float64.": ~jnp.isfinite(jnp.sum(values) + jnp.sum(own**2)),
-        "averages over nodes of `q0` are not finite, though log_p and its gradient are: its second "
-        'derivatives are not. Use estimator="stein", or correct them.': ~jnp.isfinite(
-            gap(target, nodes, q)
-        ),
-        f"`log_p` is flat: its gradient is 0 at {_FLAT}. Check that log_p uses its argument, and "
-        "does not round it.": jnp.all(flat),
-        f"`log_p` does not depend on some parameter: its gradient in it is 0 at {_FLAT}. Leave the "
-        "parameter out, or give it a prior.": jnp.any(flat),
-    }
-    return raise_first(q, {f"{target.caller}: {words}": bad for words, bad in faults.items()})
+    bad = (
+        ~_all_finite(q.mean),
+        ~jnp.isfinite(q.log_det()),
+        jnp.all(nan),
+        jnp.any(nan),
+        jnp.all(below),
+        jnp.any(below),
+        jnp.any(values == jnp.inf),
+        ~_all_finite(scores),
+        ~jnp.isfinite(jnp.sum(values) + jnp.sum(own**2)),
+        ~jnp.isfinite(gap(target, nodes, q)),
+        jnp.all(flat),
+        jnp.any(flat),
+    )
+    words = (f"fit_gaussian: {what}" for what in _NO_START)
+    return raise_first(q, dict(zip(words, bad, strict=True)))
+
+
+def _all_finite(values: Array) -> Bool[Array, ""]:
+    return jnp.all(jnp.isfinite(values))
 
 
 def _joined(first: Array, second: Array) -> Array:
@@ -109,9 +134,8 @@ def judge(
         found = jax.tree.map(partial(jnp.expand_dims, axis=0), _judge_on(target, q, judges))
     # No comparison with NaN warns, so that NaN counts as the worst.
     worst = [jnp.max(jnp.where(jnp.isnan(each), jnp.inf, each)) for each in found[:2]]
-    return Judgement(
-        *worst, jnp.mean(found.elbo), found.log_weights.ravel(), found.rounding.ravel()
-    )
+    weights, rounding = found.log_weights.ravel(), found.rounding.ravel()
+    return Judgement(worst[0], worst[1], jnp.mean(found.elbo), weights, rounding)
 
 
 def _judge_on_fresh(target: Target, q: Gaussian, n: int, key: PRNGKeyArray) -> Judgement:
@@ -169,33 +193,19 @@ def raise_unless_rested(
 ) -> Gaussian:
     """Refuses an end without rest; use the Gaussian returned."""
     reach = jnp.maximum(jnp.max(jnp.abs(q.scale)), jnp.max(jnp.abs(q.mean - start.mean)))
-    ended = (result == RESULTS.event_occurred) & (left < _FAR)
-    faults = {
-        "; its mean or scale grew without bound, beyond 10^6 times the scale of `q0`. A target "
-        "without a normaliser has no optimum to rest at: give each parameter a prior, or, if the "
-        "target is so far or wide, start nearer and wider.": ~ended
-        & ~(reach < _FAR * jnp.max(jnp.abs(start.scale))),
-        ": on its own nodes it is, but `log_p` or its gradient is not finite at others, as outside "
-        "a support. Transform bounded parameters to the line.": ended
-        & ~(jnp.isfinite(found.gap) & jnp.isfinite(found.elbo)),
-        ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and "
-        "judges, larger mini-batches, or a larger `tol`.": ended,
-        " after `max_steps` steps. Give more steps or a larger `tol`, or start elsewhere. (A "
-        "target without a normaliser has no optimum to rest at.)": result
-        == RESULTS.max_steps_reached,
-        ": the gradient of `log_p` jumps between its nodes, by more than what is left to gain. "
-        "Give more nodes.": result == RESULTS.max_steps_rejected,
-        ": the gap on its nodes grew by 10^9 or is NaN. A target without a normaliser has no "
-        "optimum to rest at; else `log_p` is not finite where q came, or has no bound there.": (
-            result == RESULTS.event_occurred
-        ),
-        ": the solve broke down, with steps of no length. `log_p` or a derivative is not finite "
-        "where q came, or q has collapsed onto a point where log_p has no bound. Start elsewhere, "
-        "or transform parameters that have a boundary.": jnp.ones((), bool),
-    }
-    messages = {
-        f"fit_gaussian: q is not at rest{words} Or pass throw=False and look at `info`.": ~rested
-        & bad
-        for words, bad in faults.items()
-    }
-    return raise_first(q, messages)
+    stopped = result == RESULTS.event_occurred
+    ended = stopped & (left < _FAR)
+    causes = (
+        ~ended & ~(reach < _FAR * jnp.max(jnp.abs(start.scale))),
+        ended & ~(jnp.isfinite(found.gap) & jnp.isfinite(found.elbo)),
+        ended,
+        result == RESULTS.max_steps_reached,
+        result == RESULTS.max_steps_rejected,
+        stopped,
+        jnp.ones((), bool),
+    )
+    words = (
+        f"fit_gaussian: q is not at rest{why} Or pass throw=False and look at `info`."
+        for why in _NO_REST
+    )
+    return raise_first(q, dict(zip(words, [~rested & cause for cause in causes], strict=True)))

@@ -11,14 +11,13 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from .._types import Field, Frozen, Scalar, ScalarFn, ScalarLike, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
-from ._gaussian import Gaussian, no_empty_axes
+from ._gaussian import Gaussian, no_empty_axes, one_point
 from ._nodes import Nodes
 
 
@@ -74,22 +73,14 @@ class Mixture(eqx.Module):
 
     def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, "k dim"]:
         """Moves one standard normal draw into each component, to mu_k + S_k z [units of x]."""
-        self._check_point("Mixture.push", "z", z)
+        one_point("Mixture.push", "z", z, self.means, 2)
         return jax.vmap(Gaussian.push, (0, None))(self.components, jnp.asarray(z))
 
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
         """Log density at one point [nats]; NaN if a component is singular."""
-        self._check_point("Mixture.log_prob", "x", x)
+        one_point("Mixture.log_prob", "x", x, self.means, 2)
         each = jax.vmap(Gaussian.log_prob, (0, None))(self.components, jnp.asarray(x))
         return jax.nn.logsumexp(self.log_weights + each)
-
-    def _check_point(self, caller: str, name: str, point: Real[ArrayLike, " dim"]) -> None:
-        """Refuses a point of another dimension, and a mixture of many times."""
-        if self.means.ndim != 2 or np.shape(point) != self.means.shape[1:]:
-            raise ValueError(
-                f"{caller}: `{name}` has shape {np.shape(point)} and the means {self.means.shape}; "
-                "pass one point of the dimension of one mixture, and say `jax.vmap` for many."
-            )
 
 
 def mixture_field(

@@ -83,8 +83,10 @@ def stl_loss(
                 f"stl_loss: `q` is a {type(q).__name__}, which has no `{name}`; give a model with "
                 "`push(z)`, a sample, and `log_prob(x)`, through an adapter as in the docstring."
             )
-    nodes = z if isinstance(z, Nodes) else None
-    points, batches = (as_float(z), None) if nodes is None else (nodes.points, nodes.batches)
+    if isinstance(z, Nodes):
+        points, weights, batches = z.points, z.weights, z.batches
+    else:
+        points, weights, batches = as_float(z), None, None
     if not points.shape[0]:
         raise ValueError(f"stl_loss: `z` is empty, of shape {points.shape}; pass one draw or more.")
     # All array leaves are held fixed, which also saves the work of differentiating them. Not
@@ -94,9 +96,9 @@ def stl_loss(
     values = u if h is None else _checked(h, u)
     if hasattr(q, "log_weights"):
         values = jnp.sum(values * jax.nn.softmax(q.log_weights), axis=1)
-    if nodes is None:
+    if weights is None:
         return -jnp.mean(values)
-    return -jnp.sum(nodes.weights.astype(values.dtype) * values)
+    return -jnp.sum(weights.astype(values.dtype) * values)
 
 
 def _stop(leaf: Any) -> Any:
@@ -131,12 +133,10 @@ def _log_ratio_at(
 def _checked(h: Any, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Applies h, and refuses what is no h and one that decreases."""
     kind = type(h).__name__
-    if hasattr(h, "log_f"):
-        raise ValueError(f"stl_loss: `h` is a {kind}; pass its `.h`, the MonoFlow that descends f.")
-    if hasattr(h, "h_t"):
+    if hasattr(h, "log_f") or hasattr(h, "h_t"):
         raise ValueError(
-            f"stl_loss: `h` is a {kind}. No discriminator is trained here, the ratio is exact; "
-            "pass its `.h`, a function of log r, to descend what its generator descends."
+            f"stl_loss: `h` is a {kind}; pass its `.h`, the MonoFlow's function of log r. No "
+            "discriminator is trained here: the ratio is exact."
         )
     if hasattr(getattr(h, "__self__", None), "log_f"):
         raise ValueError(
@@ -152,4 +152,5 @@ def _checked(h: Any, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         "`df.f_to_h(f)` or `div.h`, not f itself." + _F_IS_NO_LOSS
     )
     flat = eqx.error_if(flat, jnp.any(slope < 0), message)
-    return jax.vmap(h)(flat).reshape(u.shape)
+    values: Any = jax.vmap(h)(flat)
+    return values.reshape(u.shape)

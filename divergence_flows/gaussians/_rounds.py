@@ -1,7 +1,7 @@
 r"""Settling a flow of Gaussians on one set of nodes after another."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,18 +30,16 @@ Settled = tuple[Gaussian, Any, Int[Array, ""]]  # q, diffrax's result, number of
 
 def fit_in_rounds(
     target: Target,
-    q: Gaussian,
+    settle: Callable[[Nodes, Gaussian], Settled],
     rounds: Sequence[Nodes],
     fresh: Nodes,
     tol: Scalar,
-    geometry: Geometry,
-    max_steps: int,
-    given: bool,
+    q: Gaussian,
 ) -> tuple[Gaussian, Any, Int[Array, " rounds"]]:
     """Settles on one set of nodes after another, until fresh ones see no gap."""
-    steps, result, other = [], RESULTS.successful, None if given else fresh
+    steps, result = [], RESULTS.successful
     for i, nodes in enumerate(rounds):
-        settled = partial(settle_on, target, nodes, other, tol, geometry, max_steps)
+        settled = partial(settle, nodes)
         if nodes is not rounds[-1]:
             settled = partial(_if_better, target, fresh, settled)
         if i == 0:
@@ -66,11 +64,11 @@ def _skip(q: Gaussian) -> Settled:
 
 def settle_on(
     target: Target,
-    nodes: Nodes,
     fresh: Nodes | None,
     tol: Scalar,
     geometry: Geometry,
     max_steps: int,
+    nodes: Nodes,
     q: Gaussian,
 ) -> Settled:
     """Settles the flow on one set of nodes: to `tol`, or to a share of the gap on fresh ones."""
