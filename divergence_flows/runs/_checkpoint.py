@@ -135,7 +135,7 @@ class Checkpoint:
         content = io.BytesIO()
         content.write(json.dumps({**self.run, "done": done, "metrics": shapes}).encode() + b"\n")
         eqx.tree_serialise_leaves(content, arrays)
-        content.write(zlib.crc32(content.getbuffer()).to_bytes(_CRC))
+        content.write(zlib.crc32(content.getbuffer()).to_bytes(_CRC, "big"))
         temporary = self._temporary()
         try:
             with open(temporary, "xb") as file:
@@ -165,12 +165,12 @@ class Checkpoint:
         except OSError as error:
             raise self._refusal(f"cannot be read: {error.strerror}") from error
         body, crc = content[:-_CRC], content[-_CRC:]
-        if len(content) <= _CRC or zlib.crc32(body).to_bytes(_CRC) != crc:
+        if len(content) <= _CRC or zlib.crc32(body).to_bytes(_CRC, "big") != crc:
             raise self._refusal("is no checkpoint, or was cut short or damaged")
         file = io.BytesIO(body)
         try:
             head = dict(json.loads(file.readline()))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise self._refusal("is no checkpoint") from error
         for name, ours in self.run.items():
             if (theirs := head.get(name)) != ours:

@@ -63,35 +63,62 @@ def timed(xs_q, xs_p, gan=GAN, network=TIMED, optimizer=SGD, ts=TIMES, key=KEY, 
     return df.flow_ratio_step(gan, optimizer, state, (xs_q, xs_p), ts=ts, key=key, **more)[1].loss
 
 
-def misfits(call, owner, arguments, argument="discriminator", networks=CRITICS):
+def misfits(call, caller, arguments, argument="discriminator", networks=CRITICS):
     """Cells of networks that do not fit the samples."""
-    words = by_value(owner, f"`{argument}` does not take float32[2]", "pass a function of one")
-    vector = by_value(owner, f"`{argument}` makes float32[2] of float32[2]", "one number")
+    words = by_value(caller, f"`{argument}` does not take float32[2]", "pass a function of one")
+    vector = by_value(caller, f"`{argument}` makes float32[2] of float32[2]", "one number")
     return [
         Cell(functools.partial(call, network=one), arguments, vector if one is jnp.tanh else words)
         for one in networks
     ]
 
 
-def no_gans(call, owner, arguments, *gans):
+def no_gans(call, caller, arguments, *gans):
     """Cells of what is no GAN."""
-    words = by_value(owner, "`gan` is a", "which has no", "pass a GAN")
+    words = by_value(caller, "`gan` is a", "which has no", "pass a GAN")
     return [Cell(functools.partial(call, gan=gan), arguments, words) for gan in (*NO_GAN, *gans)]
 
 
-def positive(owner, *names):
+def positive(caller, *names):
     """What is wrong with counts."""
-    return {name: [(0, by_value(owner, f"`{name}` is 0", "positive integer"))] for name in names}
+    return {name: [(0, by_value(caller, f"`{name}` is 0", "positive integer"))] for name in names}
 
 
-def price(owner):
+def price(caller):
     return {
-        "penalty": [("slope", by_value(owner, "`penalty` is 'slope'"))],
-        "penalty_weight": [(-1.0, by_value(owner, "`penalty_weight` is -1.0"))],
+        "penalty": [("slope", by_value(caller, "`penalty` is 'slope'"))],
+        "penalty_weight": [(-1.0, by_value(caller, "`penalty_weight` is -1.0"))],
     }
 
 
-def stepped(call, owner, names, good, ints, kind=None):
+def of_a_gan(caller):
+    """Wrong values of the options of a GAN's step, which its loop has too."""
+    counts = positive(caller, "latent", "batch_size", "critic_steps", "generator_steps")
+    more = (2, by_value(caller, "`generator_steps` is 2", "only regression onto a kept target"))
+    return {
+        **counts,
+        **price(caller),
+        "generator_steps": [*counts["generator_steps"], more],
+        "form": [("direct", by_value(caller, "`form` is 'direct'; pass 'loss' or 'distillation'"))],
+        "step_size": [(0.0, by_value(caller, "`step_size` is 0.0"))],
+        "ema_decay": [(1.0, by_value(caller, "`ema_decay` is 1.0"))],
+    }
+
+
+def of_a_flow(caller):
+    """Wrong values of the options of a step at all times, which its loop has too."""
+    return {
+        **positive(caller, "batch_size"),
+        "neighbours": [(-1.0, by_value(caller, "`neighbours` is -1.0"))],
+        "score_weight": [(-1.0, by_value(caller, "`score_weight` is -1.0"))],
+        "score_p": [(jnp.sum, by_value(caller, "`score_p` makes float32[]"))],
+        "ema_decay": [
+            (decay, by_value(caller, f"`ema_decay` is {decay}")) for decay in (-0.1, 1.0)
+        ],
+    }
+
+
+def stepped(call, caller, names, good, ints, kind=None):
     """The columns of a step, which stands in loops: of samples it looks at shapes alone."""
     blame = (lambda i: names[i]) if kind is None else (lambda i: kind)
     wrong = {
@@ -102,12 +129,12 @@ def stepped(call, owner, names, good, ints, kind=None):
     return {
         **{
             column: [
-                Cell(call, swapped(good, 0, value), by_type(owner, blame(0))) for value in values
+                Cell(call, swapped(good, 0, value), by_type(caller, blame(0))) for value in values
             ]
             for column, values in wrong.items()
         },
         "empty": [
-            Cell(call, swapped(good, i, x[:0]), by_value(owner, f"`{names[i]}` has no samples"))
+            Cell(call, swapped(good, i, x[:0]), by_value(caller, f"`{names[i]}` has no samples"))
             for i, x in enumerate(good)
         ],
         # Jitted, since single operations compile slower than all at once.
@@ -125,7 +152,9 @@ TABLE = {
             *every(ratio, by_type("ratio_step", "batch"), (XS, YS[:, :1])),
             *misfits(ratio, "ratio_step", BOTH, "state.discriminator"),
             *options(
-                ratio, BOTH, optimizer=[(ADAM, by_value("ratio_step", "`state` remembers another"))]
+                ratio,
+                BOTH,
+                optimizer=[(ADAM, by_value("ratio_step", "`state` is of another optimiser"))],
             ),
         ],
         # A step says so by its loss, and looks at nothing: it stands in loops.
@@ -175,7 +204,7 @@ TABLE = {
                 (YS,),
                 maker=[(IMAGE_MAKER, by_value("gan_step", "`generator` makes float32[1,8,8]"))],
                 latent=[(4, by_value("gan_step", "`generator` does not take float32[4]"))],
-                optimizer=[(ADAM, by_value("gan_step", "`state` remembers another"))],
+                optimizer=[(ADAM, by_value("gan_step", "`state` is of another optimiser"))],
             ),
         ],
         "nan and inf": [Cell(played, (jnp.full_like(YS, jnp.nan),), Right(np.nan))],
@@ -183,11 +212,7 @@ TABLE = {
         "wrong value": options(
             played,
             (YS,),
-            **positive("gan_step", "latent", "batch_size", "critic_steps", "generator_steps"),
-            **price("gan_step"),
-            form=[("regression", by_value("gan_step", "`form` is 'regression'"))],
-            step_size=[(0.0, by_value("gan_step", "`step_size` is 0.0"))],
-            ema_decay=[(1.0, by_value("gan_step", "`ema_decay` is 1.0"))],
+            **of_a_gan("gan_step"),
         ),
     },
     "flow_ratio_step": {
@@ -203,8 +228,7 @@ TABLE = {
             *options(
                 timed,
                 BOTH,
-                score_p=[(jnp.sum, by_value("flow_ratio_step", "`score_p` makes float32[]"))],
-                optimizer=[(ADAM, by_value("flow_ratio_step", "`state` remembers another"))],
+                optimizer=[(ADAM, by_value("flow_ratio_step", "`state` is of another optimiser"))],
             ),
         ],
         "nan and inf": [
@@ -223,9 +247,8 @@ TABLE = {
         "wrong value": options(
             timed,
             BOTH,
-            **positive("flow_ratio_step", "batch_size", "hold"),
-            neighbours=[(-1.0, by_value("flow_ratio_step", "`neighbours` is -1.0"))],
-            ema_decay=[(-0.1, by_value("flow_ratio_step", "`ema_decay` is -0.1"))],
+            **of_a_flow("flow_ratio_step"),
+            **positive("flow_ratio_step", "hold"),
         ),
     },
 }

@@ -35,6 +35,8 @@ from bad_steps import (
     WHOLE,
     misfits,
     no_gans,
+    of_a_flow,
+    of_a_gan,
     positive,
     price,
 )
@@ -66,11 +68,11 @@ def log_r_at(x, gan=GAN, network=TIMED):
     return df.flow_log_ratio(gan, network)(0.5, x, None)
 
 
-def looped(call, owner, names, good, ints):
+def looped(call, caller, names, good, ints):
     """The columns of a loop, which looks at its samples at the door."""
     return {
-        **kinds(call, owner, names, good),
-        **contents(call, owner, names, good),
+        **kinds(call, caller, names, good),
+        **contents(call, caller, names, good),
         **equals(call, good, ints, 1e-4),
     }
 
@@ -116,8 +118,8 @@ LOOPS = {
         "wrong value": options(
             trained,
             (YS,),
-            **positive("train_gan", "latent", "steps", "chunk", "batch_size"),
-            **price("train_gan"),
+            **positive("train_gan", "steps", "chunk"),
+            **of_a_gan("train_gan"),
             maker=[(None, by_type("train_gan", "generator"))],
         ),
     },
@@ -126,11 +128,6 @@ LOOPS = {
         "mismatched shapes": [
             *every(learned, by_type("train_flow_ratio", "xs_p"), (XS, YS[:, :1])),
             *misfits(learned, "train_flow_ratio", BOTH, "discriminator", (LINEAR,)),
-            *options(
-                learned,
-                BOTH,
-                score_p=[(jnp.sum, by_value("train_flow_ratio", "`score_p` makes float32[]"))],
-            ),
         ],
         "no ratio estimator": no_gans(learned, "train_flow_ratio", BOTH, df.gans.wasserstein()),
         NO_TS: options(
@@ -147,16 +144,25 @@ LOOPS = {
             "train_flow_ratio",
             BOTH,
         ),
-        "wrong value": options(
-            functools.partial(learned, ts=None),
-            BOTH,
-            horizon=[
-                (-1.0, by_value("train_flow_ratio", "`horizon` is -1.0")),
-                (math.nan, by_value("train_flow_ratio", "`horizon` is nan")),
-                (None, by_value("train_flow_ratio", "pass either `horizon`")),
-            ],
-            **positive("train_flow_ratio", "steps", "chunk"),
-        ),
+        "wrong value": [
+            *options(
+                functools.partial(learned, ts=None),
+                BOTH,
+                horizon=[
+                    (-1.0, by_value("train_flow_ratio", "`horizon` is -1.0")),
+                    (math.nan, by_value("train_flow_ratio", "`horizon` is nan")),
+                    (None, by_value("train_flow_ratio", "pass either `horizon`")),
+                ],
+            ),
+            *options(
+                learned,
+                BOTH,
+                horizon=[(1.0, by_value("train_flow_ratio", "pass either `horizon`"))],
+                form=[("parallel", by_value("train_flow_ratio", "'self_consistent' or"))],
+                **positive("train_flow_ratio", "steps", "chunk"),
+                **of_a_flow("train_flow_ratio"),
+            ),
+        ],
     },
 }
 

@@ -133,7 +133,7 @@ def test_a_generator_a_thousand_times_as_far_out_as_the_data_is_stopped():
     )
     stop = stops(pushed, weight=[3.0, 4.0], rate=rate(1.001e3))
     assert (stop.step, stop.quantity, stop.done) == (0, "samples", 0)
-    assert "samples lie 1000 times as far out as the data reach" in str(stop)
+    assert "`samples` lie 1000 times as far out as the data reach" in str(stop)
     assert "lower its learning rate" in str(stop)
     same(stop.state.generator.place, jnp.zeros(2))
 

@@ -206,7 +206,7 @@ def test_a_number_that_a_function_closes_over_is_in_the_fingerprint(tmp_path):
     step = lambda number: scaled(np.full(300, number))
     whole = tally(file, step=step(1.0))
     same(tally(file, step=step(1.0)), whole)
-    with pytest.raises(ValueError, match="tally: checkpoint .* was written with"):
+    with pytest.raises(ValueError, match=r"tally: checkpoint .* was written with"):
         tally(file, step=step(2.0))
 
 

@@ -1,4 +1,4 @@
-"""The three loops: what chunks, seeds, checkpoints and kills leave as it is, and what stops them."""
+"""The three loops: chunks, seeds, checkpoints and kills change no number; bad steps stop them."""
 
 import inspect
 import re
