@@ -37,7 +37,7 @@ class Loop(eqx.Module):
     checkpoint: str | os.PathLike | None
     on_chunk: Callable[..., Any] | None
 
-    def __check_init__(self):
+    def __check_init__(self) -> None:
         """Refuses a run of no steps."""
         check_counts(self.caller, {"steps": self.steps, "chunk": self.chunk})
 

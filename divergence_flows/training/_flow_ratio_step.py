@@ -14,12 +14,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
-from .._checks import Network, check_counts, check_numbers, check_over_time, check_samples
+from .._checks import Network, check_counts, check_over_time, check_samples
 from .._types import LogRatioFn, Scalar, ScalarLike, as_float
 from ..flows._states import Times, check_times
 from ..gans._losses import require_fields
 from ..runs._loop import Cloud
 from ._flow_ratio_losses import Grid, total_loss
+from ._penalty import check_weights
 from ._ratio_step import Batch, draw
 from ._replay import Replay, extend, jittered, trajectories
 from ._update import Optimizer, average, check_decay, check_opt_state, descend, initial
@@ -102,12 +103,7 @@ class FlowRatioConfig(eqx.Module):
         require_fields(caller, self.gan, "phi", "psi", "h_t", "log_t", "inverse")
         check_counts(caller, {"batch_size": self.batch_size, "hold": self.hold})
         check_decay(caller, self.ema_decay)
-        weights: dict[str, Any] = {
-            "neighbours": self.neighbours,
-            "score_weight": self.score_weight,
-        }
-        numbers = {name: (value, value >= 0, "0 or more") for name, value in weights.items()}
-        check_numbers(caller, numbers)
+        check_weights(caller, neighbours=self.neighbours, score_weight=self.score_weight)
 
 
 def unchecked_flow_ratio_step(

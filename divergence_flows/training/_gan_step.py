@@ -99,9 +99,7 @@ class GANConfig(eqx.Module):
         if self.form == "loss" and self.generator_steps > 1:
             raise ValueError(
                 f"{caller}: `generator_steps` is {self.generator_steps} with form='loss'. After "
-                "one step the generator's samples are no longer those that the discriminator was "
-                "trained on, and only regression onto a kept target stays right: pass "
-                "form='distillation'."
+                "one step only regression onto a kept target stays right: pass form='distillation'."
             )
         check_critic(caller, "discriminator", discriminator, xs_p=xs_p)
         check_generator(caller, "generator", generator, self.latent, xs_p)
@@ -161,8 +159,8 @@ def unchecked_gan_step(
         loss = functools.partial(_against, gan, ratio.discriminator)
         (generator, g_opt_state), g_loss = _descend(loss, config.g_optimizer, zs, carry, None)
     else:
-        pull = (gan, ratio.discriminator, fakes, config.step_size)
-        targets, info = unchecked_particle_step(*pull)
+        d, eps = ratio.discriminator, config.step_size
+        targets, info = unchecked_particle_step(gan, d, fakes, eps)
         loss, g_loss = functools.partial(regression_loss, targets=targets), info.loss
         body = functools.partial(_descend, loss, config.g_optimizer, zs)
         (generator, g_opt_state), _ = scan(body, carry, None, config.generator_steps)

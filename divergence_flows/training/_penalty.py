@@ -5,20 +5,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from .._checks import Network, check_critic
+from .._checks import Network, check_critic, check_numbers
 from .._types import Scalar, ScalarLike, as_float
 
 PENALTIES = ("r1", "zero", "one")
 
 
+def check_weights(caller: str, **weights: Any) -> None:
+    """Refuses weights of losses that are negative or infinite."""
+    good = {name: (value, (value >= 0) & (value < np.inf)) for name, value in weights.items()}
+    check_numbers(caller, {name: (*pair, "0 or more") for name, pair in good.items()})
+
+
 def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) -> None:
-    """Refuses an unknown penalty, and a negative weight."""
-    price: Any = weight  # the checker's ScalarLike holds complex numbers, which have no order
-    if not isinstance(price, Tracer) and not 0 <= price < np.inf:
-        raise ValueError(f"{caller}: `penalty_weight` is {weight}; pass 0 or more.")
+    """Refuses an unknown penalty, and a weight that is none."""
+    check_weights(caller, penalty_weight=weight)
     if penalty is not None and penalty not in PENALTIES:
         raise ValueError(
             f"{caller}: `penalty` is {penalty!r}; pass 'r1' (squared slope at samples of p), "
