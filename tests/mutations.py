@@ -108,8 +108,8 @@ MUTATIONS = (
     ("gaussians/_nodes", "(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
     (
         "training/_penalty",
-        "_length(squared) - 1",
-        "_length(squared) + 1",
+        "(length - 1) ** 2",
+        "(length + 1) ** 2",
         "gan_train",
         "linear_critic_pays",
     ),
@@ -162,8 +162,8 @@ MUTATIONS = (
     ("training/_update", "past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
     (
         "training/_ratio_step",
-        "moved = start + jnp",
-        "moved = start - jnp",
+        "moved = xs + jnp",
+        "moved = xs - jnp",
         "train",
         "particle_step_is_euler",
     ),

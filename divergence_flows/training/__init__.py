@@ -5,7 +5,6 @@ A discriminator learns the ratio and particles follow it (`transport`), or a gen
 optax's to minimise, and every loop can be written by hand from the public steps.
 """
 
-from ._chunk import TransportState as TransportState
 from ._flow_ratio_step import (
     FlowRatioState as FlowRatioState,
     flow_ratio_step as flow_ratio_step,
@@ -22,4 +21,8 @@ from ._train_flow_ratio import (
     train_flow_ratio as train_flow_ratio,
 )
 from ._train_gan import TrainInfo as TrainInfo, train_gan as train_gan
-from ._transport import TransportInfo as TransportInfo, transport as transport
+from ._transport import (
+    TransportInfo as TransportInfo,
+    TransportState as TransportState,
+    transport as transport,
+)

@@ -22,15 +22,15 @@ from .._types import Scalar, ScalarLike, as_float, vmapped
 from ..gans._losses import discriminator_loss, require_fields
 from ..networks._spectral import refresh
 from ..runs._loop import Cloud
-from ._penalty import check_penalty, gradient_penalty
-from ._update import Optimizer, check_memory, descend, initial
+from ._penalty import check_penalty, unchecked_penalty
+from ._update import Optimizer, check_opt_state, descend, initial
 
-# Samples of q first, then of p; a public door takes numpy arrays too.
+# Samples of q first, then of p.
 Batch = tuple[Real[ArrayLike, "_ *event"], Real[ArrayLike, "_ *event"]]
 
 
 class RatioState(eqx.Module):
-    """A discriminator in training: itself, and what its optimiser remembers."""
+    """A discriminator in training, and its optimiser's state."""
 
     discriminator: PyTree
     opt_state: PyTree
@@ -63,21 +63,36 @@ class ParticleInfo(eqx.Module):
     speed: Scalar
 
 
+class RatioConfig(eqx.Module):
+    """How a discriminator is trained: the arguments of `ratio_step` that stay the same."""
+
+    gan: Any
+    optimizer: Optimizer
+    batch_size: int | None
+    penalty: str | None
+    penalty_weight: ScalarLike
+
+    def check(self, caller: str, *fields: str) -> None:
+        """Refuses options that make no step, and a GAN without these fields."""
+        require_fields(caller, self.gan, *fields)
+        check_penalty(caller, self.penalty, self.penalty_weight)
+        check_counts(caller, {"batch_size": self.batch_size})
+
+
 def _loss(
-    gan: Any,
-    penalty: str | None,
-    weight: ScalarLike,
+    config: RatioConfig,
     batch: tuple[Cloud, Cloud],
     key: PRNGKeyArray | None,
     discriminator: PyTree,
 ) -> tuple[Scalar, RatioInfo]:
     xs_q, xs_p = batch
     values = vmapped(discriminator)
-    loss = discriminator_loss(gan, values(xs_p), values(xs_q))
-    if penalty is None:
+    loss = discriminator_loss(config.gan, values(xs_p), values(xs_q))
+    if config.penalty is None:
         return loss, RatioInfo(loss, jnp.zeros_like(loss))
-    price = gradient_penalty(penalty, discriminator, xs_p, xs_q, key=key)
-    return loss + jnp.asarray(weight, loss.dtype) * price, RatioInfo(loss, price)
+    price = unchecked_penalty(config.penalty, discriminator, xs_p, xs_q, key)
+    weight = jnp.asarray(config.penalty_weight, loss.dtype)
+    return loss + weight * price, RatioInfo(loss, price)
 
 
 def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
@@ -86,6 +101,22 @@ def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
     if size is None or size >= count:
         return xs
     return xs[jax.random.randint(key, (size,), 0, count)]
+
+
+def unchecked_ratio_step(
+    config: RatioConfig,
+    batch: tuple[Cloud, Cloud],
+    state: RatioState,
+    key: PRNGKeyArray | None,
+) -> tuple[RatioState, RatioInfo]:
+    """`ratio_step` of arguments that have been checked."""
+    xs_q, xs_p = batch
+    if key is not None:
+        key_q, key_p, key = jax.random.split(key, 3)
+        xs_q, xs_p = draw(key_q, xs_q, config.batch_size), draw(key_p, xs_p, config.batch_size)
+    loss = functools.partial(_loss, config, (xs_q, xs_p), key)
+    network, opt_state, info = descend(loss, config.optimizer, state.discriminator, state.opt_state)
+    return RatioState(refresh(network), opt_state), info
 
 
 def ratio_step(
@@ -117,27 +148,22 @@ def ratio_step(
     Raises:
         ValueError: If `batch_size` or a penalty that draws comes without `key`, the penalty is
             unknown, a number is out of range, `gan` has no phi and psi, there are no samples, or
-            the discriminator or what the optimiser remembers does not fit.
+            the discriminator or the optimiser's state does not fit.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
     caller = "ratio_step"
-    require_fields(caller, gan, "phi", "psi")
-    check_penalty(caller, penalty, penalty_weight)
-    check_counts(caller, {"batch_size": batch_size})
+    config = RatioConfig(gan, optimizer, batch_size, penalty, penalty_weight)
+    config.check(caller, "phi", "psi")
     xs_q, xs_p = (as_float(xs) for xs in batch)
     check_critic(caller, "state.discriminator", state.discriminator, xs_q=xs_q, xs_p=xs_p)
-    check_memory(caller, optimizer, state.discriminator, state.opt_state)
-    key_penalty = None
-    if key is not None:
-        key_q, key_p, key_penalty = jax.random.split(key, 3)
-        xs_q, xs_p = draw(key_q, xs_q, batch_size), draw(key_p, xs_p, batch_size)
-    elif batch_size is not None:
-        raise ValueError(f"{caller}: `batch_size` draws samples; pass `key` too.")
-    loss = functools.partial(_loss, gan, penalty, penalty_weight, (xs_q, xs_p), key_penalty)
-    discriminator, opt_state, info = descend(loss, optimizer, state.discriminator, state.opt_state)
-    return RatioState(refresh(discriminator), opt_state), info
+    check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
+    if key is None and (batch_size is not None or penalty in ("zero", "one")):
+        raise ValueError(
+            f"{caller}: `batch_size` and the penalties between p and q draw; pass `key` too."
+        )
+    return unchecked_ratio_step(config, (xs_q, xs_p), state, key)
 
 
 def _generator_value(gan: Any, discriminator: PyTree, x: Float[Array, "*event"]) -> Scalar:
@@ -175,8 +201,15 @@ def particle_step(
     check_positive(caller, step_size=step_size)
     start = as_float(xs)
     check_critic(caller, "discriminator", discriminator, xs=start)
+    return unchecked_particle_step(gan, discriminator, start, step_size)
+
+
+def unchecked_particle_step(
+    gan: Any, discriminator: Network, xs: Float[Array, "n *event"], step_size: ScalarLike
+) -> tuple[Float[Array, "n *event"], ParticleInfo]:
+    """`particle_step` of arguments that have been checked."""
     value = functools.partial(_generator_value, gan, discriminator)
-    values, vs = jax.vmap(jax.value_and_grad(value))(start)
-    speed = jnp.sqrt(jnp.sum(vs**2) / start.shape[0])
-    moved = start + jnp.asarray(step_size, start.dtype) * vs
+    values, vs = jax.vmap(jax.value_and_grad(value))(xs)
+    speed = jnp.sqrt(jnp.sum(vs**2) / xs.shape[0])
+    moved = xs + jnp.asarray(step_size, xs.dtype) * vs
     return moved, ParticleInfo(-jnp.mean(values), speed)
