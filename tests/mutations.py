@@ -108,8 +108,8 @@ MUTATIONS = (
     ("gaussians/_nodes", "(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
     (
         "training/_penalty",
-        "_length(squared) - 1",
-        "_length(squared) + 1",
+        "(length - 1) ** 2",
+        "(length + 1) ** 2",
         "gan_train",
         "linear_critic_pays",
     ),
@@ -128,7 +128,7 @@ MUTATIONS = (
         "loss_that_chooses",
     ),
     ("ratios/_kernels", "-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
-    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_length"),
+    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_and_spirals"),
     (
         "flows/_optimal_transport",
         "(1 - fraction)",
@@ -143,7 +143,7 @@ MUTATIONS = (
         "psis",
         "short_tail",
     ),
-    ("flows/_velocity", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
+    ("flows/_density", "rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
     (
         "flows/_velocity",
         "return -jax.vmap(slope",
@@ -162,8 +162,8 @@ MUTATIONS = (
     ("training/_update", "past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
     (
         "training/_ratio_step",
-        "moved = start + jnp",
-        "moved = start - jnp",
+        "moved = xs + jnp",
+        "moved = xs - jnp",
         "train",
         "particle_step_is_euler",
     ),

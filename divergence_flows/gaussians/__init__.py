@@ -9,9 +9,9 @@ from ._fit import FitInfo as FitInfo, fit_gaussian as fit_gaussian
 from ._flows import (
     bures_field as bures_field,
     fisher_rao_field as fisher_rao_field,
-    forward_backward_step as forward_backward_step,
     gaussian_field as gaussian_field,
 )
+from ._forward_backward import forward_backward_step as forward_backward_step
 from ._gaussian import Gaussian as Gaussian, gaussian_kl as gaussian_kl
 from ._mixture import Mixture as Mixture, mixture_field as mixture_field
 from ._nodes import (

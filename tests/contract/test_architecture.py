@@ -231,7 +231,7 @@ CLOUD, POINT, FLAT = jnp.ones((3, 2)), jnp.ones(2), jnp.ones(())
 WRONG = {
     "_types": lambda: _types.as_float([1.0, 2.0]),
     "_linalg": lambda: _linalg.root(CLOUD),
-    "_checks": lambda: _checks.check_cloud("a test", "xs", [1.0]),
+    "_checks": lambda: _checks.check_clouds("a test", xs=[1.0]),
     "calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),
     "bures": lambda: df.bures.distance(CLOUD, CLOUD),
     "divergences": lambda: df.divergences.alpha(POINT),

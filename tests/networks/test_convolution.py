@@ -11,12 +11,7 @@ import pytest
 import scipy.signal
 
 from divergence_flows.networks import _convolution
-from divergence_flows.networks._convolution import (
-    by_library,
-    by_matmul,
-    transposed_by_library,
-    transposed_by_matmul,
-)
+from divergence_flows.networks._convolution import by_library, by_matmul
 
 compiled = functools.partial(jax.jit, static_argnames=("stride", "padding"))
 convolve = compiled(_convolution.convolve)
