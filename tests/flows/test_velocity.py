@@ -19,26 +19,14 @@ def identity(u):
     return u
 
 
-def non_saturating(u):
-    return -jax.nn.softplus(-u)
-
-
-def least_squares(u):
-    return -(jax.nn.sigmoid(-u) ** 2)
-
-
-def le_cam(u):
-    return 4 * jax.nn.sigmoid(u) ** 2 - 1
-
-
 H = {
     "logit": identity,
     "vanilla": jax.nn.softplus,
-    "ns": non_saturating,
+    "ns": lambda u: -jax.nn.softplus(-u),
     "mle": jnp.exp,
     "arcsinh": jnp.arcsinh,
-    "least_squares": least_squares,
-    "lecam": le_cam,
+    "least_squares": lambda u: -(jax.nn.sigmoid(-u) ** 2),
+    "lecam": lambda u: 4 * jax.nn.sigmoid(u) ** 2 - 1,
     "kl_p_m": jax.nn.sigmoid,
 }
 # theory.md section 8: dKL/dt and own dF/dt with q = N(1, 1), p = N(0, 1).
