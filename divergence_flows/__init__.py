@@ -63,11 +63,16 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     from . import bures as bures, divergences as divergences, gans as gans, networks as networks
     from .divergences import Divergence as Divergence
     from .gans import GAN as GAN
-    from .gans._ipm import IPM as IPM, witness as witness
+    from .gans._ipm import IPM as IPM
     from .gans._losses import (
         discriminator_loss as discriminator_loss,
         distillation_loss as distillation_loss,
         generator_loss as generator_loss,
+    )
+    from .gans._potentials import (
+        flow_log_ratio as flow_log_ratio,
+        learned_log_ratio as learned_log_ratio,
+        witness as witness,
     )
 
     # a ratio gives a velocity, a velocity a flow
@@ -120,13 +125,11 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     # training, and long runs
     from .training import (
         TransportState as TransportState,
-        flow_log_ratio as flow_log_ratio,
         flow_ratio_step as flow_ratio_step,
         FlowRatioState as FlowRatioState,
         gan_step as gan_step,
         GANState as GANState,
         gradient_penalty as gradient_penalty,
-        learned_log_ratio as learned_log_ratio,
         particle_step as particle_step,
         ratio_check as ratio_check,
         ratio_step as ratio_step,

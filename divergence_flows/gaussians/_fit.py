@@ -15,8 +15,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, 
 
 from .._checks import check_counts, check_positive
 from .._types import Scalar, ScalarLike, as_float, as_partial
-from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController
-from ..flows._states import bits
+from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
 from ._expectations import Target, gap
 from ._flows import GEOMETRIES, Geometry
 from ._gaussian import Gaussian

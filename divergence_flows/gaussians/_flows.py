@@ -25,8 +25,8 @@ from ..flows._integrate import (
     Kvaerno3,
     PIDController,
     Tsit5,
+    root_mean_square,
 )
-from ..flows._states import root_mean_square
 from ._expectations import Moments, Target, check_dimension, moments, rising
 from ._gaussian import Gaussian
 from ._nodes import Nodes

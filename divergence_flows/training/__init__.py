@@ -8,7 +8,6 @@ optax's to minimise, and every loop can be written by hand from the public steps
 from ._chunk import TransportState as TransportState
 from ._flow_ratio_step import (
     FlowRatioState as FlowRatioState,
-    flow_log_ratio as flow_log_ratio,
     flow_ratio_step as flow_ratio_step,
 )
 from ._gan_step import GANState as GANState, gan_step as gan_step
@@ -16,7 +15,6 @@ from ._penalty import gradient_penalty as gradient_penalty
 from ._ratio_step import (
     RatioCheck as RatioCheck,
     RatioState as RatioState,
-    learned_log_ratio as learned_log_ratio,
     particle_step as particle_step,
     ratio_check as ratio_check,
     ratio_step as ratio_step,

@@ -11,13 +11,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_over_time, check_samples
-from .._types import LogRatioFn, Scalar, ScalarLike, as_float
-from ..flows._states import Times, check_times
-from ..gans._losses import require_fields
+from .._types import Scalar, ScalarLike, as_float
+from ..flows._integrate import Times, check_times
 from ._flow_ratio_losses import Grid, Paths, total_loss
 from ._flow_recipe import FlowRecipe, check_flow
 from ._ratio_step import Batch, Cloud, draw
@@ -184,33 +182,3 @@ def flow_ratio_step(
     recipe = FlowRecipe(gan, optimizer, grid, *options)
     check_flow(caller, recipe)
     return take(recipe, state, (xs_q, xs_p), key)
-
-
-def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
-    del args
-    return gan.log_t(discriminator(t, as_float(x)))
-
-
-def flow_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
-    r"""The log ratio that a time-conditioned discriminator has learned, log T(d(t, x)).
-
-    `velocity(gan.h, flow_log_ratio(gan, state.ema))` is the field. Where log p is known,
-    log q_t(x) = log p(x) - log_r(t, x).
-
-    Args:
-        gan: The GAN that it was trained with.
-        discriminator: A module d(t, x) of one time and one sample.
-
-    Returns:
-        `log_r(t, x, args)` of one point [nats].
-
-    Raises:
-        ValueError: If `gan` has no log T.
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
-    """
-    require_fields("flow_log_ratio", gan, "log_t")
-    return Partial(_log_r, gan, discriminator)

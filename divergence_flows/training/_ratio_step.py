@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
 from .._checks import (
@@ -22,8 +21,8 @@ from .._checks import (
     scalar_valued,
 )
 from .._types import LogRatioFn, Scalar, ScalarLike, as_float, vmapped
-from ..gans._ipm import is_witness
 from ..gans._losses import NO_RATIO, discriminator_loss, require_fields
+from ..gans._potentials import is_witness
 from ..networks._spectral import refresh
 from ..runs._loop import Cloud
 from ._penalty import check_penalty, gradient_penalty
@@ -192,32 +191,6 @@ def particle_step(
     speed = jnp.sqrt(jnp.sum(vs**2) / start.shape[0])
     moved = start + jnp.asarray(step_size, start.dtype) * vs
     return moved, ParticleInfo(-jnp.mean(values), speed)
-
-
-def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
-    return gan.log_t(discriminator(as_float(x)))
-
-
-def learned_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
-    """The log ratio that a discriminator has learned, log T(d(x)), at all times.
-
-    Args:
-        gan: The GAN that it was trained with.
-        discriminator: A module d(x) of one sample; its leaves should be arrays only.
-
-    Returns:
-        `log_r(t, x, args)` of one point [nats], for `velocity` and `ratio_check`.
-
-    Raises:
-        ValueError: If `gan` has no log T: an `IPM` gives no ratio, and `witness` is for it.
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
-    """
-    require_fields("learned_log_ratio", gan, "log_t")
-    return Partial(_log_r, gan, discriminator)
 
 
 def ratio_check(

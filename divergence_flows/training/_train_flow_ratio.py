@@ -20,8 +20,7 @@ from .._checks import (
     raise_if,
 )
 from .._types import Scalar, ScalarLike, as_partial
-from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
-from ..flows._states import Times, check_times
+from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, Times, check_times
 from ..runs._checkpoint import digest, values
 from ..runs._loop import Loop, as_path, follow
 from ._flow_ratio_step import FlowRatioState, take
