@@ -1,8 +1,8 @@
 """Where q is a Gaussian, or a mixture of them, the flow is an ODE on its mean and covariance.
 
 Expectations under q are sums over nodes, so that fields are smooth functions of q. A geometry
-(Bures-Wasserstein, Fisher-Rao, Euclidean in a factor) turns the path gradient into a field, and
-`fit_gaussian` follows it until it rests and reports what the fit is worth.
+(Bures-Wasserstein or Fisher-Rao) turns the path gradient into a field, and `fit_gaussian` follows
+it until it rests and reports how good the fit is.
 """
 
 from ._fit import FitInfo as FitInfo, fit_gaussian as fit_gaussian

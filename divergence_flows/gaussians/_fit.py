@@ -34,12 +34,11 @@ class FitInfo(eqx.Module):
     """What `fit_gaussian` reports, judged on nodes that neither fitted q nor ended the fit.
 
     `gap` is the ELBO that one more Newton step would bring, 1/2 |gradient|^2 in Fisher's metric:
-    what is left to gain, or the error of the nodes, whichever is larger [nats]. Eight sets of `n`
-    nodes, scrambled independently, tell it, and the largest is reported, of `gradient_norm` too;
-    `elbo` and `k_hat` are of all of them together. What n nodes cannot see, such as a rare spike
-    of log_p, they do not tell. A gap that is no number is reported as inf. `k_hat` is never NaN:
-    it is 0 where the largest weights are equal up to the rounding of log p, as at q = p, and inf,
-    which warns, where no k can be had or rounding hides it.
+    what is left to gain, or the error of the nodes, whichever is larger [nats]. It and
+    `gradient_norm` are the largest over eight sets of `n` nodes, scrambled independently (inf if
+    NaN); `elbo` and `k_hat` use all of them together. None shows what n nodes cannot see, such as
+    a rare spike of log_p. `k_hat` is never NaN: it is 0 where the largest weights are equal up to
+    the rounding of log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
     """
 
     elbo: Scalar
@@ -70,14 +69,12 @@ def fit_gaussian(
 ) -> tuple[Gaussian, FitInfo]:
     r"""Minimises KL(q || p) over Gaussians, following a flow until it rests.
 
-    It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes,
-    or, unless the nodes were given, below a hundredth of what fresh nodes say: then only the
-    nodes would be fitted better. It starts on few nodes, goes on with more from where they lead,
-    if that is better than where it began, and ends when fresh nodes put the gap below `tol`. Where
-    log_p has kinks, as |x| has, averages over nodes jump: there it rests when steps lead nowhere
-    and what is left is like the error of the nodes, and `gap` is no less than that. Rest is the
-    flow's, on its nodes; what that is worth `info.gap` tells, from others. No round of ours has
-    more than `n` nodes.
+    It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes
+    or, unless `nodes` are given, below a hundredth of the gap on fresh nodes: the rest is node
+    error. It starts on few nodes, goes on with more, at most `n`, if fresh nodes show a gain, and
+    ends when they put the gap below `tol`. Where log_p has kinks, as |x| has, averages over nodes
+    jump: there it rests when steps lead nowhere and what is left is like the error of the nodes,
+    and `gap` is no less than that. `info.gap` judges the end on other nodes.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
@@ -91,10 +88,10 @@ def fit_gaussian(
         nodes: Rule for the standard normal, with or without mini-batches; by default the 2 dim
             cubature points first, if `n` is as many, then Sobol nodes: n / 16, if that is enough
             for a round, and n.
-        judges: Nodes that judge the end instead of fresh ones. They must be given if `nodes` have
-            mini-batches, with other mini-batches, drawn at random. The fit is then at rest only if
-            they put the gap below `tol`, three standard errors of theirs added; `elbo` is
-            unbiased, and `k_hat` inf, for noisy weights are not those of p.
+        judges: Nodes that judge the end instead of fresh ones; required if `nodes` have
+            mini-batches, with others, drawn at random. The fit is then at rest only if their gap
+            plus three standard errors is below `tol`; `elbo` is unbiased, and `k_hat` inf, because
+            noisy weights are not those of p.
         n: Number of the last nodes, and of each set that judges; at least 25. By default 1024, or 2
             dim if that is more and the scale a matrix. Raise it if `info.gap` is larger than you
             can accept.
@@ -116,9 +113,9 @@ def fit_gaussian(
         ValueError: If `geometry` or `estimator` is unknown, `n`, `tol` or `max_steps` too small,
             the nodes or judges not of q0's dimension, or q0 empty; if `nodes` have mini-batches
             and `judges` have none, or the same.
-        EquinoxRuntimeError: If q0 is singular or not finite; log_p or a derivative is not finite or
-            overflows at nodes of q0, or is flat; or q is not at rest after `max_steps`, or before
-            that. It says what was found. A bad start is told before the fit is compiled.
+        EquinoxRuntimeError: If q0 is singular or not finite; log_p or a derivative is not finite,
+            overflows or is flat at nodes of q0; or q is not at rest, with the cause. A bad start
+            is refused before the fit is compiled.
 
     References:
         Lambert et al., NeurIPS 2022; Khan & Rue, JMLR 2023; Roeder et al., 2017; Vehtari et al.,

@@ -69,7 +69,10 @@ def forward_backward_step(
         (f"`log_p` is NaN, so not finite at nodes of `q`. {advice}", nan),
         (f"`log_p` is -inf at nodes of `q`, outside its support. {advice}", below),
         ("`log_p` is +inf at nodes of `q`; start elsewhere.", above),
-        ("derivatives of `log_p` at nodes of `q`, or their sums overflow; correct them.", overflow),
+        (
+            "derivatives of `log_p` are not finite at nodes, or sums overflow; correct them.",
+            overflow,
+        ),
         (
             "`step` must be positive and at most 1 / lambda_max(E[-hess log p]), beyond which the "
             "fixed point is biased; make it smaller.",

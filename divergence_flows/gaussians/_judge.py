@@ -56,8 +56,8 @@ _NO_START = (
     "parameter out, or give it a prior.",
 )
 _NO_REST = (
-    "; its mean or scale grew beyond 10^6 times the scale of `q0`. A target without a normaliser "
-    "has no optimum: give each parameter a prior. Else start nearer and wider.",
+    "; its mean or scale grew without bound, beyond 10^6 times the scale of `q0`. A target without "
+    "a normaliser has no optimum: give each parameter a prior. Else start nearer and wider.",
     ": on its own nodes it is, but `log_p` or its gradient is not finite at others, as outside a "
     "support. Transform bounded parameters to the line.",
     ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and judges, "

@@ -47,7 +47,7 @@ class Nodes(eqx.Module):
     ) -> None:
         """Keeps points [dimensionless], weights that sum to one, and mini-batches.
 
-        A rule is averaged in every field: what is wrong with it is said here, once.
+        Every field averages over a rule without checks, so that it is checked here.
 
         Args:
             points: Points z.
@@ -203,10 +203,10 @@ def normal_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
 def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     r"""Sobol's points, scrambled at random and sent to the normal: error near 1/n if f is smooth.
 
-    Owen's nested scrambling: each bit of a coordinate is flipped or not, at random for each value
-    of the bits before it. The points stay a net, each is uniform over the keys, and the errors of
-    two keys are independent: in one dimension one point falls at random into each of n strata.
-    There the error falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
+    Owen's nested scrambling flips each bit of a coordinate at random, for each value of the bits
+    before it. The points stay a net, each is uniform over the keys, and the errors of two keys are
+    independent: in one dimension one point falls at random into each of n strata. There the error
+    falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
 
     Args:
         n: Number of nodes; a power of two keeps the balance of the sequence.
@@ -260,7 +260,7 @@ def _flipped(
 @functools.lru_cache(maxsize=8)
 def _sobol_bits(n: int, dim: int) -> np.ndarray:
     """Draws the sequence itself, as integers."""
-    with warnings.catch_warnings():  # scipy warns of n that are no power of two; the docstring does
+    with warnings.catch_warnings():  # of n that are not powers of two; the docstring says so
         warnings.simplefilter("ignore", UserWarning)
         points = qmc.Sobol(dim, scramble=False, bits=32).random(n)
     return (points * 2.0**32).astype(np.uint32)

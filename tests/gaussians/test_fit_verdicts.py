@@ -75,7 +75,8 @@ def test_a_kinked_target_is_not_at_rest_before_it_is(x64):
     def far(x):
         return -jnp.sum(jnp.abs(x - 50))
 
-    _, info = df.fit_gaussian(far, standard(3), max_steps=2, key=KEY, throw=False)
+    options = {"nodes": df.sobol_nodes(64, 3, key=KEY), "n": 64, "max_steps": 2, "throw": False}
+    _, info = df.fit_gaussian(far, standard(3), key=KEY, **options)
     assert not info.rested
     assert info.gap > 1
 
