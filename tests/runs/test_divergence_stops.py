@@ -2,13 +2,14 @@
 
 import pickle
 
+import chex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from small_runs import XS_P, From, critic, maker, same, sgd, train_gan
+from small_runs import XS_P, From, critic, maker, same, sgd, train_gan, transport
 
 import divergence_flows as df
 
@@ -155,3 +156,35 @@ def test_a_generator_that_is_held_or_stands_at_p_is_no_collapse():
 def test_a_gan_thrown_far_inside_vmap_leaves_the_seed_beside_it_alone():
     _, info = jax.jit(jax.vmap(lambda rate: pushed([3.0, 4.0], rate)))(jnp.array([1.0, 1e5]))
     assert info.diverged.tolist() == [-1, 0]
+
+
+# Inside a trace nothing is raised.
+
+
+def test_seeds_beside_a_diverged_one_are_what_they_are_without_it():
+    def one(after, key):
+        return transport(step_size=From(0.1, 12, after), steps=20, key=key)
+
+    run, keys = jax.jit(jax.vmap(one)), jr.split(jr.key(6), 3)
+    _, well = run(jnp.array([0.1, 0.1, 0.1]), keys)
+    moved, info = run(jnp.array([0.1, 1e6, 0.1]), keys)
+    assert info.diverged.tolist() == [-1, 12, -1]
+    for seed in (0, 2):
+        row = lambda tree, seed=seed: jax.tree.map(lambda leaf: leaf[seed], tree)
+        same(row((moved, info)), row((well.path[:, -1], well)))
+    # The bad one has what it had after 10 steps, and NaN in its metrics from step 12 on.
+    same(moved[1], well.path[1, 1])
+    same(info.path[1], well.path[1, jnp.array([0, 1, 1])])
+    for bad, good in ((info.losses, well.losses), (info.speeds, well.speeds)):
+        same(bad[1, :12], good[1, :12])
+        assert np.isnan(bad[1, 12:]).all()
+
+
+def test_a_gan_that_diverges_inside_jit_keeps_its_last_good_state():
+    run = lambda rate: train_gan(g_optimizer=sgd(0.01, 15, rate), steps=20)
+    at_10 = []
+    train_gan(on_chunk=at_10.append)
+    state, info = jax.jit(run)(jnp.inf)
+    assert int(info.diverged) == 16
+    assert int(state.step) == 10
+    chex.assert_trees_all_close(state, at_10[0], rtol=1e-5, atol=1e-6)
