@@ -10,16 +10,17 @@ import pathlib
 import chex
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 import transforms
 from test_architecture import PUBLIC
-from transforms import OUTSIDE, RECORDS, ROWS
+from transforms import KEY, KEYED, OUTSIDE, RECORDS, ROWS
 
 import divergence_flows as df
 
 pytestmark = pytest.mark.usefixtures("x64")
-STEP = 1e-3
+STEP, OTHER_KEY = 1e-3, jr.key(3)
 # XLA fuses and sums in another order, and what is solved for stops at round-off.
 ROUND_OFF = 1e-10
 
@@ -44,15 +45,15 @@ def weighed(weights, value):
     return sum(jnp.sum(leaf * weight) for leaf, weight in pairs if is_float(leaf)) + 0.0
 
 
-def value_and_slope(row, weights, x):
+def value_and_slope(row, weights, x, key):
     """The value, and the gradient of one number made of it if asked for here."""
 
     def number(x):
-        value = row.call(x)
+        value = row(x, key)
         return weighed(weights, value), value
 
     if row.slope_of is not None:
-        return row.call(x), None
+        return row(x, key), None
     slope, value = jax.grad(number, has_aux=True)(x)
     return value, slope
 
@@ -72,23 +73,33 @@ def stacked(trees):
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
+def at(i, tree):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_under_jit_scan_vmap_and_grad_at_once_it_is_what_it_is_alone(name):
     """All transforms in one program, so that a row compiles once: jit(scan(vmap(grad)))."""
     row = ROWS[name]
     x = row.x()
-    narrow = jax.eval_shape(row.call, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), x))
+    narrow = jax.eval_shape(row, jax.tree.map(lambda leaf: leaf.astype(jnp.float32), x))
     # float64 is on, and float32 stays float32.
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(narrow) if is_float(leaf))
     weights, direction = random_like(narrow, 1), random_like(x, 0)
-    points = [moved(x, direction, by) for by in (-1, 0, 1, 3)]
+    # The last is another point, or another key at the second.
+    points = [moved(x, direction, by) for by in (-1, 0, 1, 0 if row.takes_key else 3)]
+    keys = jnp.stack([KEY, KEY, KEY, OTHER_KEY])
     inner = jax.vmap(functools.partial(value_and_slope, row, weights))
-    program = jax.jit(lambda xs: jax.lax.scan(lambda _, x: (None, inner(x)), None, xs)[1])
-    made = program(stacked([stacked(points[:2]), stacked(points[2:])]))
+    program = jax.jit(lambda xs: jax.lax.scan(lambda _, x: (None, inner(*x)), None, xs)[1])
+    pairs = jax.tree.map(lambda a: a.reshape(2, 2, *a.shape[1:]), (stacked(points), keys))
+    made = program(pairs)
     together, slopes = jax.tree.map(lambda a: a.reshape(4, *a.shape[2:]), made)
-    for at in (1,) if row.loops else range(4):
-        one = jax.tree.map(lambda leaf: leaf[at], together)  # noqa: B023
-        near(one, row.call(points[at]), ROUND_OFF, f"{name}: value")
+    for i in (3,) if row.loops else range(4):
+        near(at(i, together), row(points[i], keys[i]), ROUND_OFF, f"{name}: value")
+    # `ratio_bandwidth` chooses one of a few widths: another key may well choose the same.
+    if row.takes_key and name != "ratio_bandwidth":
+        one, other = jax.tree.leaves(at(1, together)), jax.tree.leaves(at(3, together))
+        assert any(np.any(a != b) for a, b in zip(one, other, strict=True)), "keys are ignored"
     if slopes is None:
         return
     if row.slope is not None:
@@ -100,6 +111,15 @@ def test_under_jit_scan_vmap_and_grad_at_once_it_is_what_it_is_alone(name):
     start, _, end, _ = jax.vmap(functools.partial(weighed, weights))(together)
     rise = (end - start) / (2 * STEP)
     near((before + 4 * here + after) / 6, rise, 1e-6, f"{name}: gradient")
+
+
+def test_every_public_function_with_a_key_is_given_one():
+    takes_key = {
+        name
+        for name, public in PUBLIC.items()
+        if callable(public) and "key" in inspect.signature(public).parameters
+    }
+    assert takes_key == set(KEYED)
 
 
 def test_what_is_differentiated_elsewhere_is_so():
@@ -131,7 +151,7 @@ def test_the_row_of_a_class_has_every_method_and_every_function_it_holds(kind):
     methods = [name for name in vars(kind) if not name.startswith("_") and name not in fields]
     methods = [name for name in methods if name not in kind.__annotations__]
     (name,) = METHODS[kind]
-    made = jax.eval_shape(ROWS[name].call, ROWS[name].x())
+    made = jax.eval_shape(ROWS[name], ROWS[name].x())
     assert set(made) == {*fields, *methods}
 
 
@@ -139,7 +159,7 @@ def test_the_row_of_a_class_has_every_method_and_every_function_it_holds(kind):
 def test_states_and_reports_are_what_the_functions_return(name):
     row, kind = ROWS[RECORDS[name]], getattr(df, name)
     inside = lambda leaf: isinstance(leaf, kind)
-    made = jax.eval_shape(row.call, row.x())
+    made = jax.eval_shape(row, row.x())
     assert any(map(inside, jax.tree.leaves(made, is_leaf=inside)))
 
 
@@ -149,7 +169,7 @@ def test_states_and_reports_are_what_the_functions_return(name):
 def test_a_coupling_is_a_constant_to_differentiation():
     row = ROWS["coupling"]
     x = row.x()
-    _, rate = jax.jit(lambda x: jax.jvp(row.call, (x,), (x,)))(x)
+    _, rate = jax.jit(lambda x: jax.jvp(row, (x,), (x,)))(x)
     assert rate.dtype == jax.dtypes.float0
 
 

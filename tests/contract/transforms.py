@@ -1,16 +1,20 @@
-"""One row for each public name: what it computes of float arrays, for test_transforms.py.
+"""One row for each public name: what it computes of float arrays, and of a key if it takes one.
 
 A row calls the name as a user would and returns a pytree; what is differentiable goes in as `x`.
+test_transforms.py and test_determinism.py have the laws.
 """
 
+import dataclasses
+import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jax.tree_util import Partial
 
@@ -21,28 +25,28 @@ SGD = optax.sgd(0.1)
 D, G, B, N = df.divergences, df.gans, df.bures, df.networks
 
 
-class Row(NamedTuple):
-    """What to compute, at which `x`, and what of the plain law does not hold, with a reason.
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What to compute of `x`, or of `x` and a key, and where the plain law does not hold.
 
     `slope(x, weights)` is the gradient where stopped derivatives are part of the contract: a
-    closed form, that of sum(weights * value). None asks for finite differences. `slope_of` says
-    where else it is differentiated, and then it is not here. What `loops` takes seconds to call
-    outside of `jit`, for JAX compiles its loops at each call.
+    closed form, that of sum(weights * value). None asks for finite differences. `slope_of` names
+    the test or row that differentiates it instead. What `loops` takes seconds to call outside of
+    `jit`, for JAX compiles its loops at each call.
     """
 
-    call: Callable[[Any], Any]
+    call: Callable[..., Any]
     x: Callable[[], Any]
     slope: Callable[..., Any] | None = None
     slope_of: str | None = None
     loops: bool = False
 
+    @property
+    def takes_key(self):
+        return "key" in inspect.signature(self.call).parameters
 
-def arrays(**values):
-    return lambda: jax.tree.map(lambda v: jnp.asarray(v, float), values, is_leaf=_is_list)
-
-
-def _is_list(value):
-    return isinstance(value, list)
+    def __call__(self, x, key=KEY):
+        return self.call(x, key) if self.takes_key else self.call(x)
 
 
 def number(value):
@@ -50,60 +54,26 @@ def number(value):
     return jnp.asarray(value, float)
 
 
+def arrays(**values):
+    return lambda: {name: number(value) for name, value in values.items()}
+
+
 # --- functions that users write, each with a parameter to differentiate ---
 
-
-def bowl(a, r):
-    """A convex f."""
-    return r * jnp.log(r) + a * r**2
-
-
-def rise(a, u):
-    """An increasing h."""
-    return a * u + jnp.arcsinh(u)
-
-
-def line(a, d):
-    return a * d
-
-
-def minus_exp(d):
-    return -jnp.exp(d)
-
-
-def cubic(a, d):
-    """A log T."""
-    return a * d + d**3
-
-
-def log_r(t, x, args):
-    return jnp.sin(args * x[0] + t) - (1 + t) * jnp.sum(x**2)
+bowl = lambda a, r: r * jnp.log(r) + a * r**2  # a convex f
+rise = lambda a, u: a * u + jnp.arcsinh(u)  # an increasing h
+line = lambda a, d: a * d
+minus_exp = lambda d: -jnp.exp(d)
+cubic = lambda a, d: a * d + d**3  # a log T
+log_r = lambda t, x, args: jnp.sin(args * x[0] + t) - (1 + t) * jnp.sum(x**2)
+to_args = lambda t, y, args: args - y
+pull = lambda t, y, args: args - y + 0.1 * jnp.sin(t + y)
+shear = lambda x: jnp.stack([2 * x[0] + 0.3 * x[1], 0.3 * x[0] + x[1]])
+log_p = lambda m, x: -0.5 * jnp.sum((x - m) ** 2) - 0.1 * jnp.sum(x**4)  # no Gaussian
 
 
 def attraction(t, x, xs, args):
     return args * jnp.mean(jnp.sum((x - xs) ** 2, axis=1)) + t * jnp.sum(x**4)
-
-
-def pull(t, y, args):
-    """Every particle goes to `args`."""
-    return args - y + 0.1 * jnp.sin(t + y)
-
-
-def to_rest(t, y, args):
-    return args - y
-
-
-def score(t, x, args):
-    return args - x
-
-
-def shear(x):
-    return jnp.stack([2 * x[0] + 0.3 * x[1], 0.3 * x[0] + x[1]])
-
-
-def log_p(m, x):
-    """A target that is no Gaussian."""
-    return -0.5 * jnp.sum((x - m) ** 2) - 0.1 * jnp.sum(x**4)
 
 
 def cloud(seed, n=4, dim=2):
@@ -119,17 +89,21 @@ def covariance(seed):
     return factor @ factor.T
 
 
-def critic():
-    return N.Discriminator(2, 3, 1, key=KEY)
+def critic(key=KEY):
+    return N.Discriminator(2, 3, 1, key=key)
 
 
-def maker():
-    return N.Generator(2, 2, 3, 1, key=jr.key(8))
+def maker(key=KEY):
+    return N.Generator(2, 2, 3, 1, key=key)
+
+
+def time_network(key=KEY):
+    return N.TimeDiscriminator(2, 3, 1, decays=3, key=key)
 
 
 def clock(trained):
     """A time network of trained weights; standardisation and horizon are held fixed inside."""
-    network = N.TimeDiscriminator(2, 3, 1, decays=3, key=KEY)
+    network = time_network()
     return eqx.tree_at(_trained, like(jax.tree.leaves(trained)[0], network), trained)
 
 
@@ -138,7 +112,7 @@ def _trained(network):
 
 
 def weights_of_clock():
-    return _trained(N.TimeDiscriminator(2, 3, 1, decays=3, key=KEY))
+    return _trained(time_network())
 
 
 def gaussian():
@@ -163,33 +137,18 @@ def with_target(q):
 
 def divergence(div, u, *without):
     """Every field and method of a divergence."""
-    r, s = jnp.exp(u), div.activation(u)
+    s = div.activation(u)
     star = {} if "conjugate" in without else {"conjugate": div.conjugate(s)}
-    return star | {
-        "log_f": div.log_f(u),
-        "h": div.h(u),
-        "h_prime": div.h_prime(u),
-        "activation": s,
-        "standard": div.standard(u),
-        "f": div.f(r),
-        "f_prime": div.f_prime(r),
-        "f_second": div.f_second(r),
-    }
+    of_u = {name: getattr(div, name)(u) for name in ("log_f", "h", "h_prime", "standard")}
+    of_r = {name: getattr(div, name)(jnp.exp(u)) for name in ("f", "f_prime", "f_second")}
+    return {"activation": s, **star, **of_u, **of_r}
 
 
 def gan(g, u):
     """Every field and property of a GAN."""
-    d, r = g.inverse(u), jnp.exp(u)
-    return {
-        "phi": g.phi(d),
-        "psi": g.psi(d),
-        "h_t": g.h_t(d),
-        "log_t": g.log_t(d),
-        "inverse": d,
-        "h": g.h(u),
-        "descends": g.descends(r),
-        "measures": g.measures(r),
-    }
+    of_d = {name: getattr(g, name)(g.inverse(u)) for name in ("phi", "psi", "h_t", "log_t")}
+    of_r = {name: getattr(g, name)(jnp.exp(u)) for name in ("descends", "measures")}
+    return {"inverse": g.inverse(u), "h": g.h(u), **of_d, **of_r}
 
 
 def derived(g, u):
@@ -202,11 +161,14 @@ def ipm(g, d):
     return {"phi": g.phi(d), "psi": g.psi(d), "h_t": g.h_t(d)}
 
 
+def mine(kind, a):
+    """A game of one's own."""
+    return kind(Partial(line, a), minus_exp, Partial(rise, a))
+
+
 U = arrays(u=[-1.2, 0.4, 1.5])
 AU = arrays(a=0.7, u=[-1.2, 0.4, 1.5])
 INSTANCES = [name for name, value in vars(D).items() if isinstance(value, df.Divergence)]
-
-
 # Without a closed conjugate they all solve for it as `conjugate` and `Divergence` do.
 SOLVED = {"softened_reverse_kl", "jeffreys", "least_squares", "arcsinh"}
 
@@ -216,48 +178,54 @@ def of_divergence(name):
     return Row(lambda x: divergence(getattr(D, name), x["u"], *without), U)
 
 
-def of_gan(make):
-    return Row(lambda x: gan(make(), x["u"]), U)
+def of_gan(make, *divs):
+    return Row(lambda x: gan(make(*divs), x["u"]), U)
+
+
+def of_a_and_u(call):
+    return Row(lambda x: call(x["a"], x["u"]), AU)
 
 
 CALCULUS = {
-    "f_to_h": Row(lambda x: df.f_to_h(Partial(bowl, x["a"]))(x["u"]), AU),
-    "h_to_f": Row(lambda x: df.h_to_f(Partial(rise, x["a"]))(jnp.exp(x["u"])), AU),
-    "first_variation": Row(
-        lambda x: df.first_variation(Partial(bowl, x["a"]))(jnp.exp(x["u"])), AU
-    ),
-    "conjugate": Row(lambda x: df.conjugate(Partial(bowl, x["a"]))(x["u"]), AU),
-    "ratio": Row(lambda x: df.ratio(Partial(line, x["a"]), minus_exp)(x["u"]), AU),
-    "log_ratio": Row(lambda x: df.log_ratio(Partial(line, x["a"]), minus_exp)(x["u"]), AU),
-    "inverse_log_ratio": Row(lambda x: df.inverse_log_ratio(Partial(cubic, x["a"]))(x["u"]), AU),
-    "lift": Row(lambda x: df.lift(Partial(rise, x["a"]), Partial(cubic, x["a"]))(x["u"]), AU),
-    "lower": Row(lambda x: df.lower(Partial(rise, x["a"]), Partial(cubic, x["a"]))(x["u"]), AU),
-    "Divergence": Row(lambda x: divergence(df.Divergence(Partial(bowl, x["a"])), x["u"]), AU),
-    "GAN": Row(
-        lambda x: derived(df.GAN(Partial(line, x["a"]), minus_exp, Partial(rise, x["a"])), x["u"]),
-        AU,
-    ),
-    "IPM": Row(
-        lambda x: ipm(df.IPM(Partial(line, x["a"]), minus_exp, Partial(rise, x["a"])), x["u"]), AU
-    ),
+    name: of_a_and_u(call)
+    for name, call in {
+        "f_to_h": lambda a, u: df.f_to_h(Partial(bowl, a))(u),
+        "h_to_f": lambda a, u: df.h_to_f(Partial(rise, a))(jnp.exp(u)),
+        "first_variation": lambda a, u: df.first_variation(Partial(bowl, a))(jnp.exp(u)),
+        "conjugate": lambda a, u: df.conjugate(Partial(bowl, a))(u),
+        "ratio": lambda a, u: df.ratio(Partial(line, a), minus_exp)(u),
+        "log_ratio": lambda a, u: df.log_ratio(Partial(line, a), minus_exp)(u),
+        "inverse_log_ratio": lambda a, u: df.inverse_log_ratio(Partial(cubic, a))(u),
+        "lift": lambda a, u: df.lift(Partial(rise, a), Partial(cubic, a))(u),
+        "lower": lambda a, u: df.lower(Partial(rise, a), Partial(cubic, a))(u),
+        "Divergence": lambda a, u: divergence(df.Divergence(Partial(bowl, a)), u),
+        "GAN": lambda a, u: derived(mine(df.GAN, a), u),
+        "IPM": lambda a, u: ipm(mine(df.IPM, a), u),
+        "divergences.alpha": lambda a, u: divergence(D.alpha(a), u),
+        "divergences.shifted_vanilla": lambda a, u: divergence(D.shifted_vanilla(a), u),
+        "gans.vanilla": lambda a, u: gan(G.vanilla(a), u),
+        "gans.ebm": lambda a, u: gan(G.ebm(a), u),
+        "gans.nwj": lambda a, u: gan(G.nwj(D.shifted_vanilla(a)), u),
+        "generator_loss": lambda a, u: df.generator_loss(G.vanilla(a), u),
+    }.items()
 }
 TABLES = {
     **{f"divergences.{name}": of_divergence(name) for name in INSTANCES},
-    "divergences.alpha": Row(lambda x: divergence(D.alpha(x["a"]), x["u"]), AU),
-    "divergences.shifted_vanilla": Row(lambda x: divergence(D.shifted_vanilla(x["a"]), x["u"]), AU),
-    "gans.vanilla": Row(lambda x: gan(G.vanilla(x["a"]), x["u"]), AU),
-    "gans.non_saturating": of_gan(G.non_saturating),
-    "gans.logit": of_gan(G.logit),
-    "gans.arcsinh": of_gan(G.arcsinh),
-    "gans.mle": of_gan(G.mle),
-    "gans.f_gan": of_gan(lambda: G.f_gan(D.squared_hellinger)),
-    "gans.b_gan": of_gan(lambda: G.b_gan(D.pearson)),
-    "gans.least_squares": of_gan(G.least_squares),
-    "gans.ebm": Row(lambda x: gan(G.ebm(x["a"]), x["u"]), AU),
-    "gans.nwj": Row(lambda x: gan(G.nwj(D.shifted_vanilla(x["a"])), x["u"]), AU),
-    "gans.ulsif": of_gan(lambda: G.ulsif(D.pearson)),
-    "gans.exponential": of_gan(G.exponential),
-    "gans.mirror": of_gan(lambda: G.mirror(D.kl_pq)),
+    **{
+        f"gans.{name}": of_gan(getattr(G, name), *divs)
+        for name, *divs in (
+            ("non_saturating",),
+            ("logit",),
+            ("arcsinh",),
+            ("mle",),
+            ("least_squares",),
+            ("exponential",),
+            ("f_gan", D.squared_hellinger),
+            ("b_gan", D.pearson),
+            ("ulsif", D.pearson),
+            ("mirror", D.kl_pq),
+        )
+    },
     "gans.wasserstein": Row(lambda x: ipm(G.wasserstein(), x["u"]), U),
 }
 
@@ -272,13 +240,23 @@ def cloud_at():
 def density(x):
     field = df.velocity(Partial(rise, x["a"]), log_r)
     noise = jr.rademacher(KEY, (2, 4, 2), float)
-    state = (x["xs"], x["xs"][:, 0])
-    return df.with_log_prob(field, noise=noise)(x["t"], state, x["a"])
+    return df.with_log_prob(field, noise=noise)(x["t"], (x["xs"], x["xs"][:, 0]), x["a"])
+
+
+def refitted(x):
+    fit = Partial(df.mmd_witness, xs_p=x["p"], bandwidth=x["a"])
+    return df.cloud_velocity(Partial(rise, x["a"]), fit)(x["a"], like(x["p"], cloud(1)), None)
+
+
+def dissipated(x):
+    h = Partial(rise, x["a"])
+    return df.dissipation(h, x["u"], x["g"], of=h, weights=x["u"] ** 2)
 
 
 # Fixed steps, since an adaptive solver's own choice of steps is not smooth at 1e-8; and Euler's,
 # since every stage of a solver is compiled.
 EULER = {"solver": diffrax.Euler(), "dt0": 0.25, "max_steps": 8}
+UNIT = [0.0, 1.0]
 FLOWS = {
     "velocity": Row(
         lambda x: df.velocity(Partial(rise, x["a"]), log_r)(x["t"], x["xs"], x["a"]), cloud_at
@@ -286,46 +264,31 @@ FLOWS = {
     "gradient_flow": Row(lambda x: df.gradient_flow(attraction)(x["t"], x["xs"], x["a"]), cloud_at),
     # The cloud is held fixed in the fit, so it is no part of `x` here:
     # test_a_field_that_refits_is_differentiated_with_the_fit_held_fixed.
-    "cloud_velocity": Row(
-        lambda x: df.cloud_velocity(
-            Partial(rise, x["a"]),
-            Partial(df.mmd_witness, xs_p=x["p"], bandwidth=x["a"]),
-        )(x["a"], like(x["p"], cloud(1)), None),
-        lambda: {"a": number(0.7), "p": cloud(2, 5)},
-        loops=True,
-    ),
+    "cloud_velocity": Row(refitted, lambda: {"a": number(0.7), "p": cloud(2, 5)}, loops=True),
     "with_log_prob": Row(density, cloud_at),
-    "dissipation": Row(
-        lambda x: df.dissipation(
-            Partial(rise, x["a"]), x["u"], x["g"], of=Partial(rise, x["a"]), weights=x["u"] ** 2
-        ),
-        lambda: {**AU(), "g": cloud(1, 3)},
-    ),
+    "dissipation": Row(dissipated, lambda: {**AU(), "g": cloud(1, 3)}),
     "integrate": Row(
         lambda x: df.integrate(pull, x["xs"], x["ts"], x["a"], **EULER).ys,
         lambda: {"a": number(0.7), "xs": cloud(1), "ts": jnp.array([0.0, 0.6, 0.9])},
     ),
     "settle": Row(
-        lambda x: df.settle(to_rest, x["xs"], x["a"], **EULER | {"max_steps": 64}).ys,
-        lambda: {"a": number(0.7), "xs": cloud(1)},
+        lambda x: df.settle(to_args, x["xs"], x["a"], **EULER | {"max_steps": 64}).ys,
+        cloud_at,
         slope_of="integrate",
     ),
     "langevin": Row(
-        lambda x: df.langevin(score, x["xs"], [0.0, 1.0], x["a"], **EULER, key=KEY).ys,
-        lambda: {"a": number(0.7), "xs": cloud(1)},
+        lambda x, key: df.langevin(to_args, x["xs"], UNIT, x["a"], **EULER, key=key).ys,
+        cloud_at,
         slope_of="integrate",
     ),
     "curve_length": Row(
-        lambda x: df.curve_length(pull, x["xs"], [0.0, 1.0], x["a"], **EULER),
-        lambda: {"a": number(0.7), "xs": cloud(1)},
+        lambda x: df.curve_length(pull, x["xs"], UNIT, x["a"], **EULER),
+        cloud_at,
         slope_of="integrate",
     ),
     "coupling": Row(lambda x: df.coupling(x["q"], x["p"][:4]), clouds),
     "wasserstein2": Row(lambda x: df.wasserstein2(x["q"], x["p"][:4]), clouds),
-    "displacement": Row(
-        lambda x: df.displacement(shear, x["t"], x["xs"]),
-        lambda: {"t": number(0.3), "xs": cloud(1)},
-    ),
+    "displacement": Row(lambda x: df.displacement(shear, x["t"], x["xs"]), cloud_at),
 }
 
 
@@ -336,84 +299,73 @@ def at_point():
     return {**clouds(), "x": jnp.array([0.3, -0.2]), "b": number(1.3)}
 
 
+def at(x, fit, **options):
+    return fit(x["q"], x["p"], bandwidth=x["b"], **options)(0.0, x["x"], None)
+
+
+def witnesses(x, key):
+    return at(x, df.mmd_witness, block=3), at(x, df.mmd_witness, features=4, key=key)
+
+
+def logistic(x, key):
+    options = {"features": 4, "degree": 1, "ridge": x["b"], "newton_steps": 3}
+    return at(x, df.rff_log_ratio, **options, key=key)
+
+
+def chosen_bandwidth(x, key):
+    options = {"multiples": (0.5, 1.0), "folds": 2, "features": 2, "degree": 1, "newton_steps": 2}
+    return df.ratio_bandwidth(x["q"], x["p"], **options, ridge=x["b"], key=key)
+
+
 RATIOS = {
     "median_bandwidth": Row(lambda x: df.median_bandwidth(x["q"], x["p"]), clouds),
-    "kde_log_prob": Row(
-        lambda x: df.kde_log_prob(x["q"], block=3)(x["x"]),
-        at_point,
-    ),
-    "mmd_witness": Row(
-        lambda x: df.mmd_witness(x["q"], x["p"], bandwidth=x["b"], block=3)(0.0, x["x"], None),
-        at_point,
-    ),
-    "rff_log_ratio": Row(
-        lambda x: df.rff_log_ratio(
-            x["q"], x["p"], features=4, degree=1, bandwidth=x["b"], ridge=x["b"], key=KEY
-        )(0.0, x["x"], None),
-        at_point,
-    ),
+    "kde_log_prob": Row(lambda x: df.kde_log_prob(x["q"], block=3)(x["x"]), at_point),
+    "mmd_witness": Row(witnesses, at_point),
+    "rff_log_ratio": Row(logistic, at_point),
     "ulsif_ratio": Row(
-        lambda x: df.ulsif_ratio(
-            x["q"], x["p"], centres=3, bandwidth=x["b"], ridge=x["b"], key=KEY
-        )(0.0, x["x"], None),
-        at_point,
+        lambda x, key: at(x, df.ulsif_ratio, centres=3, ridge=x["b"], key=key), at_point
     ),
-    "ratio_bandwidth": Row(
-        lambda x: df.ratio_bandwidth(
-            x["q"],
-            x["p"],
-            multiples=(0.5, 1.0),
-            folds=2,
-            features=2,
-            degree=1,
-            ridge=x["b"],
-            newton_steps=2,
-            key=KEY,
-        ),
-        at_point,
-    ),
+    "ratio_bandwidth": Row(chosen_bandwidth, at_point),
 }
 
 
 # --- Gaussians ---
 
 
-def of_gaussian(q, x):
-    return {
+def of_gaussian(x):
+    q = df.Gaussian(x["m"], x["s"])
+    at_x = ("push", "standardise", "log_prob", "log_prob_of_push")
+    return {name: getattr(q, name)(x["x"]) for name in at_x} | {
         "diagonal": jnp.asarray(q.diagonal),
         "matrix": q.matrix,
         "covariance": q.covariance,
-        "push": q.push(x),
-        "standardise": q.standardise(x),
-        "log_prob": q.log_prob(x),
-        "log_prob_of_push": q.log_prob_of_push(x),
         "log_det": q.log_det(),
     }
 
 
-def of_mixture(q, x):
-    return {
-        "log_weights": q.log_weights,
-        "weights": q.weights,
-        "components": q.components,
-        "push": q.push(x),
-        "log_prob": q.log_prob(x),
-    }
+def of_mixture(x):
+    q = df.Mixture(x["l"], x["m"], x["s"])
+    parts = {name: getattr(q, name) for name in ("log_weights", "weights", "components")}
+    return parts | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
 
 
 def made_inside(make):
-    """Nodes are made of Python numbers and keys: inside a transform they are constants."""
-
-    def moments(x):
-        nodes = like(x["a"], make())
-        return nodes.weights @ jnp.sin(x["a"] * nodes.points)
-
-    return Row(moments, arrays(a=0.7))
+    """Nodes are made of Python numbers: inside a transform they are constants."""
+    return Row(lambda x: moments(x, make()), arrays(a=0.7))
 
 
-def of_field(make, **options):
+def made_of_key(make):
+    return Row(lambda x, key: moments(x, make(8, 2, key=key)), arrays(a=0.7))
+
+
+def moments(x, nodes):
+    nodes = like(x["a"], nodes)
+    return nodes.weights @ jnp.sin(x["a"] * nodes.points)
+
+
+def of_field(make, q=gaussian, **options):
     field = lambda x: make(Partial(log_p, x["m"]), df.cubature(2), **options)
-    return Row(lambda x: field(x)(0.0, x["q"], None), with_target(gaussian))
+    return Row(lambda x: field(x)(0.0, x["q"], None), with_target(q))
 
 
 def bures_rates(x):
@@ -421,20 +373,25 @@ def bures_rates(x):
     return field(0.0, (x["q"].mean, x["q"].covariance), None)
 
 
-def fitted(x):
+def stepped(x):
+    step = x["m"][0] ** 2 / 100
+    return df.forward_backward_step(Partial(log_p, x["m"]), df.cubature(2), x["q"], step=step)
+
+
+def fitted(x, key):
     q0 = df.Gaussian(x["q"].mean, jnp.diagonal(x["q"].scale))
-    target = Partial(log_p, x["m"])
-    options = {"nodes": df.cubature(2), "n": 32, "max_steps": 64, "key": KEY}
-    return df.fit_gaussian(target, q0, **options)
+    options = {"nodes": df.cubature(2), "n": 32, "max_steps": 64, "key": key}
+    return df.fit_gaussian(Partial(log_p, x["m"]), q0, **options)
+
+
+def at_samples():
+    return {"m": cloud(3)[0], "s": cloud(4, 2), "x": cloud(5)[0]}
 
 
 GAUSSIANS = {
-    "Gaussian": Row(
-        lambda x: of_gaussian(df.Gaussian(x["m"], x["s"]), x["x"]),
-        lambda: {"m": cloud(3)[0], "s": cloud(4, 2), "x": cloud(5)[0]},
-    ),
+    "Gaussian": Row(of_gaussian, at_samples),
     "Mixture": Row(
-        lambda x: of_mixture(df.Mixture(x["l"], x["m"], x["s"]), x["x"]),
+        of_mixture,
         lambda: {"l": cloud(3)[0], "m": cloud(4, 2), "s": cloud(6, 2), "x": cloud(5)[0]},
     ),
     "Nodes": Row(
@@ -449,24 +406,14 @@ GAUSSIANS = {
     "cubature": made_inside(lambda: df.cubature(2)),
     "gauss_hermite": made_inside(lambda: df.gauss_hermite(2, 3)),
     "trapezoid": made_inside(lambda: df.trapezoid(1)),
-    "normal_nodes": made_inside(lambda: df.normal_nodes(8, 2, key=KEY)),
-    "sobol_nodes": made_inside(lambda: df.sobol_nodes(8, 2, key=KEY)),
+    "normal_nodes": made_of_key(df.normal_nodes),
+    "sobol_nodes": made_of_key(df.sobol_nodes),
     "gaussian_field": of_field(df.gaussian_field, h=D.pearson.h, triangular=True),
     "fisher_rao_field": of_field(df.fisher_rao_field, estimator="price"),
     "bures_field": Row(bures_rates, with_target(gaussian)),
-    "forward_backward_step": Row(
-        lambda x: df.forward_backward_step(
-            Partial(log_p, x["m"]), df.cubature(2), x["q"], step=x["m"][0] ** 2 / 100
-        ),
-        with_target(gaussian),
-    ),
+    "mixture_field": of_field(df.mixture_field, mixture, h=D.jensen_shannon.h, move_weights=True),
+    "forward_backward_step": Row(stepped, with_target(gaussian)),
     "fit_gaussian": Row(fitted, with_target(gaussian), slope_of="test_fit_gaussian.py"),
-    "mixture_field": Row(
-        lambda x: df.mixture_field(
-            Partial(log_p, x["m"]), df.cubature(2), h=D.jensen_shannon.h, move_weights=True
-        )(0.0, x["q"], None),
-        with_target(mixture),
-    ),
 }
 
 
@@ -474,23 +421,20 @@ def two_covariances():
     return {"a": covariance(1), "b": covariance(2), "s": cloud(3, 2), "u": cloud(4, 2)}
 
 
-def small(u):
-    return 0.1 * (u + u.T)
-
-
 BURES = {
-    "bures.submersion": Row(lambda x: B.submersion(x["s"]), two_covariances),
-    "bures.horizontal": Row(lambda x: B.horizontal(x["s"], x["u"]), two_covariances),
-    "bures.vertical": Row(lambda x: B.vertical(x["s"], x["u"]), two_covariances),
-    "bures.inner": Row(lambda x: B.inner(x["a"], x["u"], x["b"]), two_covariances),
-    "bures.exp": Row(lambda x: B.exp(x["a"], small(x["u"])), two_covariances),
-    "bures.log": Row(lambda x: B.log(x["a"], x["b"]), two_covariances),
-    "bures.brenier_map": Row(lambda x: B.brenier_map(x["a"], x["b"]), two_covariances),
-    "bures.geodesic": Row(
-        lambda x: B.geodesic(0.5 + 0.1 * x["u"][0, 0], x["a"], x["b"]), two_covariances
-    ),
-    "bures.distance": Row(lambda x: B.distance(x["a"], x["b"]), two_covariances),
-    "bures.squared_distance": Row(lambda x: B.squared_distance(x["a"], x["b"]), two_covariances),
+    f"bures.{name}": Row(call, two_covariances)
+    for name, call in {
+        "submersion": lambda x: B.submersion(x["s"]),
+        "horizontal": lambda x: B.horizontal(x["s"], x["u"]),
+        "vertical": lambda x: B.vertical(x["s"], x["u"]),
+        "inner": lambda x: B.inner(x["a"], x["u"], x["b"]),
+        "exp": lambda x: B.exp(x["a"], 0.1 * (x["u"] + x["u"].T)),
+        "log": lambda x: B.log(x["a"], x["b"]),
+        "brenier_map": lambda x: B.brenier_map(x["a"], x["b"]),
+        "geodesic": lambda x: B.geodesic(0.5 + 0.1 * x["u"][0, 0], x["a"], x["b"]),
+        "distance": lambda x: B.distance(x["a"], x["b"]),
+        "squared_distance": lambda x: B.squared_distance(x["a"], x["b"]),
+    }.items()
 }
 
 
@@ -511,15 +455,32 @@ def game():
     return {"p": cloud(2, 5), "d": critic(), "g": maker(), "eps": number(0.3)}
 
 
-def ratio_step(x):
+def loss_of_paths(x):
+    # q is held fixed inside log q, so it is no part of `x`; test_path_gradient.py has that law.
+    q = like(x["m"], mixture())
+    return df.stl_loss(Partial(log_p, x["m"]), q, x["z"], h=D.jensen_shannon.h)
+
+
+def ratio_step(x, key):
     state = df.RatioState.start(x["d"], SGD)
-    options = {"batch_size": 3, "penalty": "r1", "penalty_weight": x["eps"], "key": KEY}
+    options = {"batch_size": 3, "penalty": "r1", "penalty_weight": x["eps"], "key": key}
     return df.ratio_step(G.logit(), SGD, state, (x["q"], x["p"]), **options)
 
 
-def gan_step(x):
+def gan_step(x, key):
     state = df.GANState.start(x["d"], x["g"], SGD, SGD)
-    return df.gan_step(G.vanilla(), SGD, SGD, state, x["p"], latent=2, batch_size=4, key=KEY)
+    return df.gan_step(G.vanilla(), SGD, SGD, state, x["p"], latent=2, batch_size=4, key=key)
+
+
+def transport(x, key):
+    options = {"steps": 2, "critic_steps": 2, "optimizer": SGD, "chunk": 2, "key": key}
+    return df.transport(G.logit(), x["d"], x["q"], x["p"], step_size=x["eps"], **options)
+
+
+def train_gan(x, key):
+    options = {"latent": 2, "steps": 2, "form": "distillation", "step_size": x["eps"]}
+    options |= {"d_optimizer": SGD, "g_optimizer": SGD, "batch_size": 4, "chunk": 2, "key": key}
+    return df.train_gan(G.logit(), x["d"], x["g"], x["p"], **options)
 
 
 def flow_game():
@@ -527,41 +488,33 @@ def flow_game():
     return {"p": cloud(2, 5), "eps": number(0.3)}
 
 
-def flow_options(x):
-    times = {"ts": [0.0, 0.1, 0.3], "batch_size": 4, "neighbours": x["eps"], "key": KEY}
-    return like(x["p"], (clock(weights_of_clock()), cloud(1))), times
+def flow_options(x, key):
+    times = {"ts": [0.0, 0.1, 0.3], "batch_size": 4, "neighbours": x["eps"], "key": key}
+    return like(x["p"], (time_network(), cloud(1))), times
 
 
-def flow_ratio_step(x):
-    (network, xs_q), options = flow_options(x)
+def flow_ratio_step(x, key):
+    (network, xs_q), options = flow_options(x, key)
     state = df.FlowRatioState.start(network, SGD)
     return df.flow_ratio_step(G.logit(), SGD, state, (xs_q, x["p"]), **options)
 
 
-def train_flow_ratio(x):
-    (network, xs_q), options = flow_options(x)
+def train_flow_ratio(x, key):
+    (network, xs_q), options = flow_options(x, key)
     options |= {"form": "sequential", "steps": 2, "optimizer": SGD, "chunk": 2}
     return df.train_flow_ratio(G.logit(), network, xs_q, x["p"], **options)
 
 
 LOSSES = {
     "discriminator_loss": Row(lambda x: df.discriminator_loss(G.vanilla(), x["q"], x["p"]), clouds),
-    "generator_loss": Row(lambda x: df.generator_loss(G.vanilla(x["a"]), x["u"]), AU),
     "distillation_loss": Row(
         lambda x: df.distillation_loss(x["xs"], x["vs"], x["eps"]),
         lambda: {"xs": cloud(1), "vs": cloud(2), "eps": number(0.3)},
         slope=distilled_slope,
     ),
-    # q is held fixed inside log q, so it is no part of `x` here; test_path_gradient.py has the law
-    # of the gradient in q.
-    "stl_loss": Row(
-        lambda x: df.stl_loss(
-            Partial(log_p, x["m"]), like(x["m"], mixture()), x["z"], h=D.jensen_shannon.h
-        ),
-        lambda: {"m": cloud(9)[0], "z": cloud(1)},
-    ),
+    "stl_loss": Row(loss_of_paths, lambda: {"m": cloud(9)[0], "z": cloud(1)}),
     "gradient_penalty": Row(
-        lambda x: df.gradient_penalty("one", x["d"], x["p"], x["q"], key=KEY), with_critic
+        lambda x, key: df.gradient_penalty("one", x["d"], x["p"], x["q"], key=key), with_critic
     ),
     "witness": Row(lambda x: df.witness(x["d"])(0.0, x["q"][0], None), with_critic),
     "learned_log_ratio": Row(
@@ -581,81 +534,41 @@ LOSSES = {
         lambda: {**clouds(), "d": weights_of_clock(), "eps": number(0.3)},
     ),
     "flow_ratio_step": Row(flow_ratio_step, flow_game, loops=True),
-    "transport": Row(
-        lambda x: df.transport(
-            G.logit(),
-            x["d"],
-            x["q"],
-            x["p"],
-            steps=2,
-            step_size=x["eps"],
-            critic_steps=2,
-            optimizer=SGD,
-            chunk=2,
-            key=KEY,
-        ),
-        with_critic,
-    ),
-    "train_gan": Row(
-        lambda x: df.train_gan(
-            G.logit(),
-            x["d"],
-            x["g"],
-            x["p"],
-            latent=2,
-            steps=2,
-            form="distillation",
-            step_size=x["eps"],
-            d_optimizer=SGD,
-            g_optimizer=SGD,
-            batch_size=4,
-            chunk=2,
-            key=KEY,
-        ),
-        game,
-    ),
+    "transport": Row(transport, with_critic),
+    "train_gan": Row(train_gan, game),
     "train_flow_ratio": Row(train_flow_ratio, flow_game, slope_of="flow_ratio_step"),
 }
 
 
-def image():
-    return {"x": jr.normal(KEY, (1, 4, 4), float)}
+# --- networks: one that `x` holds, and one of weights drawn from a key, at the same point ---
 
 
+def of_network(make, x):
+    both = lambda x, key: [d(x["x"]) for d in (x["d"], like(x["x"], make(key)))]
+    return Row(both, lambda: {"d": make(KEY), "x": number(x)})
+
+
+def clocks(x, key):
+    return [d(x["t"], x["x"]) for d in (clock(x["d"]), like(x["x"], time_network(key)))]
+
+
+POINT = np.array([0.4, -0.9])
+ON_CRITIC = lambda: {"d": critic(), "x": number(POINT)}
 NETWORKS = {
-    "networks.Discriminator": Row(
-        lambda x: x["d"](x["x"]), lambda: {"d": critic(), "x": cloud(1)[0]}
-    ),
-    "networks.Generator": Row(lambda x: x["g"](x["x"]), lambda: {"g": maker(), "x": cloud(1)[0]}),
+    "networks.Discriminator": of_network(critic, POINT),
+    "networks.Generator": of_network(maker, POINT),
     "networks.TimeDiscriminator": Row(
-        lambda x: clock(x["d"])(x["t"], x["x"]),
-        lambda: {"d": weights_of_clock(), "t": number(0.3), "x": cloud(1)[0]},
+        clocks, lambda: {"d": weights_of_clock(), "t": number(0.3), "x": number(POINT)}
     ),
-    "networks.ConvDiscriminator": Row(
-        lambda x: x["d"](x["x"]), lambda: {"d": N.ConvDiscriminator(4, 1, 2, key=KEY), **image()}
+    "networks.ConvDiscriminator": of_network(
+        lambda key: N.ConvDiscriminator(4, 1, 2, key=key), np.sin(np.arange(16.0)).reshape(1, 4, 4)
     ),
-    "networks.ConvGenerator": Row(
-        lambda x: x["g"](x["x"]),
-        lambda: {"g": N.ConvGenerator(2, 4, 1, 2, key=KEY), "x": cloud(1)[0]},
-    ),
-    "networks.spectral": Row(
-        lambda x: N.spectral(x["d"], key=KEY)(x["x"]), lambda: {"d": critic(), "x": cloud(1)[0]}
-    ),
-    "networks.refresh": Row(
-        lambda x: N.refresh(N.spectral(x["d"], key=KEY))(x["x"]),
-        lambda: {"d": critic(), "x": cloud(1)[0]},
-    ),
+    "networks.ConvGenerator": of_network(lambda key: N.ConvGenerator(2, 4, 1, 2, key=key), POINT),
+    "networks.spectral": Row(lambda x, key: N.spectral(x["d"], key=key)(x["x"]), ON_CRITIC),
+    "networks.refresh": Row(lambda x: N.refresh(N.spectral(x["d"], key=KEY))(x["x"]), ON_CRITIC),
 }
-ROWS = {
-    **CALCULUS,
-    **TABLES,
-    **FLOWS,
-    **RATIOS,
-    **GAUSSIANS,
-    **BURES,
-    **LOSSES,
-    **NETWORKS,
-}
+ROWS = CALCULUS | TABLES | FLOWS | RATIOS | GAUSSIANS | BURES | LOSSES | NETWORKS
+KEYED = [name for name, row in ROWS.items() if row.takes_key]
 # States and reports: pytrees that the row of the function beside them returns or takes.
 RECORDS = {
     "FitInfo": "fit_gaussian",

@@ -28,21 +28,20 @@ def run():
     """Runs a tutorial, with some of its text replaced, and returns what it defined."""
     precision = jax.config.jax_enable_x64
     plt.switch_backend("agg")
-    yield _run
+
+    def run(number, *changes):
+        (script,) = [path for path in SCRIPTS if path.stem.startswith(f"{number}_")]
+        text, scope = script.read_text(), {"__name__": "tutorial"}
+        for old, new in changes:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        exec(compile(text, script, "exec"), scope)
+        assert len(plt.get_fignums()) >= 1
+        return scope
+
+    yield run
     plt.close("all")
     jax.config.update("jax_enable_x64", precision)
-
-
-def _run(number, *changes):
-    (script,) = [path for path in SCRIPTS if path.stem.startswith(f"{number}_")]
-    text = script.read_text()
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    scope = {"__name__": "tutorial"}
-    exec(compile(text, script, "exec"), scope)
-    assert len(plt.get_fignums()) >= 1
-    return scope
 
 
 def test_there_is_a_tutorial_for_each_of_the_six_stories():
@@ -50,7 +49,7 @@ def test_there_is_a_tutorial_for_each_of_the_six_stories():
 
 
 @each_script
-def test_a_tutorial_is_a_valid_notebook(script):
+def test_a_tutorial_is_a_valid_notebook_that_needs_only_what_it_installs(script):
     notebook = jupytext.reads(script.read_text(), fmt="py:percent")
     nbformat.validate(notebook)
     assert notebook.nbformat == 4
@@ -61,9 +60,13 @@ def test_a_tutorial_is_a_valid_notebook(script):
     assert 'if "google.colab" in sys.modules' in install.source
     assert any("## What can go wrong" in cell.source for cell in notebook.cells)
     # Back to text, nothing is lost: the page, the notebook and the script are one.
-    assert jupytext.writes(notebook, fmt="py:percent").split("# %%", 1)[1].strip() == (
-        script.read_text().split("# %%", 1)[1].strip()
-    )
+    bodies = jupytext.writes(notebook, fmt="py:percent"), script.read_text()
+    assert len({text.split("# %%", 1)[1].strip() for text in bodies}) == 1
+    # It needs only the package and its extra of examples.
+    nodes = list(ast.walk(ast.parse(script.read_text())))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in names} <= INSTALLED
 
 
 @each_script
@@ -83,14 +86,6 @@ def test_in_colab_a_tutorial_installs_the_wheel_beside_it_or_the_release(
     exec(cell, {})
     pip = [sys.executable, "-m", "pip", "install", "-q"]
     assert commands == [[*pip, "divergence_flows"], [*pip, wheel.name]]
-
-
-@each_script
-def test_a_tutorial_needs_only_the_package_and_its_extra_of_examples(script):
-    nodes = list(ast.walk(ast.parse(script.read_text())))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-    assert {name.split(".")[0] for name in names} <= INSTALLED
 
 
 def test_samples_move_to_the_floor_and_the_classifier_gives_up(run):

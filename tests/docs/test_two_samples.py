@@ -19,17 +19,15 @@ def save(path, rows):
     return str(path)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".csv"])
-def test_own_arrays_move_and_come_back_in_their_own_order_and_units(tmp_path, capsys, suffix):
+def test_own_arrays_move_and_come_back_in_their_own_order_and_units(tmp_path, capsys):
     rng = np.random.default_rng(0)
-    source = save(tmp_path / f"a{suffix}", rng.normal(size=(30, 2)) * 100)
-    target = save(tmp_path / f"b{suffix}", rng.normal(size=(50, 2)) * 100 + 300)
-    out = tmp_path / f"moved{suffix}"
+    source = save(tmp_path / "a.npy", rng.normal(size=(30, 2)) * 100)
+    target = save(tmp_path / "b.csv", rng.normal(size=(50, 2)) * 100 + 300)
+    out = tmp_path / "moved.csv"
     words = ["--source", source, "--target", target, "--out", str(out), "--fast"]
     assert two_samples.main([*words, "--out-dir", str(tmp_path)]) == 0
-    moved = data.read(out)
+    before, target, moved = map(data.read, (source, target, out))
     assert moved.shape == (30, 2)
-    before, target = data.read(source), data.read(target)
     # Forty small steps after the affine map: about the target's mean and spread, in its units.
     np.testing.assert_allclose(moved.mean(0), target.mean(0), atol=60)
     np.testing.assert_allclose(moved.std(0), target.std(0), rtol=0.4)
@@ -66,6 +64,15 @@ def test_the_floor_is_the_distance_of_independent_samples():
     assert abs(found - expected) < 0.03
 
 
+def assert_refused(capsys, *words, arguments):
+    """One line that names what is wrong, and the remedy."""
+    assert two_samples.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for word in words:
+        assert word in error
+
+
 WRONG = {
     "missing": (None, "no such file"),
     "one row": (GOOD[:1], "at least two samples"),
@@ -78,54 +85,35 @@ WRONG = {
     "text": (np.array([["a", "b"]] * 3), "not real numbers"),
     "complex": (GOOD * 1j, "not real numbers"),
     "objects": (np.array([[None, 1]] * 3), "cannot be read"),
+    "header in csv": ("x,y\n1,2\n3,4\n", "no header"),
+    "ragged csv": ("1,2\n3\n4,5\n", "cannot be read"),
+    "empty csv": ("", "at least two samples"),
+    "NaN in csv": ("1,2\nnan,4\n", "1 of 2 rows hold NaN"),
+    "one row of csv": ("1,2\n", "at least two samples"),
 }
 
 
 @pytest.mark.parametrize(("rows", "words"), WRONG.values(), ids=WRONG)
 def test_a_wrong_file_is_named_in_one_line_with_the_remedy(tmp_path, capsys, rows, words):
-    source, bad = save(tmp_path / "a.npy", GOOD), tmp_path / "b.npy"
-    if rows is not None:
+    bad = tmp_path / ("bad.csv" if isinstance(rows, str) else "bad.npy")
+    if isinstance(rows, str):
+        bad.write_text(rows)
+    elif rows is not None:
         np.save(bad, rows, allow_pickle=True)
-    files = ["--source", source, "--target", str(bad), "--out", str(tmp_path / "c.npy")]
-    assert two_samples.main(files) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "b.npy" in error
-    assert words in error
+    source, out = save(tmp_path / "a.npy", GOOD), str(tmp_path / "c.npy")
+    files = ["--source", source, "--target", str(bad), "--out", out]
+    assert_refused(capsys, bad.name, words, arguments=files)
 
 
-CSV = {
-    "header": ("x,y\n1,2\n3,4\n", "no header"),
-    "ragged": ("1,2\n3\n4,5\n", "cannot be read"),
-    "empty": ("", "at least two samples"),
-    "NaN": ("1,2\nnan,4\n", "1 of 2 rows hold NaN"),
-    "one row": ("1,2\n", "at least two samples"),
-}
-
-
-@pytest.mark.parametrize(("text", "words"), CSV.values(), ids=CSV)
-def test_a_wrong_csv_is_named_in_one_line_with_the_remedy(tmp_path, capsys, text, words):
-    bad = tmp_path / "bad.csv"
-    bad.write_text(text)
-    files = ["--source", str(bad), "--target", str(bad), "--out", str(tmp_path / "c.csv")]
-    assert two_samples.main(files) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "bad.csv" in error
-    assert words in error
-
-
-def test_files_go_together(tmp_path, capsys):
-    assert two_samples.main(["--source", "a.npy"]) == 2
-    assert "pass all three" in capsys.readouterr().err
+def test_files_go_together(capsys):
+    assert_refused(capsys, "pass all three", arguments=["--source", "a.npy"])
 
 
 @pytest.mark.parametrize(("out", "words"), [("m.txt", "unknown kind"), ("no/m.npy", "folder")])
 def test_a_place_that_cannot_take_the_result_is_refused_first(tmp_path, capsys, out, words):
     source = save(tmp_path / "a.npy", GOOD)
     files = ["--source", source, "--target", source, "--out", str(tmp_path / out)]
-    assert two_samples.main(files) == 2
-    assert words in capsys.readouterr().err
+    assert_refused(capsys, words, arguments=files)
 
 
 ENDS = {
