@@ -26,8 +26,8 @@ def _rising_slope(h: ScalarFn, v: Values) -> Values:
     return eqx.error_if(
         slope,
         jnp.any(slope < -round_off),
-        "h_to_f: `h` decreases between log r = 0 and this point, so no convex f belongs to it. Give"
-        " an increasing h.",
+        "h_to_f: `h` decreases between log r = 0 and this point: it drives no MonoFlow, and no"
+        " convex f belongs to it. Give an increasing h.",
     )
 
 
