@@ -5,7 +5,7 @@ from functools import partial
 import bad_samples as some
 import jax.numpy as jnp
 from bad_input import by_content, by_type, by_value
-from bad_samples import KEY, XS, YS, every, options, wrong_values
+from bad_samples import KEY, XS, YS, every, options, refused, wrong_values
 
 import divergence_flows as df
 
@@ -43,168 +43,119 @@ def half(t, x, args):
     return 0.5 * jnp.sum(x)
 
 
-def positive(call, owner, arguments, name, *values):
-    """Cells of numbers that must be positive; contents, since they may be traced."""
-    refused = by_content(owner, f"`{name}` must be positive")
-    return options(call, arguments, **{name: [(value, refused) for value in values]})
-
-
-def row(name, call, values, arguments=BOTH, names=("xs_q", "xs_p"), point=None, **rest):
+def row(name, arguments=BOTH, names=("xs_q", "xs_p"), point=None):
     """The columns of a function of samples; `point` refuses x where it returns a function of x."""
-    cells = some.of_clouds(call, name, names, arguments)
-    cells["mismatched shapes"] = every(call, by_type(name, names[-1]), (XS, YS[:, :1]))
-    if point is not None:
-        kind, size = point
-        bad = [(jnp.ones((3, 2)), kind), (POINT > 0, kind), (None, kind)]
-        cells["wrong rank"] += options(call, arguments, x=bad)
-        sizes = options(call, arguments, x=[(jnp.ones(1), size), (jnp.ones(3), size)])
-        cells["mismatched shapes"] = [*cells["mismatched shapes"][: len(names) - 1], *sizes]
-    return {**cells, "wrong value": values, **rest}
-
-
-def keyless(name):
-    return {"key missing": some.keyless(getattr(df, name), name, BOTH)}
+    call = CALLS[name]
+    cells = some.of_clouds(call, name, names, arguments) | {"wrong value": WRONG[name]}
+    unequal = every(call, by_type(name, names[-1]), (XS, YS[:, :1])) if len(names) == 2 else []
+    if point is None:
+        return {**cells, "mismatched shapes": unequal}
+    kind, size = point
+    bad = [(jnp.ones((3, 2)), kind), (POINT > 0, kind), (None, kind)]
+    cells["wrong rank"] += options(call, arguments, x=bad)
+    sizes = options(call, arguments, x=[(jnp.ones(1), size), (jnp.ones(3), size)])
+    return {**cells, "mismatched shapes": [*unequal, *sizes]}
 
 
 FITTED = by_value("the fitted function", "`x` has shape", "was made for shape (2,)")
 LINEAR, KERNEL, KDE = (by_type(name, "x") for name in ("linear", "_exact_witness", "_kde"))
 FEATURES = partial(witness, features=4)
-TABLE = {
-    # This row alone has the conversions, which `check_samples` makes for all.
-    "median_bandwidth": {
-        **row(
-            "median_bandwidth",
-            df.median_bandwidth,
-            [
-                *wrong_values(df.median_bandwidth, "median_bandwidth", (XS,), size=1),
-                *options(
-                    df.median_bandwidth, (XS,), size=[(2.0, by_type("median_bandwidth", "size"))]
-                ),
-                *every(df.median_bandwidth, by_value("median_bandwidth", "one sample"), (XS[:1],)),
-                *every(
-                    df.median_bandwidth,
-                    by_content("median_bandwidth", "most of them"),
-                    (jnp.ones((4, 2)),),
-                ),
-            ],
-            names=("xs", "ys"),
-        ),
-        **some.equals(df.median_bandwidth, BOTH, (some.INTS, some.MORE_INTS)),
-    },
-    "kde_log_prob": row(
-        "kde_log_prob",
-        kde,
-        [
-            *positive(kde, "kde_log_prob", (XS,), "bandwidth", 0.0, jnp.array(-1.0), jnp.nan),
-            *options(kde, (XS,), bandwidth=[("wide", by_type("kde_log_prob", "bandwidth"))]),
-            *wrong_values(kde, "kde_log_prob", (XS,), block=0),
-        ],
-        (XS,),
-        ("xs",),
-        (KDE, KDE),
-        **{
-            "not positive definite": every(
-                kde,
-                by_content("kde_log_prob", "covariance of `xs`", "vary in every direction"),
-                (XS * jnp.array([1.0, 0.0]),),
-                (XS[:1],),
-            )
-        },
-    ),
-    "mmd_witness": row(
-        "mmd_witness",
-        witness,
-        [
-            *positive(witness, "mmd_witness", BOTH, "bandwidth", 0.0),
-            *options(
-                witness,
-                BOTH,
-                bandwidth=[(jnp.ones((2, 2)), by_value("mmd_witness", "`bandwidth` has shape"))],
-            ),
-            *wrong_values(partial(witness, key=KEY), "mmd_witness", BOTH, features=3, block=0),
-        ],
-        point=(KERNEL, FITTED),
-        **{
-            "key missing": [
-                *every(FEATURES, by_value("mmd_witness", "pass `key`"), BOTH),
-                *options(FEATURES, BOTH, key=[(0, by_type("mmd_witness", "key"))]),
-            ]
-        },
-    ),
-    "rff_log_ratio": row(
-        "rff_log_ratio",
-        logistic,
-        [
-            *positive(logistic, "rff_log_ratio", BOTH, "ridge", jnp.array(-1.0)),
-            *wrong_values(
-                logistic, "rff_log_ratio", BOTH, features=7, degree=3, newton_steps=0, block=-1
-            ),
-            *every(
-                partial(logistic, degree=2),
-                by_value("rff_log_ratio", "2555 monomials"),
-                (jnp.ones((3, 70)), jnp.ones((3, 70))),
-            ),
-            *every(
-                partial(logistic, degree=1),
-                by_content("rff_log_ratio", "a coordinate is the same for all samples"),
-                (XS * jnp.array([1.0, 0.0]), YS * jnp.array([1.0, 0.0])),
-            ),
-        ],
-        point=(LINEAR, FITTED),
-        **keyless("rff_log_ratio"),
-    ),
-    "ulsif_ratio": row(
-        "ulsif_ratio",
-        squares,
-        [
-            *positive(squares, "ulsif_ratio", BOTH, "ridge", jnp.nan),
-            *wrong_values(squares, "ulsif_ratio", BOTH, centres=0, block=0),
-            *every(
-                partial(squares, bandwidth=1e3, ridge=1e-30),
-                by_content("ulsif_ratio", "singular to working precision"),
-                BOTH,
-            ),
-        ],
-        point=(LINEAR, FITTED),
-        **keyless("ulsif_ratio"),
-    ),
-    "ratio_bandwidth": row(
-        "ratio_bandwidth",
-        chosen,
-        [
-            *positive(chosen, "ratio_bandwidth", BOTH, "ridge", 0.0),
-            *wrong_values(chosen, "ratio_bandwidth", BOTH, loss="mse", folds=1, features=0),
-            *options(
-                chosen,
-                BOTH,
-                ridge=[("small", by_type("ratio_bandwidth", "ridge"))],
-                multiples=[
-                    ((), by_value("ratio_bandwidth", "`multiples` holds none")),
-                    ((1.0, -1.0), by_value("ratio_bandwidth", "`multiples` is -1.0")),
-                ],
-            ),
-        ],
-        **keyless("ratio_bandwidth"),
-    ),
-    "ratio_check": row(
-        "ratio_check",
-        checked,
-        [
-            *every(checked, by_value("ratio_check", "`log_r` returns"), (*BOTH, some.vector)),
-            *every(checked, by_type("ratio_check", "log_r"), (*BOTH, "kl")),
-            *options(checked, BOTH, t=[("late", by_type("ratio_check", "t"))]),
-        ],
-        **{
-            "no ratio estimator": every(
-                checked,
-                by_value("ratio_check", "`log_r` is no log ratio", "no ratio"),
-                (*BOTH, df.witness(half)),
-                (*BOTH, df.mmd_witness(*BOTH, bandwidth=1.0)),
-                (*BOTH, df.mmd_witness(*BOTH, features=2, key=KEY)),
-            )
-        },
-    ),
+CALLS = {
+    "median_bandwidth": df.median_bandwidth,
+    "kde_log_prob": kde,
+    "mmd_witness": partial(witness, key=KEY),
+    "rff_log_ratio": logistic,
+    "ulsif_ratio": squares,
+    "ratio_bandwidth": chosen,
+    "ratio_check": checked,
 }
+median, density, mmd, rff, ulsif, bandwidth, check = (
+    partial(refused, call, name) for name, call in CALLS.items()
+)
+LINE = (XS * jnp.array([1.0, 0.0]), YS * jnp.array([1.0, 0.0]))
+MANY = (jnp.ones((3, 70)), jnp.ones((3, 70)))
+SINGULAR = {"bandwidth": 1e3, "ridge": 1e-30}
+WRONG = {
+    "median_bandwidth": [
+        *median((XS,), "`size` is 1", "at least 2", size=1),
+        *median((XS,), "size", kind=by_type, size=2.0),
+        *median((XS[:1],), "one sample"),
+        *median((jnp.ones((4, 2)),), "most of them", kind=by_content),
+    ],
+    "kde_log_prob": [
+        *(
+            cell
+            for value in (0.0, jnp.array(-1.0), jnp.nan)
+            for cell in density(
+                (XS,), "`bandwidth` must be positive", kind=by_content, bandwidth=value
+            )
+        ),
+        *density((XS,), "bandwidth", kind=by_type, bandwidth="wide"),
+        *density((XS,), "`block` is 0", block=0),
+    ],
+    "mmd_witness": [
+        *mmd(BOTH, "`bandwidth` must be positive", kind=by_content, bandwidth=0.0),
+        *mmd(BOTH, "`bandwidth` has shape", bandwidth=jnp.ones((2, 2))),
+        *mmd(BOTH, "`features` is 3", "even", features=3),
+        *mmd(BOTH, "`block` is 0", block=0),
+    ],
+    "rff_log_ratio": [
+        *rff(BOTH, "`ridge` must be positive", kind=by_content, ridge=jnp.array(-1.0)),
+        *wrong_values(
+            logistic, "rff_log_ratio", BOTH, features=7, degree=3, newton_steps=0, block=-1
+        ),
+        *rff(MANY, "2555 monomials", degree=2),
+        *rff(LINE, "a coordinate is the same for all samples", kind=by_content, degree=1),
+    ],
+    "ulsif_ratio": [
+        *ulsif(BOTH, "`ridge` must be positive", kind=by_content, ridge=jnp.nan),
+        *wrong_values(squares, "ulsif_ratio", BOTH, centres=0, block=0),
+        *ulsif(BOTH, "singular to working precision", kind=by_content, **SINGULAR),
+    ],
+    "ratio_bandwidth": [
+        *bandwidth(BOTH, "`ridge` must be positive", kind=by_content, ridge=0.0),
+        *bandwidth(BOTH, "ridge", kind=by_type, ridge="small"),
+        *wrong_values(chosen, "ratio_bandwidth", BOTH, loss="mse", folds=1, features=0),
+        *bandwidth(BOTH, "`multiples` holds none", multiples=()),
+        *bandwidth(BOTH, "`multiples` is -1.0", multiples=(1.0, -1.0)),
+    ],
+    "ratio_check": [
+        *check((*BOTH, some.vector), "`log_r` returns"),
+        *check((*BOTH, "kl"), "log_r", kind=by_type),
+        *check(BOTH, "t", kind=by_type, t="late"),
+    ],
+}
+TABLE = {
+    "median_bandwidth": row("median_bandwidth", names=("xs", "ys")),
+    "kde_log_prob": row("kde_log_prob", (XS,), ("xs",), (KDE, KDE)),
+    "mmd_witness": row("mmd_witness", point=(KERNEL, FITTED)),
+    "rff_log_ratio": row("rff_log_ratio", point=(LINEAR, FITTED)),
+    "ulsif_ratio": row("ulsif_ratio", point=(LINEAR, FITTED)),
+    "ratio_bandwidth": row("ratio_bandwidth"),
+    "ratio_check": row("ratio_check"),
+}
+for name in ("rff_log_ratio", "ulsif_ratio", "ratio_bandwidth"):
+    TABLE[name]["key missing"] = some.keyless(getattr(df, name), name, BOTH)
+TABLE["mmd_witness"]["key missing"] = [
+    *refused(FEATURES, "mmd_witness", BOTH, "pass `key`"),
+    *refused(FEATURES, "mmd_witness", BOTH, "key", kind=by_type, key=0),
+]
+# `check_samples` converts for all of them.
+TABLE["median_bandwidth"] |= some.equals(df.median_bandwidth, BOTH, (some.INTS, some.MORE_INTS))
+TABLE["kde_log_prob"]["not positive definite"] = [
+    cell
+    for xs in (LINE[0], XS[:1])
+    for cell in density((xs,), "covariance of `xs`", "vary in every direction", kind=by_content)
+]
+TABLE["ratio_check"]["no ratio estimator"] = [
+    cell
+    for potential in (
+        df.witness(half),
+        df.mmd_witness(*BOTH, bandwidth=1.0),
+        df.mmd_witness(*BOTH, features=2, key=KEY),
+    )
+    for cell in check((*BOTH, potential), "`log_r` is no log ratio", "no ratio")
+]
 NEVER = ("not positive definite", "outside the domain", some.NO_H, some.NO_TS)
 ABSENT = {
     **dict.fromkeys(TABLE, (*NEVER, "no ratio estimator", *some.CONVERSIONS)),

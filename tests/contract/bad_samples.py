@@ -80,6 +80,11 @@ def options(call, arguments, **wrong):
     return [Cell(partial(call, **option), arguments, verdict) for option, verdict in pairs]
 
 
+def refused(call, owner, arguments, *words, kind=by_value, **option):
+    """A list of one cell: these arguments and options are refused in these words."""
+    return [Cell(partial(call, **option), arguments, kind(owner, *words))]
+
+
 def wrong_values(call, owner, arguments, **values):
     """Cells of options whose refusal names the option and its value."""
     refused = {n: [(v, by_value(owner, f"`{n}` is {v!r}"))] for n, v in values.items()}
