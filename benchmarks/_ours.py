@@ -10,8 +10,8 @@ import numpy as np
 from _peers import Prepared, Trace
 
 import divergence_flows as df
-from divergence_flows.gaussians._fit import _ladder
-from divergence_flows.gaussians._verdict import SETS
+from divergence_flows.gaussians._fit import rounds_of
+from divergence_flows.gaussians._judge import SETS
 
 ON_THE_WAY = (30.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # tolerances [nats] that stop a fit early
 NODES = 2**14  # for targets that are not Gaussian; 1024, the default, for others
@@ -21,7 +21,7 @@ STAGES = 3  # evaluations of the field in a step of Bosh3; its rest rule makes t
 
 def rounds(n, dim):
     """Nodes of each round, as `fit_gaussian` makes them."""
-    return np.array([nodes.weights.size for nodes in _ladder(n, dim, jr.key(0))])
+    return np.array([nodes.weights.size for nodes in rounds_of(n, dim, jr.key(0))])
 
 
 def evaluations(info, n, dim):

@@ -63,11 +63,16 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     from . import bures as bures, divergences as divergences, gans as gans, networks as networks
     from .divergences import Divergence as Divergence
     from .gans import GAN as GAN
-    from .gans._ipm import IPM as IPM, witness as witness
+    from .gans._ipm import IPM as IPM
     from .gans._losses import (
         discriminator_loss as discriminator_loss,
         distillation_loss as distillation_loss,
         generator_loss as generator_loss,
+    )
+    from .gans._potentials import (
+        flow_log_ratio as flow_log_ratio,
+        learned_log_ratio as learned_log_ratio,
+        witness as witness,
     )
 
     # a ratio gives a velocity, a velocity a flow
@@ -90,6 +95,8 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     from .ratios import (
         median_bandwidth as median_bandwidth,
         ratio_bandwidth as ratio_bandwidth,
+        ratio_check as ratio_check,
+        RatioCheck as RatioCheck,
         kde_log_prob as kde_log_prob,
         mmd_witness as mmd_witness,
         ulsif_ratio as ulsif_ratio,
@@ -120,17 +127,13 @@ with _install_import_hook("divergence_flows", "beartype.beartype"):
     # training, and long runs
     from .training import (
         TransportState as TransportState,
-        flow_log_ratio as flow_log_ratio,
         flow_ratio_step as flow_ratio_step,
         FlowRatioState as FlowRatioState,
         gan_step as gan_step,
         GANState as GANState,
         gradient_penalty as gradient_penalty,
-        learned_log_ratio as learned_log_ratio,
         particle_step as particle_step,
-        ratio_check as ratio_check,
         ratio_step as ratio_step,
-        RatioCheck as RatioCheck,
         RatioState as RatioState,
         FlowRatioInfo as FlowRatioInfo,
         train_flow_ratio as train_flow_ratio,

@@ -46,12 +46,12 @@ def check_numbers(caller: str, numbers: Mapping[str, tuple[Any, Any, str]]) -> N
 
 
 def raise_if(tree: PyTree, bad: Bool[Array, ""], words: str) -> PyTree:
-    """Raises if something is wrong, and leaves arrays on the devices where they lie."""
+    """Raises if `bad`; only a flag goes to the host, arrays stay on their devices."""
     return raise_first(tree, {words: bad})
 
 
 def raise_first(tree: PyTree, faults: Mapping[str, Bool[Array, ""]]) -> PyTree:
-    """As `raise_if`, of several things: the first that is wrong is told."""
+    """As `raise_if` for several faults: the first that holds is raised."""
     bad, good = jnp.stack(list(faults.values())), jnp.zeros((), bool)
     flag = eqx.branched_error_if(good, jnp.any(bad), jnp.argmax(bad), list(faults))
     return jax.tree.map(Partial(_unless, flag), tree)
@@ -61,28 +61,16 @@ def _unless(flag: Bool[Array, ""], leaf: Float[Array, "..."]) -> Float[Array, ".
     return jnp.where(flag, jnp.nan, leaf)
 
 
-def check_cloud(caller: str, name: str, xs: Float[Array, "_ *event"]) -> Float[Array, "_ *event"]:
-    """Refuses samples that are none, or not finite."""
-    return check_clouds(caller, **{name: xs})[0]
-
-
 def check_clouds(caller: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
-    """As `check_cloud`, of several: what is wrong with one is told by all that come back."""
-    checked = tuple(clouds.values())  # a dict would come back sorted
-    for name, xs in clouds.items():
-        check_some(caller, name, xs)
-        words = f"{caller}: `{name}` has NaN or inf; drop those samples first."
-        checked = raise_if(checked, ~jnp.all(jnp.isfinite(xs)), words)
-    return checked
+    """Refuses arrays that are empty or not finite; use those that come back."""
+    return raise_first(tuple(clouds.values()), _not_finite(caller, clouds))
 
 
 def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[Float[Array, "..."], ...]:
-    """As `check_clouds`, of data: numbers too large for their floats are refused too."""
-    checked, faults = tuple(as_float(raw) for raw in clouds.values()), {}
+    """As `check_clouds`, and refuses data whose numbers are too large for their floats."""
+    checked = tuple(as_float(raw) for raw in clouds.values())  # a dict would come back sorted
+    faults = _not_finite(caller, dict(zip(clouds, checked, strict=True)))
     for (name, raw), xs in zip(clouds.items(), checked, strict=True):
-        check_some(caller, name, xs)
-        words = f"{caller}: `{name}` has NaN or inf; drop those samples first."
-        faults[words] = ~jnp.all(jnp.isfinite(xs))
         # Half floats are coarser than this wherever they are: who takes them wants that.
         if jnp.finfo(xs.dtype).bits > 16:
             words = (
@@ -92,6 +80,15 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[Float[
             )
             faults[words] = jnp.any(_coarse(xs, constant(raw)))
     return raise_first(checked, faults)
+
+
+def _not_finite(caller: str, clouds: Mapping[str, Float[Array, "..."]]) -> dict[str, Any]:
+    for name, xs in clouds.items():
+        check_some(caller, name, xs)
+    return {
+        f"{caller}: `{name}` has NaN or inf; drop those samples first.": ~jnp.all(jnp.isfinite(xs))
+        for name, xs in clouds.items()
+    }
 
 
 def constant(xs: Real[ArrayLike, "n *event"]) -> Bool[Array, "*event"]:
@@ -110,7 +107,7 @@ def _coarse(xs: Float[Array, "n *event"], fixed: Bool[Array, "*event"]) -> Bool[
 
 
 def spacing(top: Float[Array, "*event"]) -> Float[Array, "*event"]:
-    """From a number to the next float; below the least normal one none can be told apart."""
+    """The distance from a number to the next float, at least the smallest normal number."""
     top = jax.lax.stop_gradient(top)  # `nextafter` has no derivative
     return jnp.maximum(jnp.nextafter(top, jnp.inf) - top, jnp.finfo(top.dtype).tiny)
 
@@ -132,16 +129,15 @@ def check_some(caller: str, name: str, xs: Real[ArrayLike, "*shape"]) -> None:
 
 
 def described(tree: PyTree) -> str:
-    """Names the dtype and shape of every array of a tree, as in float32[4,2]."""
+    """A description such as float32[4,2] of every array; for what is no array, its type's name."""
     leaves = jax.tree.leaves(tree)
-    words = [_told(leaf) for leaf in leaves]
+    words = [
+        f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+        if hasattr(leaf, "shape")
+        else type(leaf).__name__
+        for leaf in leaves
+    ]
     return words[0] if len(words) == 1 and leaves[0] is tree else f"({', '.join(words)})"
-
-
-def _told(leaf: Any) -> str:
-    if not hasattr(leaf, "shape"):
-        return type(leaf).__name__
-    return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
 
 
 def check_positive(caller: str, **numbers: Any) -> None:
@@ -160,7 +156,7 @@ def check_input(caller: str, argument: str, x: Float[Array, "..."], *shape: int)
         )
 
 
-def one_of(xs: Shaped[Array, "_ *event"]) -> jax.ShapeDtypeStruct:
+def one_of(xs: Shaped[Array, "_ *event"] | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """What one row of a cloud is like."""
     return jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
 
@@ -177,38 +173,19 @@ def check_makes(
     sample = described(inputs[-1])
     batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
     try:
-        made = _shapes_of(function, batch)
+        made = jax.eval_shape(vmapped(function), *batch)
     except Exception as error:
         first = str(error).strip().split("\n")[0]
         raise ValueError(
             f"{caller}: `{argument}` does not take {sample} "
             f"({type(error).__name__}: {first}); pass {remedy}."
         ) from error
-    leaves = jax.tree.leaves(made)
-    if [leaf.shape for leaf in leaves] != [(1, *shape)] or not _is_real(leaves[0]):
-        ones = [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves]
+    one = jax.tree.map(one_of, made)
+    leaves = jax.tree.leaves(one)
+    if [leaf.shape for leaf in leaves] != [shape] or not _is_real(leaves[0]):
         raise ValueError(
-            f"{caller}: `{argument}` makes {described(ones[0] if len(ones) == 1 else ones)} of "
-            f"{sample}; pass {remedy}."
+            f"{caller}: `{argument}` makes {described(one)} of {sample}; pass {remedy}."
         )
-
-
-def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
-    """Puts a function together and applies it to a batch."""
-    return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
-
-
-# For its memory: what was traced once for a structure and shapes is not traced again.
-_TRACED = jax.jit(_of_batch, static_argnums=0)
-
-
-def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
-    """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
-    leaves, structure = jax.tree.flatten(function)
-    if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
-        return jax.eval_shape(vmapped(function), *batch)
-    like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    return _TRACED.eval_shape(structure, like, batch)
 
 
 def _is_real(leaf: Any) -> bool:
@@ -262,17 +239,6 @@ def check_over_time(
         check_makes(caller, "score_p", score_p, (one,), one.shape, remedy)
 
 
-def scalar_of(caller: str, argument: str, function: Callable[..., Any], *inputs: Any) -> Scalar:
-    """Calls a function, and refuses what is not one number."""
-    made = function(*inputs)
-    if not _is_real(made) or jnp.shape(made) != ():
-        raise ValueError(
-            f"{caller}: `{argument}` returns {described(made)}; it must return one real number for "
-            "each point, so sum or index what it returns now."
-        )
-    return as_float(made)
-
-
 def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTree:
     """Refuses a rate that is not made like the state that it is the rate of."""
     leaves, structure = jax.tree.flatten(rate)
@@ -290,5 +256,16 @@ def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTre
 
 
 def scalar_valued(caller: str, argument: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function refuse, in the words of `scalar_of`, to return anything but one number."""
+    """Makes a function refuse to return anything but one real number; for use inside one trace."""
     return functools.partial(scalar_of, caller, argument, function)
+
+
+def scalar_of(caller: str, argument: str, function: Callable[..., Any], *inputs: Any) -> Scalar:
+    """Calls a function, and refuses what is not one number."""
+    made = function(*inputs)
+    if not _is_real(made) or jnp.shape(made) != ():
+        raise ValueError(
+            f"{caller}: `{argument}` returns {described(made)}; it must return one real number for "
+            "each point, so sum or index what it returns now."
+        )
+    return as_float(made)

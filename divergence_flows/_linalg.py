@@ -1,28 +1,28 @@
 r"""Functions of symmetric matrices whose derivatives hold at repeated eigenvalues too.
 
-Derivatives come from the equation that defines the result, solved in its eigenbasis, never from
-eigenvectors, which have none where eigenvalues meet. Each rule is made of such functions again, so
-it can be differentiated any number of times, in either mode.
+Derivatives solve the equation that defines the result, in its eigenbasis; they never differentiate
+eigenvectors, which have no derivative where eigenvalues meet. Each rule uses such functions again,
+so it can be differentiated any number of times, in either mode.
 
-Digits belong to entries, not to norms: with $\Sigma = D R D$, D the deviations and R correlations,
-entry ij of a function of $\Sigma$ has an error of eps times the condition of R, relative to its own
-size. So $\Sigma$ becomes a factor D L, L triangular from R, large deviations first, and Jacobi's
-rotations diagonalise it: LAPACK's svd would lose all that is small beside the largest.
+Errors are relative to each entry, not to a norm: with $\Sigma = D R D$, D the deviations and R the
+correlations, entry ij of a function of $\Sigma$ has an error of eps times the condition of R,
+relative to its own size. So $\Sigma$ is factored as D L, L triangular from R, large deviations
+first, and Jacobi rotations diagonalise it: LAPACK's svd would lose all but the largest entries.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 Matrix = Float[Array, "dim dim"]
+Vector = Float[Array, " dim"]
 
-# Roundoff in a matrix of unit diagonal, in units of dim * eps: what a product of a few matrices
-# may leave below zero, and what must be left above for an inverse to have digits.
+# The least eigenvalue, in units of dim * eps, of a matrix of unit diagonal: roundoff in a product
+# may leave it this far below zero; an inverse has digits only this far above.
 _BELOW, _ABOVE = -10.0, 1.0
 # Jacobi converges quadratically: five to ten sweeps are usual.
 _SWEEPS = 40
@@ -40,24 +40,33 @@ def symmetric(a: Matrix) -> Matrix:
     return 0.5 * a + 0.5 * a.T
 
 
+def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Square root of a sum of squares, whose derivative at zero is zero; NaN stays NaN."""
+    zero = x == 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
+
+
+def or_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Replaces what is not positive by one: a divisor that leaves rows of zeros as they are."""
+    return jnp.where(x > 0, x, 1.0)
+
+
 def definite(sigma: Matrix, caller: str, remedy: str = _FULL_RANK) -> Matrix:
     """Refuses a matrix that is not positive definite to working precision."""
-    some_rows(sigma, caller)
     message = f"{caller} is not positive definite to working precision. {remedy}"
-    return _bounded_below(sigma, _ABOVE, message)
+    return _bounded_below(sigma, _ABOVE, caller, message)
 
 
 def semidefinite(
     sigma: Matrix, caller: str, remedy: str = _COVARIANCE, result: Matrix | None = None
 ) -> Matrix:
-    """Refuses a matrix that has a negative eigenvalue; roundoff about zero is none."""
-    some_rows(sigma, caller)
+    """Refuses a matrix that has a negative eigenvalue, beyond roundoff; returns `result` or it."""
     message = f"{caller} has a negative eigenvalue or is not finite. {remedy}"
-    return _bounded_below(sigma, _BELOW, message, result)
+    return _bounded_below(sigma, _BELOW, caller, message, result)
 
 
-def some_rows(a: Matrix, caller: str) -> None:
-    """Refuses a matrix without entries, of which no eigenvalue can be asked."""
+def not_empty(a: Matrix, caller: str) -> None:
+    """Refuses a matrix without entries, which has no eigenvalues."""
     if not a.size:
         raise ValueError(
             f"{caller} is empty, of shape {a.shape}; pass a matrix of one row or more."
@@ -65,13 +74,14 @@ def some_rows(a: Matrix, caller: str) -> None:
 
 
 def _bounded_below(
-    sigma: Matrix, floor: float, message: str, result: Matrix | None = None
+    sigma: Matrix, floor: float, caller: str, message: str, result: Matrix | None = None
 ) -> Matrix:
     """Compares the least eigenvalue of the matrix of unit diagonal with `floor * dim * eps`."""
+    not_empty(sigma, caller)
     sigma = symmetric(sigma)
     least = least_correlation(jax.lax.stop_gradient(sigma))
     bound = floor * sigma.shape[0] * jnp.finfo(sigma.dtype).eps
-    # A NaN is refused too.
+    # NaN is refused too.
     return eqx.error_if(sigma if result is None else result, ~(least >= bound), message)
 
 
@@ -80,26 +90,22 @@ def least_correlation(sigma: Matrix) -> Float[Array, ""]:
     return jnp.min(jnp.linalg.eigvalsh(_unit_diagonal(sigma)[1]))
 
 
-def _unit_diagonal(sigma: Matrix) -> tuple[Float[Array, " dim"], Matrix]:
+def _unit_diagonal(sigma: Matrix) -> tuple[Vector, Matrix]:
     """Scales to a correlation matrix; a row of zero variance stays as it is."""
-    size = jnp.sqrt(jnp.abs(jnp.diagonal(sigma)))
-    size = jnp.where(size > 0, size, 1.0)
+    size = or_one(jnp.sqrt(jnp.abs(jnp.diagonal(sigma))))
     return size, sigma / size[:, None] / size[None, :]
 
 
 @jax.jit
-def congruence(
-    a: Matrix, b: Matrix
-) -> tuple[Matrix, Matrix, Float[Array, " dim"], Float[Array, "dim dim"]]:
+def congruence(a: Matrix, b: Matrix) -> tuple[Matrix, Matrix, Vector, Matrix]:
     """Makes two covariances diagonal at once; not differentiable."""
     order = jnp.argsort(-jnp.sqrt(jnp.abs(jnp.diagonal(a))) * jnp.sqrt(jnp.abs(jnp.diagonal(b))))
     back = jnp.argsort(order)
     (size, low), (other_size, other) = _lower(a, order), _lower(b, order)
     s_a, s_b = size[:, None] * low, other_size[:, None] * other
-    turns, rows = _orthogonal_rows(product(s_a.T, s_b))
-    lengths = _lengths(rows)
+    turns, rows, lengths = _orthogonal_rows(product(s_a.T, s_b))
     f = jax.scipy.linalg.solve_triangular(low, turns.T, lower=True, trans="T") / size[:, None]
-    # Rows of no length have directions too, which QR finds if they come last.
+    # Rows of zero length need directions too, which QR finds if they come last.
     falling = jnp.argsort(-lengths)
     q, r = jnp.linalg.qr(rows[falling].T)
     right = jnp.where(jnp.diagonal(r) < 0, -q, q)[:, jnp.argsort(falling)]
@@ -107,95 +113,80 @@ def congruence(
 
 
 @jax.jit
-def spectrum(sigma: Matrix) -> tuple[Float[Array, " dim"], Matrix]:
+def spectrum(sigma: Matrix) -> tuple[Vector, Matrix]:
     """Square roots of eigenvalues, never negative, and eigenvectors; not differentiable."""
     order = jnp.argsort(-jnp.abs(jnp.diagonal(sigma)))
     size, low = _lower(sigma, order)
-    turns, rows = _orthogonal_rows(size[:, None] * low)
-    return _lengths(rows), turns.T[jnp.argsort(order)]
+    turns, _, lengths = _orthogonal_rows(size[:, None] * low)
+    return lengths, turns.T[jnp.argsort(order)]
 
 
 @jax.jit
-def singular(s: Matrix) -> tuple[Matrix, Float[Array, " dim"], Matrix]:
+def singular(s: Matrix) -> tuple[Matrix, Vector, Matrix]:
     """Singular vectors and values of an invertible factor; not differentiable."""
-    size = _lengths(s)
-    size = jnp.where(size > 0, size, 1.0)
+    size = or_one(_lengths(s))
     order = jnp.argsort(-size)
     q, r = jnp.linalg.qr((s / size[:, None])[order].T)
-    turns, rows = _orthogonal_rows(size[order][:, None] * r.T)
-    values = _lengths(rows)
+    turns, rows, values = _orthogonal_rows(size[order][:, None] * r.T)
     return turns.T[jnp.argsort(order)], values, product(rows / values[:, None], q.T)
 
 
-def _lower(sigma: Matrix, order: Int[Array, " dim"]) -> tuple[Float[Array, " dim"], Matrix]:
+def _lower(sigma: Matrix, order: Int[Array, " dim"]) -> tuple[Vector, Matrix]:
     """Deviations, and the triangular factor of correlations, of coordinates in some order."""
     size, scaled = _unit_diagonal(sigma[order][:, order])
     low = jnp.linalg.cholesky(scaled)
     values, vectors = jnp.linalg.eigh(scaled)
-    # A singular matrix has no Cholesky factor that could be computed; roundoff counts by its size.
+    # A singular matrix has no computable Cholesky factor; roundoff counts by its size.
     roots = (vectors * jnp.sqrt(jnp.abs(values))).T
     return size, jnp.where(jnp.all(jnp.isfinite(low)), low, jnp.linalg.qr(roots)[1].T)
 
 
 def _lengths(rows: Float[Array, "n m"]) -> Float[Array, " n"]:
     """Lengths of rows, without squares that underflow."""
-    most = jnp.max(jnp.abs(rows), 1)
-    most = jnp.where(most > 0, most, 1.0)
+    most = or_one(jnp.max(jnp.abs(rows), 1))
     return most * jnp.linalg.norm(rows / most[:, None], axis=1)
 
 
-def _orthogonal_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
-    """Jacobi's one-sided method: turns of rows after which they are orthogonal, and those rows."""
-    n, m = rows.shape
+def _orthogonal_rows(rows: Matrix) -> tuple[Matrix, Matrix, Vector]:
+    """One-sided Jacobi: rotations that make rows orthogonal, those rows, and their lengths."""
+    n = rows.shape[0]
     half = (n + 1) // 2
     eye = jnp.eye(n, dtype=rows.dtype)
-    state = jnp.pad(jnp.concatenate([rows, eye], 1), ((0, 2 * half - n), (0, 0)))
-    enough = n * jnp.finfo(rows.dtype).eps
+    padded = jnp.pad(jnp.concatenate([rows, eye], 1), ((0, 2 * half - n), (0, 0)))
+    # A round-robin in which the first row stays: after a sweep all pairs have met, all are back.
+    ring = np.r_[0, half, 1 : half - 1, half + 1 : 2 * half, half - 1][: 2 * half]
 
-    def turn(_: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def rotate(_: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
         state, most = carry
-        one, other = state[:half], state[half:]
-        lengths = _lengths(state[:, :m])
-        lengths = jnp.where(lengths > 0, lengths, 1.0)
-        units = state[:, :m] / lengths[:, None]
+        lengths = or_one(_lengths(state[:, :n]))
+        units = state[:, :n] / lengths[:, None]
         cosine = jnp.sum(units[:half] * units[half:], 1)
         ratio = lengths[half:] / lengths[:half]
         gap = 0.5 * (ratio - 1 / ratio)
         sum_ = gap + jnp.where(gap < 0, -1.0, 1.0) * jnp.hypot(gap, cosine)
-        tangent = jnp.where(cosine == 0, 0.0, cosine / jnp.where(cosine == 0, 1.0, sum_))
+        tangent = cosine / jnp.where(cosine == 0, 1.0, sum_)
         c = (1 / jnp.hypot(1.0, tangent))[:, None]
         s = c * tangent[:, None]
-        one, other = c * one - s * other, s * one + c * other
-        # A ring of which one stands still: after all turns everyone is back.
-        one, other = (
-            jnp.concatenate([one[:1], other[:1], one[1:-1]])[:half],
-            jnp.concatenate([other[1:], one[-1:]]) if half > 1 else other,
-        )
-        return jnp.concatenate([one, other]), jnp.maximum(most, jnp.max(jnp.abs(cosine)))
+        one, other = state[:half], state[half:]
+        turned = jnp.concatenate([c * one - s * other, s * one + c * other])
+        return turned[ring], jnp.maximum(most, jnp.max(jnp.abs(cosine)))
 
     def sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        state, _, count = carry
-        return *jax.lax.fori_loop(
-            0, 2 * half - 1, turn, (state, jnp.zeros((), rows.dtype))
-        ), count + 1
+        state, most, count = carry
+        start = state, jnp.zeros_like(most)
+        return *jax.lax.fori_loop(0, 2 * half - 1, rotate, start), count + 1
 
     def unfinished(carry: tuple[Array, Array, Array]) -> Array:
-        return (carry[1] > enough) & (carry[2] < _SWEEPS)
+        return (carry[1] > n * jnp.finfo(rows.dtype).eps) & (carry[2] < _SWEEPS)
 
-    state, _, _ = jax.lax.while_loop(
-        unfinished, sweep, (state, jnp.ones((), rows.dtype), jnp.asarray(0))
-    )
-    return state[:n, m:], state[:n, :m]
-
-
-def sqrt(sigma: Matrix) -> Matrix:
-    r"""The positive semidefinite R with $R^2 = \Sigma$, differentiable to any order."""
-    return root(semidefinite(sigma, "sqrt: `sigma`"))
+    first = padded, jnp.ones((), rows.dtype), jnp.asarray(0)
+    state = jax.lax.while_loop(unfinished, sweep, first)[0][:n]
+    return state[:, n:], state[:, :n], _lengths(state[:, :n])
 
 
 @jax.custom_jvp
 def root(sigma: Matrix) -> Matrix:
-    """The same as `sqrt`, for a matrix known to be positive semidefinite."""
+    """The root R, R^2 = Sigma, of a positive semidefinite matrix; differentiable to any order."""
     roots, vectors = spectrum(symmetric(sigma))
     return product(vectors * roots, vectors.T)
 
@@ -211,41 +202,25 @@ def lyapunov(sigma: Matrix, c: Matrix) -> Matrix:
     r"""The X with $\Sigma X + X \Sigma = C$, differentiable to any order."""
     sigma = symmetric(sigma)
     roots, vectors = spectrum(jax.lax.stop_gradient(sigma))
-    return lyapunov_in_basis(sigma, roots, vectors, c.astype(jnp.result_type(sigma, c)))
+    return solve_in_basis(
+        (sigma,), (vectors, vectors, roots**2), c.astype(jnp.result_type(sigma, c))
+    )
 
 
-def lyapunov_in_basis(
-    sigma: Matrix, roots: Float[Array, " dim"], vectors: Matrix, c: Matrix
+def solve_in_basis(
+    factors: tuple[Matrix, ...], basis: tuple[Matrix, Matrix, Vector], c: Matrix
 ) -> Matrix:
-    """The same as `lyapunov`, for a spectrum that is known."""
-    basis = jax.lax.stop_gradient((vectors, vectors, roots**2))
-    return divided(functools.partial(_lyapunov_operator, sigma), basis, c)
-
-
-def _lyapunov_operator(sigma: Matrix, x: Matrix) -> Matrix:
-    return product(sigma, x) + product(x, sigma)
-
-
-def divided(
-    operator: Callable[[Matrix], Matrix],
-    basis: tuple[Matrix, Matrix, Float[Array, " dim"]],
-    c: Matrix,
-) -> Matrix:
-    """Solves a linear equation for a matrix that a congruence makes diagonal."""
-    # Not a custom_jvp: in reverse mode JAX would drop its rule where only C is differentiated
-    # first, and then take derivatives of eigenvectors.
+    """The X with X P + P^T X = C, P the product of factors that the basis makes diagonal."""
     z, f, sizes = basis
-    solve = functools.partial(_divided, z, f, sizes)
-    transposed = functools.partial(_divided, f, z, sizes)
-    return jax.lax.custom_linear_solve(operator, c, solve, transpose_solve=transposed)
+    sums = sizes[:, None] + sizes[None, :]
 
+    def operator(x: Matrix) -> Matrix:
+        return product(x, *factors) + product(*factors[::-1], x)
 
-def _divided(
-    z: Matrix,
-    f: Matrix,
-    sizes: Float[Array, " dim"],
-    operator: Callable[..., Any],
-    c: Matrix,
-) -> Matrix:
-    """Divides by sums of sizes."""
-    return product(f, product(z.T, c, z) / (sizes[:, None] + sizes[None, :]), f.T)
+    def solve(z: Matrix, f: Matrix, _: object, c: Matrix) -> Matrix:
+        return product(f, product(z.T, c, z) / sums, f.T)
+
+    # Not a custom_jvp: in reverse mode JAX would drop its rule where only C is differentiated
+    # first, and then differentiate eigenvectors.
+    forward, backward = functools.partial(solve, z, f), functools.partial(solve, f, z)
+    return jax.lax.custom_linear_solve(operator, c, forward, transpose_solve=backward)

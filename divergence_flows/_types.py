@@ -94,3 +94,8 @@ def elementwise(function: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array
     """Lets an elementwise function take numbers and arrays of any real dtype."""
     x = as_float(x)
     return jax.tree.map(Partial(_cast, x.dtype), function)(x)
+
+
+def as_elementwise(function: ScalarFn) -> ScalarFn:
+    """Makes a callable elementwise, for numbers and arrays of any real dtype, and a pytree."""
+    return Partial(elementwise, as_partial(function))

@@ -3,15 +3,40 @@
 import functools
 
 import chex
+import diffrax
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from oracles import CASES
 
 import divergence_flows as df
 
 P = np.array([[0.8, 0.64], [0.64, 0.8]])
 close = functools.partial(chex.assert_trees_all_close, rtol=0)  # or name another
+ZERO = np.zeros(2)
+ORACLE = {case["id"]: case for case in CASES if case["section"] == "F"}
+TIGHT = diffrax.PIDController(rtol=1e-11, atol=1e-12)
 SQUARE = np.array([[0.9, 0.7], [-0.4, 0.5]])  # neither symmetric nor triangular
+
+
+def rates(field, q):
+    return jax.jit(field)(0.0, q, None)
+
+
+def follow(field, q, ts):
+    """States along a flow, to many digits."""
+    return df.integrate(field, q, ts, stepsize_controller=TIGHT).ys
+
+
+def inputs_of(case):
+    return {name: np.array(value) for name, value in ORACLE[case]["inputs"].items()}
+
+
+def turned(sds):
+    """A factor with these standard deviations along axes that are not the coordinates'."""
+    c, s = np.cos(0.7), np.sin(0.7)
+    return np.array([[c, -s], [s, c]]) * sds
 
 
 def normal_log_prob(mean, scale, x):

@@ -1,9 +1,10 @@
 r"""Bures-Wasserstein geometry: covariance matrices as Gaussians that optimal transport moves.
 
 $\pi(S) = S S^T$ sends square matrices with the Frobenius metric onto covariances; the metric that
-makes it a Riemannian submersion is that of W2 between centred Gaussians. All of it hangs on one
-matrix, the Brenier map T from A to B with $T A T = B$, or on its excess $K = T - I$, which comes
+makes it a Riemannian submersion is that of W2 between centred Gaussians. Everything is computed
+from the Brenier map T from A to B, $T A T = B$, or from its excess $K = T - I$, which is solved
 from B - A and so keeps its digits when A and B are close.
+
 Functions take the matrices of one problem, (dim, dim); the caller says `jax.vmap`. A symmetric
 argument stands for its symmetric part. Derivatives of every order hold at repeated eigenvalues.
 Coordinates may differ in scale by any factor. With A = D R D, D the deviations and R correlations,

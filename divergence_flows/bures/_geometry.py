@@ -7,26 +7,22 @@ from jaxtyping import ArrayLike, Real
 
 from .._linalg import (
     Matrix,
-    definite as _definite,
-    lyapunov as _lyapunov,
-    product as _product,
-    semidefinite as _semidefinite,
-    some_rows as _some_rows,
-    symmetric as _symmetric,
+    definite,
+    lyapunov,
+    not_empty,
+    or_one,
+    product,
+    safe_sqrt,
+    semidefinite,
+    symmetric,
 )
-from .._types import Scalar, ScalarLike, as_float as _as_float
-from ._maps import (
-    between as _between,
-    brenier as _brenier,
-    excess as _excess,
-    horizontal_part as _horizontal_part,
-    squared as _squared,
-)
+from .._types import Scalar, ScalarLike, as_float
+from ._maps import between, brenier, excess, horizontal_part, squared
 
-_MatrixLike = Real[ArrayLike, "dim dim"]
+MatrixLike = Real[ArrayLike, "dim dim"]
 
 
-def submersion(s: _MatrixLike) -> Matrix:
+def submersion(s: MatrixLike) -> Matrix:
     r"""The covariance of a factor: $\pi(S) = S S^T$.
 
     Args:
@@ -38,11 +34,11 @@ def submersion(s: _MatrixLike) -> Matrix:
     References:
         Takatsu, Osaka J. Math. 2011.
     """
-    s = _as_float(s)
-    return _product(s, s.T)
+    s = as_float(s)
+    return product(s, s.T)
 
 
-def horizontal(s: _MatrixLike, x: _MatrixLike) -> Matrix:
+def horizontal(s: MatrixLike, x: MatrixLike) -> Matrix:
     r"""Part K S of a tangent, K symmetric: the part that moves the covariance.
 
     $$hor(X) = L_\Sigma[X S^T + S X^T]\, S, \qquad \Sigma = S S^T,$$
@@ -63,10 +59,10 @@ def horizontal(s: _MatrixLike, x: _MatrixLike) -> Matrix:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
-    return _horizontal_part(_invertible(_as_float(s), "bures.horizontal: `s`"), _as_float(x))
+    return horizontal_part(_invertible(as_float(s), "bures.horizontal: `s`"), as_float(x))
 
 
-def vertical(s: _MatrixLike, x: _MatrixLike) -> Matrix:
+def vertical(s: MatrixLike, x: MatrixLike) -> Matrix:
     r"""Part $A S^{-T}$ of a tangent, A skew: what only rotates S and leaves $S S^T$ as it is.
 
     $$ver(X) = X - hor(X)$$
@@ -84,17 +80,16 @@ def vertical(s: _MatrixLike, x: _MatrixLike) -> Matrix:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
-    return _as_float(x) - _horizontal_part(
-        _invertible(_as_float(s), "bures.vertical: `s`"), _as_float(x)
-    )
+    x = as_float(x)
+    return x - horizontal_part(_invertible(as_float(s), "bures.vertical: `s`"), x)
 
 
 def _invertible(s: Matrix, caller: str) -> Matrix:
     """Refuses a factor whose rows, scaled to unit length, are dependent to working precision."""
-    _some_rows(s, caller)
+    not_empty(s, caller)
     held = jax.lax.stop_gradient(s)
-    length = jnp.linalg.norm(held, axis=1, keepdims=True)
-    least = jnp.linalg.svd(held / jnp.where(length > 0, length, 1.0), compute_uv=False)[-1]
+    length = or_one(jnp.linalg.norm(held, axis=1, keepdims=True))
+    least = jnp.linalg.svd(held / length, compute_uv=False)[-1]
     message = (
         f"{caller} is singular to working precision or not finite, so tangents have no unique "
         "horizontal part. Pass a factor of full rank, or use float64."
@@ -102,7 +97,7 @@ def _invertible(s: Matrix, caller: str) -> Matrix:
     return eqx.error_if(s, ~(least > s.shape[0] * jnp.finfo(s.dtype).eps), message)
 
 
-def inner(sigma: _MatrixLike, u: _MatrixLike, v: _MatrixLike) -> Scalar:
+def inner(sigma: MatrixLike, u: MatrixLike, v: MatrixLike) -> Scalar:
     r"""The metric: $Q_\Sigma(U, V) = \tfrac12 tr(L_\Sigma[U] V)$.
 
     For U = K Sigma + Sigma K it is $Q(U, U) = tr(K \Sigma K)$, the mean square of the velocity
@@ -122,11 +117,11 @@ def inner(sigma: _MatrixLike, u: _MatrixLike, v: _MatrixLike) -> Scalar:
     References:
         Takatsu, Osaka J. Math. 2011; Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
-    sigma = _definite(_as_float(sigma), "bures.inner: `sigma`")
-    return 0.5 * jnp.sum(_lyapunov(sigma, _symmetric(_as_float(u))) * _symmetric(_as_float(v)))
+    sigma = definite(as_float(sigma), "bures.inner: `sigma`")
+    return 0.5 * jnp.sum(lyapunov(sigma, symmetric(as_float(u))) * symmetric(as_float(v)))
 
 
-def exp(sigma: _MatrixLike, u: _MatrixLike) -> Matrix:
+def exp(sigma: MatrixLike, u: MatrixLike) -> Matrix:
     r"""Where the geodesic from Sigma with velocity U is after unit time.
 
     $$exp_\Sigma(U) = (I + L) \Sigma (I + L), \qquad L \Sigma + \Sigma L = U$$
@@ -146,14 +141,14 @@ def exp(sigma: _MatrixLike, u: _MatrixLike) -> Matrix:
         Malago, Montrucchio & Pistone, Wasserstein Riemannian geometry of Gaussian densities,
         Information Geometry 2018.
     """
-    sigma = _definite(_as_float(sigma), "bures.exp: `sigma`")
-    step = _lyapunov(sigma, _symmetric(_as_float(u)))
+    sigma = definite(as_float(sigma), "bures.exp: `sigma`")
+    step = lyapunov(sigma, symmetric(as_float(u)))
     moved = jnp.eye(sigma.shape[0], dtype=step.dtype) + step
-    moved = _definite(moved, "bures.exp: `u` leaves the geodesic: I + L[u]", "Take a shorter step.")
-    return _symmetric(_product(moved, sigma, moved))
+    moved = definite(moved, "bures.exp: `u` leaves the geodesic: I + L[u]", "Take a shorter step.")
+    return symmetric(product(moved, sigma, moved))
 
 
-def log(sigma: _MatrixLike, other: _MatrixLike) -> Matrix:
+def log(sigma: MatrixLike, other: MatrixLike) -> Matrix:
     r"""Velocity at Sigma of the geodesic that is at `other` after unit time; inverse of `exp`.
 
     $$log_\Sigma(\Sigma') = (T - I) \Sigma + \Sigma (T - I), \qquad T \Sigma T = \Sigma'$$
@@ -173,12 +168,12 @@ def log(sigma: _MatrixLike, other: _MatrixLike) -> Matrix:
     References:
         Malago, Montrucchio & Pistone, Information Geometry 2018.
     """
-    sigma = _definite(_as_float(sigma), "bures.log: `sigma`")
-    half = _product(_excess(sigma, _semidefinite(_as_float(other), "bures.log: `other`")), sigma)
+    sigma = definite(as_float(sigma), "bures.log: `sigma`")
+    half = product(excess(sigma, semidefinite(as_float(other), "bures.log: `other`")), sigma)
     return half + half.T
 
 
-def brenier_map(a: _MatrixLike, b: _MatrixLike) -> Matrix:
+def brenier_map(a: MatrixLike, b: MatrixLike) -> Matrix:
     r"""Optimal transport of N(0, A) to N(0, B): the positive T with $T A T = B$.
 
     $$T = A^{-1/2} (A^{1/2} B A^{1/2})^{1/2} A^{-1/2}$$
@@ -199,11 +194,11 @@ def brenier_map(a: _MatrixLike, b: _MatrixLike) -> Matrix:
         Olkin & Pukelsheim, The distance between two random vectors with given dispersion
         matrices, Linear Algebra Appl. 1982.
     """
-    a = _definite(_as_float(a), "bures.brenier_map: `a`")
-    return _brenier(a, _semidefinite(_as_float(b), "bures.brenier_map: `b`"))
+    a = definite(as_float(a), "bures.brenier_map: `a`")
+    return brenier(a, semidefinite(as_float(b), "bures.brenier_map: `b`"))
 
 
-def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
+def geodesic(t: ScalarLike, a: MatrixLike, b: MatrixLike) -> Matrix:
     r"""Covariance a fraction t of the way from A to B, moved by optimal transport.
 
     $$\gamma(t) = M A M, \qquad M = (1 - t) I + t T$$
@@ -224,16 +219,16 @@ def geodesic(t: ScalarLike, a: _MatrixLike, b: _MatrixLike) -> Matrix:
     References:
         McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
-    a = _definite(_as_float(a), "bures.geodesic: `a`")
-    b = _semidefinite(_as_float(b), "bures.geodesic: `b`")
+    a = definite(as_float(a), "bures.geodesic: `a`")
+    b = semidefinite(as_float(b), "bures.geodesic: `b`")
     fraction = jnp.asarray(t, jnp.result_type(a, b))
-    moved = jnp.eye(a.shape[0], dtype=fraction.dtype) * (1 - fraction) + fraction * _brenier(a, b)
+    moved = jnp.eye(a.shape[0], dtype=fraction.dtype) * (1 - fraction) + fraction * brenier(a, b)
     caller = "bures.geodesic: `t` is beyond the end: (1 - t) I + t T"
     remedy = "Take `t` between 0 and 1, or not as far beyond."
-    return _between(fraction, _semidefinite(moved, caller, remedy, result=a), b)
+    return between(fraction, semidefinite(moved, caller, remedy, result=a), b)
 
 
-def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
+def distance(a: MatrixLike, b: MatrixLike) -> Scalar:
     r"""Bures-Wasserstein distance, the W2 of N(0, A) and N(0, B); not squared.
 
     $$d(A, B) = \min_{O^T O = I} |S_A - S_B O|_F = tr(A + B - 2 (A^{1/2} B A^{1/2})^{1/2})^{1/2},$$
@@ -255,13 +250,11 @@ def distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, theorem 1.
     """
-    a = _semidefinite(_as_float(a), "bures.distance: `a`")
-    square = _squared(a, _semidefinite(_as_float(b), "bures.distance: `b`"))
-    apart = square > 0
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
+    a = semidefinite(as_float(a), "bures.distance: `a`")
+    return safe_sqrt(squared(a, semidefinite(as_float(b), "bures.distance: `b`")))
 
 
-def squared_distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
+def squared_distance(a: MatrixLike, b: MatrixLike) -> Scalar:
     r"""Square of `distance`, smooth where A and B are positive definite, also at A = B.
 
     $$\partial_A\, d^2(A, B) = I - T, \qquad T A T = B,$$
@@ -280,5 +273,5 @@ def squared_distance(a: _MatrixLike, b: _MatrixLike) -> Scalar:
     References:
         Bhatia, Jain & Lim, Expo. Math. 2019, theorem 8.
     """
-    a = _semidefinite(_as_float(a), "bures.squared_distance: `a`")
-    return _squared(a, _semidefinite(_as_float(b), "bures.squared_distance: `b`"))
+    a = semidefinite(as_float(a), "bures.squared_distance: `a`")
+    return squared(a, semidefinite(as_float(b), "bures.squared_distance: `b`"))

@@ -1,12 +1,11 @@
-r"""Bures-Wasserstein maths without its doors: horizontal parts, Brenier maps, squared distance.
+r"""Bures-Wasserstein maths without checks: horizontal parts, Brenier maps, squared distance.
 
-T A T = B and K = T - I. Each value comes from the form that cancels least, and each derivative
-from the equation of the result, so that it holds at repeated eigenvalues and at A = B, to any
-order. Entry by entry, errors are relative to what the deviations of the coordinates make of it.
-Nothing here checks its arguments; covariances are symmetric.
+T A T = B and K = T - I. Each value is computed by the form that cancels least, and each derivative
+solves the equation of the result, so it holds at repeated eigenvalues and at A = B, to any order.
+Errors are relative to each entry's natural size, a product or ratio of deviations. Arguments are
+not checked; covariances are symmetric.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -16,16 +15,17 @@ from jax.custom_derivatives import SymbolicZero
 from .._linalg import (
     Matrix,
     congruence,
-    divided,
     least_correlation,
-    lyapunov_in_basis,
     product,
     singular,
+    solve_in_basis,
     symmetric,
 )
 from .._types import Scalar
 
-# Coordinates whose deviations differ by more are apart: T - I loses no digits there.
+Pair = tuple[Matrix, Matrix]
+
+# T - I loses no digits in coordinates whose deviations differ by more than this factor.
 _APART = 8.0
 
 
@@ -40,9 +40,7 @@ def horizontal_part(s: Matrix, x: Matrix) -> Matrix:
 
 
 @horizontal_part.defjvp
-def _horizontal_jvp(
-    primals: tuple[Matrix, Matrix], tangents: tuple[Matrix, Matrix]
-) -> tuple[Matrix, Matrix]:
+def _horizontal_jvp(primals: Pair, tangents: Pair) -> Pair:
     """Differentiates the formula by Lyapunov's equation, which needs no singular vectors."""
     return horizontal_part(*primals), jax.jvp(_horizontal_by_lyapunov, primals, tangents)[1]
 
@@ -50,8 +48,8 @@ def _horizontal_jvp(
 def _horizontal_by_lyapunov(s: Matrix, x: Matrix) -> Matrix:
     pushed = product(x, s.T)
     left, values, _ = singular(jax.lax.stop_gradient(s))
-    k = lyapunov_in_basis(product(s, s.T), values, left, pushed + pushed.T)
-    return product(k, s)
+    basis = left, left, values**2
+    return product(solve_in_basis((product(s, s.T),), basis, pushed + pushed.T), s)
 
 
 @jax.custom_jvp
@@ -67,13 +65,11 @@ def squared(a: Matrix, b: Matrix) -> Scalar:
     return jnp.where(far | poor, aligned, jnp.sum(product(excess(a, b), factor) ** 2))
 
 
-def _squared_jvp(
-    primals: tuple[Matrix, Matrix], tangents: tuple[Any, Any]
-) -> tuple[Scalar, Scalar]:
+def _squared_jvp(primals: Pair, tangents: tuple[Any, Any]) -> tuple[Scalar, Scalar]:
     """The envelope theorem: dd^2 = <I - T_AB, dA> + <I - T_BA, dB>."""
     (a, b), (da, db) = primals, tangents
     rate = jnp.zeros((), jnp.result_type(a, b))
-    # A singular matrix that is held fixed must not put its infinite derivative times zero here.
+    # Skip symbolic-zero tangents: at a singular matrix they give inf * 0 = nan.
     if not isinstance(da, SymbolicZero):
         rate = rate - jnp.sum(excess(a, b) * da)
     if not isinstance(db, SymbolicZero):
@@ -93,9 +89,7 @@ def brenier(a: Matrix, b: Matrix) -> Matrix:
 
 
 @brenier.defjvp
-def _brenier_jvp(
-    primals: tuple[Matrix, Matrix], tangents: tuple[Matrix, Matrix]
-) -> tuple[Matrix, Matrix]:
+def _brenier_jvp(primals: Pair, tangents: Pair) -> Pair:
     t = brenier(*primals)
     return t, _map_rate(*primals, t, *tangents)
 
@@ -106,17 +100,22 @@ def excess(a: Matrix, b: Matrix) -> Matrix:
     eye, t = jnp.eye(a.shape[0], dtype=a.dtype), brenier(a, b)
     middle = 0.5 * (eye + t)
     z, f, lengths, _ = congruence(a, middle)
-    near = divided(functools.partial(_sandwich, a, middle), (z, f, lengths**2), b - a)
+    near = solve_in_basis((a, middle), (z, f, lengths**2), b - a)
     ratio = jnp.sqrt(jnp.abs(jnp.diagonal(b))) / jnp.sqrt(jnp.abs(jnp.diagonal(a)))
     apart = (ratio < 1 / _APART) | (ratio > _APART)
     return symmetric(jnp.where(apart[:, None] | apart[None, :], t - eye, near))
 
 
 @excess.defjvp
-def _excess_jvp(
-    primals: tuple[Matrix, Matrix], tangents: tuple[Matrix, Matrix]
-) -> tuple[Matrix, Matrix]:
+def _excess_jvp(primals: Pair, tangents: Pair) -> Pair:
     return excess(*primals), _map_rate(*primals, brenier(*primals), *tangents)
+
+
+def _map_rate(a: Matrix, b: Matrix, t: Matrix, da: Matrix, db: Matrix) -> Matrix:
+    """From T A T = B: dT A T + T A dT = dB - T dA T."""
+    z, f, lengths, _ = congruence(*jax.lax.stop_gradient((a, b)))
+    change = symmetric(db - product(t, da, t))
+    return symmetric(solve_in_basis((a, t), (z, f, lengths), change))
 
 
 @jax.custom_jvp
@@ -130,7 +129,7 @@ def between(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
 @between.defjvp
 def _between_jvp(
     primals: tuple[Scalar, Matrix, Matrix], tangents: tuple[Scalar, Matrix, Matrix]
-) -> tuple[Matrix, Matrix]:
+) -> Pair:
     """Differentiates the same by the map, which needs no factors."""
     return between(*primals), jax.jvp(_between_by_map, primals, tangents)[1]
 
@@ -138,15 +137,3 @@ def _between_jvp(
 def _between_by_map(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
     crossed = product(brenier(a, b), a)
     return (1 - t) ** 2 * a + t**2 * b + t * (1 - t) * (crossed + crossed.T)
-
-
-def _map_rate(a: Matrix, b: Matrix, t: Matrix, da: Matrix, db: Matrix) -> Matrix:
-    """From T A T = B: dT A T + T A dT = dB - T dA T."""
-    z, f, lengths, _ = congruence(*jax.lax.stop_gradient((a, b)))
-    change = symmetric(db - product(t, da, t))
-    return symmetric(divided(functools.partial(_sandwich, a, t), (z, f, lengths), change))
-
-
-def _sandwich(a: Matrix, u: Matrix, x: Matrix) -> Matrix:
-    """The operator whose inverse a congruence of A and U gives."""
-    return product(x, a, u) + product(u, a, x)

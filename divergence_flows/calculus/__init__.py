@@ -1,8 +1,8 @@
 """From f to h and back, and from a discriminator's (phi, psi) to the ratio that it estimates.
 
 A convex f and an increasing h are two names for one thing, h'(u) = r^2 f''(r) with u = log r; a
-pair (phi, psi) yields r = T(d) = -psi'(d) / phi'(d). All by autodiff, quadrature and root
-finding, so it holds for any f, h, phi, psi: the oracle of the closed forms in the tables.
+pair (phi, psi) yields r = T(d) = -psi'(d) / phi'(d). Autodiff, quadrature and root finding make
+this hold for any f, h, phi and psi; the tables' closed forms are tested against it.
 """
 
 from ._duality import (

@@ -1,9 +1,8 @@
-r"""f <-> h, first variation and conjugate of any f-divergence: slow but sure.
+r"""f <-> h, first variation and conjugate of any f-divergence, by autodiff and quadrature.
 
-Everything here works for any f and h by autodiff and quadrature. The tables `divergences` and
-`gans` carry closed forms and use the calculus as their oracle. Functions are elementwise,
-differentiable, and return `jax.tree_util.Partial`s over module functions, so that a solve that
-holds one does not retrace.
+`divergences` and `gans` carry closed forms, tested against these. Functions are elementwise and
+differentiable; they are `Partial`s over module functions, so a solve that holds one does not
+retrace.
 
 References:
     Yi, Zhu & Liu, MonoFlow, ICML 2023; Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
@@ -14,27 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._types import ScalarFn, as_float, as_partial
 from ._inverse import inverse_of_increasing
-from ._quadrature import derivative, standard_f
+from ._quadrature import Values, ValuesLike, derivative, standard_f, value_and_slope
 
 
-def _rising_slope(h: ScalarFn, v: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _rising_slope(h: ScalarFn, v: Values) -> Values:
     slope = derivative(h, v)
     # Autodiff of a rising h may leave round-off below zero where h is flat.
-    steepest = jnp.max(jnp.abs(slope), initial=1.0)
-    round_off = 8 * jnp.finfo(slope.dtype).eps * steepest
+    round_off = 8 * jnp.finfo(slope.dtype).eps * jnp.max(jnp.abs(slope), initial=1.0)
     return eqx.error_if(
         slope,
         jnp.any(slope < -round_off),
-        "h_to_f: `h` decreases somewhere between log r = 0 and the point asked for, so it drives no"
-        " MonoFlow and belongs to no convex f. Give an increasing h.",
+        "h_to_f: `h` decreases between log r = 0 and this point: it drives no MonoFlow, and no"
+        " convex f belongs to it. Give an increasing h.",
     )
 
 
-def _log_space(f: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _log_space(f: ScalarFn, u: Values) -> Values:
     return f(jnp.exp(u))
 
 
@@ -43,20 +40,20 @@ def in_log_space(f: ScalarFn, log_space: bool) -> ScalarFn:
     return as_partial(f) if log_space else Partial(_log_space, as_partial(f))
 
 
-def _h_of_f(log_f: ScalarFn, u: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _h_of_f(log_f: ScalarFn, u: ValuesLike) -> Values:
     u = as_float(u)
-    value, slope = jax.jvp(log_f, (u,), (jnp.ones_like(u),))
+    value, slope = value_and_slope(log_f, u)
     second = derivative(Partial(derivative, log_f), u)
     bend = second - slope
-    # Only where nothing overflows and round-off, of either sign, is far below a true curvature.
+    # Judge only where nothing overflows and round-off is far below a true curvature.
     usable = (jnp.abs(u) < 5) & jnp.isfinite(value)
     round_off = max(1e-3, 64 * float(jnp.finfo(u.dtype).eps)) * (jnp.abs(second) + jnp.abs(slope))
     return eqx.error_if(
         slope - value,
         jnp.any(usable & ((bend == 0) | (bend < -round_off))),
-        "f_to_h: `f` is not strictly convex here, f'' <= 0. Where f'' = 0 (total variation, or any"
-        " linear f) it drives no flow, for its h has h' = 0; where f'' < 0 its h decreases. Give a"
-        " strictly convex f; if it is concave, negate it.",
+        "f_to_h: `f` is not strictly convex here. Where f'' = 0 (total variation, or any linear f)"
+        " particles do not move; where f'' < 0 h decreases. Give a strictly convex f; negate a"
+        " concave one.",
     )
 
 
@@ -75,7 +72,7 @@ def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
 
     Raises:
         EquinoxRuntimeError: When h is evaluated where f'' = 0, as for total variation, or f'' < 0
-            (looked for at |u| < 5, where round-off is small).
+            (checked at |u| < 5, where round-off is small).
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
@@ -83,7 +80,7 @@ def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
     return Partial(_h_of_f, in_log_space(f, log_space))
 
 
-def _f_of_h(h: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _f_of_h(h: ScalarFn, r: ValuesLike) -> Values:
     return standard_f(Partial(_rising_slope, h), jnp.log(as_float(r)))
 
 
@@ -108,7 +105,7 @@ def h_to_f(h: ScalarFn) -> ScalarFn:
     return Partial(_f_of_h, as_partial(h))
 
 
-def _variation(f: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _variation(f: ScalarFn, r: ValuesLike) -> Values:
     r = as_float(r)
     return f(r) - r * derivative(f, r)
 
@@ -130,20 +127,18 @@ def first_variation(f: ScalarFn) -> ScalarFn:
     return Partial(_variation, as_partial(f))
 
 
-def slope_in_r(log_f: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def slope_in_r(log_f: ScalarFn, u: Values) -> Values:
     """f' at r = e^u, from the derivative of u -> f(e^u)."""
     return derivative(log_f, u) * jnp.exp(-u)
 
 
-def conjugate_at(
-    log_f: ScalarFn, activation: ScalarFn, s: Real[ArrayLike, "*shape"]
-) -> Float[Array, "*shape"]:
+def conjugate_at(log_f: ScalarFn, activation: ScalarFn, s: ValuesLike) -> Values:
     r"""$\sup_{r \ge 0} s r - f(r)$ by solving $f'(e^u) = s$ for u."""
     s = as_float(s)
     end = float(jnp.finfo(s.dtype).maxexp) * float(np.log(2.0)) / 2
     last = jnp.full_like(s, end)
-    # An end where f' overflows, as that of (r - 1)^2 / r does by autodiff, tells nothing.
     lowest, highest = activation(-last), activation(last)
+    # Ignore an end at which f' overflows, as that of (r - 1)^2 / r does by autodiff.
     low, high = jnp.isfinite(lowest), jnp.isfinite(highest)
     s = eqx.error_if(
         s,
@@ -152,13 +147,12 @@ def conjugate_at(
         " f; if it is concave, negate it.",
     )
     below, above = (s < lowest) & low, (s > highest) & high
-    outside = below | above
-    # A slope that is reached stands in outside the range, so that gradients there are not NaN.
-    slope = jnp.where(outside, activation(jnp.zeros_like(s)), s)
+    # Outside the range use f'(1), so that the unused branch has a finite gradient.
+    slope = jnp.where(below | above, activation(jnp.zeros_like(s)), s)
     u = inverse_of_increasing(activation, slope, end)
-    inside = slope * jnp.exp(u) - log_f(u)
     short = slope - activation(jax.lax.stop_gradient(u))
     above = above | (short > float(jnp.finfo(last.dtype).eps) ** 0.5 * (1 + jnp.abs(slope)))
+    inside = slope * jnp.exp(u) - log_f(u)
     return jnp.where(below, -log_f(-last), jnp.where(above, jnp.inf, inside))
 
 

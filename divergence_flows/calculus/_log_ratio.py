@@ -1,4 +1,4 @@
-r"""(phi, psi) -> T and back: what the value of an optimal discriminator says of the ratio.
+r"""(phi, psi) -> T and back: the ratio as a function of an optimal discriminator's value.
 
 Elementwise, by autodiff and root finding, so any pair works; `gans` has closed forms.
 
@@ -7,32 +7,28 @@ References:
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._types import ScalarFn, as_float, as_partial, elementwise
-from ._inverse import domain, inverse as _inverse_of
-from ._quadrature import derivative
+from ._inverse import domain, inverse_on
+from ._quadrature import Values, ValuesLike, derivative, value_and_slope
 
 
-def _log_t(phi: ScalarFn, psi: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _log_t(phi: ScalarFn, psi: ScalarFn, d: ValuesLike) -> Values:
     d = as_float(d)
-    on_p, bend_p = jax.jvp(Partial(derivative, phi), (d,), (jnp.ones_like(d),))
-    on_q, bend_q = jax.jvp(Partial(derivative, psi), (d,), (jnp.ones_like(d),))
+    on_p, bend_p = value_and_slope(Partial(derivative, phi), d)
+    on_q, bend_q = value_and_slope(Partial(derivative, psi), d)
     log_t = jnp.log(jnp.abs(on_q)) - jnp.log(jnp.abs(on_p))
-    inside = on_p * jnp.sign(on_q) <= 0
-    log_t = jnp.where(inside, log_t, jnp.nan)
+    log_t = jnp.where(on_p * jnp.sign(on_q) <= 0, log_t, jnp.nan)
     # Outside the domain T may be flat: trial points of the inverse go there.
-    usable = inside & jnp.isfinite(on_p) & jnp.isfinite(on_q) & (on_p != 0) & (on_q != 0)
-    flat = usable & (bend_q / on_q == bend_p / on_p)
+    flat = jnp.isfinite(log_t) & (bend_q / on_q == bend_p / on_p)
     return eqx.error_if(
         log_t,
         jnp.any(flat),
-        "log_ratio: T = -psi'/phi' is flat in d, so (phi, psi) is no ratio estimator (hinge keeps"
-        " only the sign of p - q, Wasserstein has T = 1). Give a pair with T strictly monotone.",
+        "log_ratio: T = -psi'/phi' is flat in d, as for the hinge and Wasserstein pairs, so"
+        " (phi, psi) is no ratio estimator. Give a pair with T strictly monotone.",
     )
 
 
@@ -59,7 +55,7 @@ def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
     return Partial(_log_t, as_partial(phi), as_partial(psi))
 
 
-def _exp_of(log_t: ScalarFn, d: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _exp_of(log_t: ScalarFn, d: ValuesLike) -> Values:
     return jnp.exp(log_t(d))
 
 
@@ -82,10 +78,10 @@ def ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
     return Partial(_exp_of, log_ratio(phi, psi))
 
 
-def _invert(
-    log_t: ScalarFn, place: ScalarFn, u: Real[ArrayLike, "*shape"]
-) -> Float[Array, "*shape"]:
-    return _inverse_of(log_t, place, as_float(u))
+def _invert(log_t: ScalarFn, place: ScalarFn, u: ValuesLike) -> Values:
+    u = as_float(u)
+    d, inside = inverse_on(log_t, place, 0.98 * float(np.log(float(jnp.finfo(u.dtype).max))), u)
+    return jnp.where(inside, d, jnp.nan)
 
 
 def inverse_log_ratio(
@@ -119,9 +115,7 @@ def inverse_log_ratio(
     return Partial(_invert, log_t, domain(float(lower), float(upper)))
 
 
-def _compose(
-    outer: ScalarFn, inner: ScalarFn, x: Real[ArrayLike, "*shape"]
-) -> Float[Array, "*shape"]:
+def _compose(outer: ScalarFn, inner: ScalarFn, x: ValuesLike) -> Values:
     return outer(inner(as_float(x)))
 
 
@@ -145,7 +139,7 @@ def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
 def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) -> ScalarFn:
     r"""The MonoFlow of a generator's loss: $h(u) = h_T(T^{-1}(e^u))$.
 
-    With `h_to_f` it tells which divergence a GAN's generator descends.
+    With `h_to_f` it gives the divergence that a GAN's generator descends.
 
     Args:
         h_t: What the generator maximises, as a function of d; elementwise.
@@ -153,8 +147,8 @@ def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) ->
         inverse: u -> d if known; `inverse_log_ratio(log_t)` otherwise.
 
     Returns:
-        h, a function of u [nats]; NaN where no d has that log ratio. Whether it increases is for
-        `h_to_f` to say.
+        h, a function of u [nats]; NaN where no d has that log ratio. `h_to_f` checks that it
+        increases.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

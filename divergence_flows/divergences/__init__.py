@@ -11,8 +11,8 @@ References:
 """
 
 from ._divergence import Divergence as Divergence
+from ._families import alpha as alpha, shifted_vanilla as shifted_vanilla
 from ._table import (
-    alpha as alpha,
     arcsinh as arcsinh,
     jeffreys as jeffreys,
     jensen_shannon as jensen_shannon,
@@ -22,7 +22,6 @@ from ._table import (
     least_squares as least_squares,
     neyman as neyman,
     pearson as pearson,
-    shifted_vanilla as shifted_vanilla,
     softened_reverse_kl as softened_reverse_kl,
     squared_hellinger as squared_hellinger,
 )

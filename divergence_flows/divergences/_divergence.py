@@ -1,18 +1,13 @@
 """What a divergence is: f, its MonoFlow h and its conjugate, evaluated from u = log r."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import ScalarFn, as_float, as_partial, elementwise
+from .._types import ScalarFn, as_elementwise, as_float
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
-from ._stable import at_log
+from ._stable import Curve, Sloped, at_log, evaluate
 
 
 class Divergence(eqx.Module):
@@ -65,30 +60,26 @@ class Divergence(eqx.Module):
         """
         if f is not None and log_f is None:
             log_f = in_log_space(f, False)
-        elif log_f is not None and f is None:
-            log_f = as_partial(log_f)
-        elif h is not None and f is None:
+        elif log_f is None and h is not None:
             log_f = in_log_space(h_to_f(h), False)
-        else:
+        elif log_f is None or f is not None:
             raise ValueError(
                 "Divergence: give exactly one of f (a function of r) and log_f (of u = log r), or h"
                 f" alone; got f={f}, log_f={log_f}, h={h}."
             )
-        self.log_f = Partial(elementwise, log_f)
-        self.h = f_to_h(log_f, log_space=True) if h is None else _elementwise(h)
-        slope = Partial(derivative, self.h) if h_prime is None else as_partial(h_prime)
-        self.h_prime = Partial(elementwise, slope)
-        act = Partial(slope_in_r, log_f) if activation is None else as_partial(activation)
-        self.activation = Partial(elementwise, act)
-        star = Partial(conjugate_at, log_f, act) if conjugate is None else as_partial(conjugate)
-        self.conjugate = Partial(elementwise, star)
-        standard = Partial(standard_f, slope) if standard is None else as_partial(standard)
-        self.standard = Partial(elementwise, standard)
+        self.log_f = as_elementwise(log_f)
+        self.h = as_elementwise(h or f_to_h(log_f, log_space=True))
+        self.h_prime = as_elementwise(h_prime or Partial(derivative, self.h))
+        self.activation = as_elementwise(activation or Partial(slope_in_r, self.log_f))
+        derived = Partial(conjugate_at, self.log_f, self.activation)
+        self.conjugate = as_elementwise(conjugate or derived)
+        self.standard = as_elementwise(standard or Partial(standard_f, self.h_prime))
         if activation is not None and curvature is not None:
-            derivatives = (self.log_f, self.activation, _elementwise(curvature))
-            self._of_ratio = Partial(_in_r, derivatives)
+            self._of_ratio = Partial(
+                _in_r, (self.log_f, self.activation, as_elementwise(curvature))
+            )
         elif f is not None:
-            self._of_ratio = _elementwise(f)
+            self._of_ratio = as_elementwise(f)
         else:
             self._of_ratio = Partial(at_log, self.log_f)
 
@@ -126,38 +117,25 @@ class Divergence(eqx.Module):
         return derivative(Partial(derivative, self._of_ratio), as_float(r))
 
 
-def _elementwise(function: ScalarFn) -> ScalarFn:
-    return Partial(elementwise, as_partial(function))
-
-
-@jax.custom_jvp
-def _in_r(derivatives: tuple[ScalarFn, ...], r: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
     """The first of `derivatives` at u = log r; the next is its derivative in r."""
-    return derivatives[0](jnp.log(r))
+    return evaluate(_first_in_r, _next_in_r, derivatives, r)
 
 
-def _in_r_jvp(primals: Any, tangents: Any) -> Any:
-    """No derivative of log r comes in: 1/r would overflow where f'(r) is finite."""
-    (derivatives, r), (rates, dr) = primals, tangents
-    u = jnp.log(r)
-    out = derivatives[0](u)
-    tangent = jnp.zeros_like(out)
-    if not isinstance(dr, SymbolicZero):
-        rest = derivatives[1:]
-        slope = _in_r(rest, r) if len(rest) > 1 else at_log(rest[0], r)
-        tangent = tangent + slope * dr
-    moving = jax.tree.map(_instantiated, derivatives[0], rates[0])
-    if any(not isinstance(rate, SymbolicZero) for rate in jax.tree.leaves(rates[0])):
-        tangent = tangent + jax.jvp(Partial(_applied, u), (derivatives[0],), (moving,))[1]
-    return out, tangent
+def _first_in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
+    return at_log(derivatives[0], r)
 
 
-_in_r.defjvp(_in_r_jvp, symbolic_zeros=True)
+def _next_in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
+    # No derivative of log r comes in: 1/r would overflow where f'(r) is finite.
+    rest = derivatives[1:]
+    return _in_r(rest, r) if len(rest) > 1 else _first_in_r(rest, r)
 
 
-def _instantiated(parameter: Any, rate: Any) -> Any:
-    return jnp.zeros_like(parameter) if isinstance(rate, SymbolicZero) else rate
+def closed_forms(*parameters: Float[Array, ""], h: Sloped, **forms: ScalarFn) -> Divergence:
+    """A divergence of functions of `(*parameters, u)`, or of a slope s for `conjugate`.
 
-
-def _applied(u: Float[Array, "*shape"], function: ScalarFn) -> Float[Array, "*shape"]:
-    return function(u)
+    The parameters become array leaves; `log_f` is `standard` unless that is given.
+    """
+    forms = {"h": h, "h_prime": h.slope, "standard": forms["log_f"]} | forms
+    return Divergence(**{name: Partial(form, *parameters) for name, form in forms.items()})

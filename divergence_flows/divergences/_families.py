@@ -1,4 +1,4 @@
-r"""Rows of the catalogue with a parameter: alpha (Cressie-Read), and the shifted vanilla GAN.
+r"""Divergences with a parameter: alpha (Cressie-Read), and the shifted vanilla GAN.
 
 Their formulas divide by what vanishes at some orders, or subtract what is nearly equal at some
 shifts; each part here is the form that does neither, chosen by the parameter and by u = log r.
@@ -6,172 +6,232 @@ shifts; each part here is the form that does neither, chosen by the parameter an
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
+from jax.numpy import exp, log, log1p, where
 
-from . import _stable as stable
-from ._row import Row
+from .._types import ScalarLike, as_float
+from ._divergence import Divergence, closed_forms
+from ._stable import (
+    Curve,
+    Param,
+    Sloped,
+    below,
+    by_sign,
+    exp_of,
+    expm1,
+    expm1_over,
+    log1p_over,
+    near_standard,
+    near_zero,
+    nodes,
+    quotient_expm1,
+    quotient_log1p,
+    sigmoid,
+    softplus,
+    times_r,
+)
 
-exp, expm1, log1p, times_r = stable.exp, stable.expm1, jnp.log1p, stable.times_r
-sigmoid, softplus = stable.sigmoid, stable.softplus
-below, near_zero = stable.below, partial(stable.standard_within, 4.0)
 
-
-def _alpha_slope(
-    a: stable.Param, u: stable.Curve, over: stable.Param | float = 1.0
-) -> stable.Curve:
+def _alpha_slope(a: Param, u: Curve, over: Param | float = 1.0) -> Curve:
     """(r^a - r)/(a - 1)/over, through a = 1, with the larger power taken out."""
-    u = jnp.where(jnp.isinf(u), jnp.sign(u) * 1e18, u)  # the limit, without inf * 0
+    u = where(jnp.isinf(u), jnp.sign(u) * 1e18, u)  # the limit, without inf * 0
     z = (a - 1) * u
     near = jnp.abs(z) < 1  # there r is taken out, and all is smooth in a
-    root = exp(jnp.where(near, u, jnp.maximum(a * u, u)) / 2)
-    return root * (root * (u * stable.expm1_over(jnp.where(near, z, -jnp.abs(z))) / over))
+    root = exp(where(near, u, jnp.maximum(a * u, u)) / 2)
+    return root * (root * (u * expm1_over(where(near, z, -jnp.abs(z))) / over))
 
 
-def _alpha_bend(a: stable.Param, u: stable.Curve) -> stable.Curve:
+def _alpha_bend(a: Param, u: Curve) -> Curve:
     """Derivative of `_alpha_slope` in u, (a r^a - r)/(a - 1); both forms hold at a = 1/2."""
     low = a <= 0.5
-    divisor, root = jnp.where(low, 1 - a, 1.0), stable.exp_of(a / 2, jnp.minimum(u, 0.0))
+    divisor, root = where(low, 1 - a, 1.0), exp_of(a / 2, jnp.minimum(u, 0.0))
     left = exp(u) / divisor - root * (a / divisor * root)
-    left = jnp.where(u > 0, exp(u) * ((1 - a * stable.exp_of(a - 1, u)) / divisor), left)
-    return jnp.where(low, left, _alpha_slope(a, u) + stable.exp_of(a, u))
+    left = where(u > 0, exp(u) * ((1 - a * exp_of(a - 1, u)) / divisor), left)
+    return where(low, left, _alpha_slope(a, u) + exp_of(a, u))
 
 
-def _alpha_f(a: stable.Param, u: stable.Curve) -> stable.Curve:
+def _alpha_f(a: Param, u: Curve) -> Curve:
     """By quadrature where (r^a - a r + a - 1)/(a (a - 1)) would cancel, near u = 0."""
     none, all_of = u == -jnp.inf, exp(u) == jnp.inf
-    u = jnp.where(none | all_of, 0.0, u)
+    u = where(none | all_of, 0.0, u)
     low, near = a <= 0.5, jnp.abs(u) * (1 + jnp.abs(a)) < 2
-    divisor = jnp.where(low, 1 - a, 1.0)
-    left = expm1(u) / divisor - stable.quotient_expm1(a, u, divisor)
-    other = jnp.where(low, 1.0, a)
+    divisor, other = where(low, 1 - a, 1.0), where(low, 1.0, a)
+    left = expm1(u) / divisor - quotient_expm1(a, u, divisor)
     right = _alpha_slope(a, u, other) - expm1(u) / other
-    close = stable.near_standard(partial(stable.exp_of, a), jnp.where(near, u, 0.0))
-    at_zero = jnp.where(a > 0, 1 / jnp.where(a > 0, a, 1.0), jnp.inf)
-    found = jnp.where(near, close, jnp.where(low, left, right))
-    return jnp.where(none, at_zero, jnp.where(all_of, jnp.inf, found))
+    close = near_standard(partial(exp_of, a), where(near, u, 0.0))
+    at_zero = where(a > 0, 1 / where(a > 0, a, 1.0), jnp.inf)
+    found = where(near, close, where(low, left, right))
+    return where(none, at_zero, where(all_of, jnp.inf, found))
 
 
-def _alpha_power(a: stable.Param, s: stable.Curve) -> stable.Curve:
-    """1 + (a - 1) s = r^(a - 1), exact to the last digit also where it is small."""
-    return stable.one_plus_product(a, -1.0, s)
+def _halves(x: Param) -> tuple[Param, Param]:
+    """A number as a sum of two with half of its digits each."""
+    size = jnp.finfo(x.dtype)
+    high = jax.lax.reduce_precision(x, size.nexp, size.nmant // 2)
+    return high, x - high
 
 
-def _alpha_log_ratio(a: stable.Param, s: stable.Curve) -> stable.Curve:
+def _alpha_power(a: Param, s: Curve) -> Curve:
+    """1 + (a - 1) s = r^(a - 1), with the roundings of the sum and of the product put back."""
+    b = a - 1
+    left_out = (a - (b - (b - a))) + (-1 - (b - a))
+    whole = 1 + b * where(b == 0, 0.0, s)
+    finite = jnp.isfinite(whole)
+    kept = where(finite, s, 0.0)
+    (high, low), (top, rest) = _halves(b), _halves(kept)
+    exact = (1 + high * top) + (low * top + (high * rest + low * rest)) + left_out * kept
+    return where(finite, exact, whole)
+
+
+def _alpha_log_ratio(a: Param, s: Curve) -> Curve:
     """log r where f'(r) = s: log(1 + (a - 1) s)/(a - 1)."""
     power = _alpha_power(a, s)
     small = power < 0.5
-    beyond = jnp.log(jnp.where(small, power, 1.0)) / jnp.where(small, a - 1, 1.0)
-    return jnp.where(small, beyond, stable.quotient_log1p(a - 1, jnp.where(small, 0.0, s)))
+    beyond = log(where(small, power, 1.0)) / where(small, a - 1, 1.0)
+    return where(small, beyond, quotient_log1p(a - 1, where(small, 0.0, s)))
 
 
-_alpha_inside = stable.Sloped(
-    lambda a, s: stable.quotient_expm1(a, _alpha_log_ratio(a, s)),
-    stable.Sloped(
+_alpha_inside = Sloped(
+    lambda a, s: quotient_expm1(a, _alpha_log_ratio(a, s)),
+    Sloped(
         lambda a, s: exp(_alpha_log_ratio(a, s)),
         lambda a, s: exp(_alpha_log_ratio(a, s)) / _alpha_power(a, s),
     ),
 )
 
 
-def _alpha_conjugate(a: stable.Param, s: stable.Curve) -> stable.Curve:
+def _alpha_conjugate(a: Param, s: Curve) -> Curve:
     """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as (r^a - 1)/a at that log r."""
     beyond = _alpha_power(a, s) <= 0
-    outside = jnp.where(a > 1, -1 / jnp.where(a > 1, a, 1.0), jnp.inf)
-    return jnp.where(beyond, outside, _alpha_inside(a, jnp.where(beyond, 0.0, s)))
+    outside = where(a > 1, -1 / where(a > 1, a, 1.0), jnp.inf)
+    return where(beyond, outside, _alpha_inside(a, where(beyond, 0.0, s)))
 
 
-ALPHA = Row(
-    f=_alpha_f,
-    slope_of_f=stable.Sloped(_alpha_slope, _alpha_bend),
-    activation=lambda a, u: stable.quotient_expm1(a - 1, u),
-    slope_of_activation=lambda a, u: stable.exp_of(a - 1, u),
-    h=stable.quotient_expm1,
-    h_prime=stable.exp_of,
-    curvature=lambda a, u: stable.exp_of(a - 2, u),
+_ALPHA = partial(
+    closed_forms,
+    log_f=Sloped(_alpha_f, Sloped(_alpha_slope, _alpha_bend)),
+    activation=Sloped(lambda a, u: quotient_expm1(a - 1, u), lambda a, u: exp_of(a - 1, u)),
+    h=Sloped(quotient_expm1, exp_of),
+    curvature=lambda a, u: exp_of(a - 2, u),
     conjugate=_alpha_conjugate,
 )
 
 
-_softplus_rise = stable.Sloped(lambda c, u: _shifted_rise(c, u), lambda c, u: sigmoid(u + c))
+def alpha(a: ScalarLike) -> Divergence:
+    r"""The alpha (Cressie-Read) divergence, $f = (r^a - a r + a - 1) / (a (a - 1))$.
+
+    a = 0 is KL(q||p), 1 KL(p||q), 2 half Pearson, 1/2 twice squared Hellinger, -1 half Neyman;
+    all is smooth through a = 0 and a = 1, derivatives in a included. Its h is (e^(a u) - 1)/a.
+
+    Args:
+        a: Order; an array leaf, so vmap over it works and changing it does not retrace.
+
+    Returns:
+        The divergence.
+
+    References:
+        Cressie & Read, JRSS B, 1984.
+    """
+    return _ALPHA(as_float(a))
 
 
-def _shifted_rise(c: stable.Param, u: stable.Curve) -> stable.Curve:
+# e^z log(1 + e^-z), which tends to 1 on the right and to -z e^z on the left
+_skew = partial(by_sign, lambda z: exp(z) * softplus(-z), lambda z: log1p_over(exp(-z)))
+
+
+def _skew_excess(z: Curve) -> Curve:
+    """_skew(z) - sigmoid(z) for z > 0, of the size of e^-z / 2."""
+    x, t, w = nodes(exp(-z))
+    return jnp.sum(w * x * (1 - t) / ((1 + x * t) * (1 + x)), axis=-1)
+
+
+def _shifted_rise(c: Param, u: Curve) -> Curve:
     """softplus(u + c) - softplus(c)."""
     near = (u > -1) & (u < 30)
-    small = log1p(sigmoid(c) * expm1(jnp.where(near, u, 0.0)))
-    return jnp.where(near, small, softplus(u + c) - softplus(c))
+    small = log1p(sigmoid(c) * expm1(where(near, u, 0.0)))
+    return where(near, small, softplus(u + c) - softplus(c))
 
 
-def _shifted_activation(c: stable.Param, u: stable.Curve) -> stable.Curve:
+def _shifted_activation(c: Param, u: Curve) -> Curve:
     """e^c (softplus(-c) - softplus(-u - c)), each form where nothing cancels or overflows."""
     near, right = (u > -30) & (u < 1), u + c > 0
-    v = expm1(-jnp.where(near, u, 0.0))
-    small = -sigmoid(c) * v * stable.log1p_over(sigmoid(-c) * v)
-    below = jnp.where(right, 0.0, c)
-    left = exp(below) * (softplus(-below) - softplus(-(u + below)))
-    beyond = stable.skew(c) - times_r(-u, stable.skew(jnp.where(right, u + c, 1.0)))
-    return jnp.where(near, small, jnp.where(right, beyond, left))
+    v = expm1(-where(near, u, 0.0))
+    small = -sigmoid(c) * v * log1p_over(sigmoid(-c) * v)
+    low = where(right, 0.0, c)
+    left = exp(low) * (softplus(-low) - softplus(-(u + low)))
+    beyond = _skew(c) - times_r(-u, _skew(where(right, u + c, 1.0)))
+    return where(near, small, where(right, beyond, left))
 
 
-def _shifted_rate(c: stable.Param, u: stable.Curve) -> stable.Curve:
+def _shifted_rate(c: Param, u: Curve) -> Curve:
     """e^-u sigmoid(u + c) = e^c sigmoid(-u - c), the factor that is near 1 last."""
     right = u + c > 0
-    left = exp(jnp.where(right, 0.0, c)) * sigmoid(-(u + c))
-    return jnp.where(right, exp(-jnp.where(right, u, 0.0)) * sigmoid(u + c), left)
+    left = exp(where(right, 0.0, c)) * sigmoid(-(u + c))
+    return where(right, exp(-where(right, u, 0.0)) * sigmoid(u + c), left)
 
 
-_shifted_slope_of_activation = stable.Sloped(
-    _shifted_rate, lambda c, u: -_shifted_rate(c, u) * sigmoid(u + c)
+_rise = Sloped(_shifted_rise, lambda c, u: sigmoid(u + c))
+_activation = Sloped(
+    _shifted_activation,
+    Sloped(_shifted_rate, lambda c, u: -_shifted_rate(c, u) * sigmoid(u + c)),
 )
-_shifted_act = stable.Sloped(_shifted_activation, _shifted_slope_of_activation)
 
 
-def _shifted_left(c: stable.Param, u: stable.Curve, more: stable.Curve) -> stable.Curve:
+def _shifted_left(c: Param, u: Curve, more: Curve | float) -> Curve:
     """e^(u + c) (softplus(-c) - softplus(-u - c) + more), far left, where e^u underflows first."""
     z = u + c
     return times_r(z / 2, times_r(z / 2, softplus(-c) - softplus(-z) + more))
 
 
-def _shifted_slope(c: stable.Param, u: stable.Curve) -> stable.Curve:
+def _shifted_slope(c: Param, u: Curve) -> Curve:
     """r f'(r)."""
     far = (u < -30) & (u + c <= 0)
-    left = _shifted_left(jnp.where(far, c, 0.0), jnp.where(far, u, -1.0), jnp.zeros_like(u))
-    return jnp.where(far, left, times_r(u, _shifted_act(c, u)))
+    left = _shifted_left(where(far, c, 0.0), where(far, u, -1.0), 0.0)
+    return where(far, left, times_r(u, _activation(c, u)))
 
 
-def _shifted_bend(c: stable.Param, u: stable.Curve) -> stable.Curve:
+def _shifted_bend(c: Param, u: Curve) -> Curve:
     """Derivative of r f'(r) in u, r f' + sigmoid(u + c), whose terms cancel for u + c >> 0."""
     right = u + c > 0
-    z = jnp.where(right, u + c, 1.0)
-    split = exp(u) * stable.skew(c) - stable.skew_excess(z)
-    near = times_r(u, _shifted_act(c, u) + _shifted_slope_of_activation(c, u))
-    left = _shifted_left(jnp.where(right, -1.0, c), jnp.where(right, 0.0, u), sigmoid(-(u + c)))
-    return jnp.where(right, split, jnp.where(u > -30, near, left))
+    split = exp(u) * _skew(c) - _skew_excess(where(right, u + c, 1.0))
+    near = times_r(u, _activation(c, u) + _activation.slope(c, u))
+    left = _shifted_left(where(right, -1.0, c), where(right, 0.0, u), sigmoid(-(u + c)))
+    return where(right, split, where(u > -30, near, left))
 
 
-def _shifted_f(c: stable.Param, u: stable.Curve) -> stable.Curve:
-    """r f'(r) - (softplus(u + c) - softplus(c)) far out, with r taken out of it for u > 0."""
-    low = u < 0
-    left, right = jnp.where(low, u, -1.0), jnp.where(low, 1.0, u)
-    one = times_r(left, _shifted_act(c, left)) - _softplus_rise(c, left)
-    other = exp(right) * (_shifted_act(c, right) - times_r(-right, _softplus_rise(c, right)))
-    return jnp.where(low, one, other)
-
-
-_shifted_power = stable.Sloped(
-    lambda c, s: s * stable.expm1_over(s * exp(-c)), lambda c, s: exp(s * exp(-c))
+_power = Sloped(lambda c, s: s * expm1_over(s * exp(-c)), lambda c, s: exp(s * exp(-c)))
+_conjugate = Sloped(
+    lambda c, s: -log1p(-_power(c, s)),
+    lambda c, s: exp(s * exp(-c)) / (1 - _power(c, s)),
 )
-_shifted_conjugate = stable.Sloped(
-    lambda c, s: -log1p(-_shifted_power(c, s)),
-    lambda c, s: exp(s * exp(-c)) / (1 - _shifted_power(c, s)),
+_SHIFTED = partial(
+    closed_forms,
+    log_f=Sloped(
+        lambda c, u: near_zero(
+            lambda v: sigmoid(v + c), lambda v: times_r(v, _activation(c, v)) - _rise(c, v), u
+        ),
+        Sloped(_shifted_slope, _shifted_bend),
+    ),
+    activation=_activation,
+    h=Sloped(lambda c, u: softplus(u + c), lambda c, u: sigmoid(u + c)),
+    curvature=lambda c, u: exp(-u) * _activation.slope(c, u),
+    conjugate=lambda c, s: below(_skew(c), partial(_conjugate, c), s),
 )
-SHIFTED = Row(
-    f=lambda c, u: near_zero(lambda v: sigmoid(v + c), partial(_shifted_f, c), u),
-    slope_of_f=stable.Sloped(_shifted_slope, _shifted_bend),
-    activation=_shifted_activation,
-    slope_of_activation=_shifted_slope_of_activation,
-    h=lambda c, u: softplus(u + c),
-    h_prime=lambda c, u: sigmoid(u + c),
-    curvature=lambda c, u: exp(-u) * _shifted_slope_of_activation(c, u),
-    conjugate=lambda c, s: below(stable.skew(c), partial(_shifted_conjugate, c), s),
-)
+
+
+def shifted_vanilla(c: ScalarLike) -> Divergence:
+    r"""The divergence of the shifted vanilla GAN, h(u) = softplus(u + c): a skew 2 JS.
+
+    It tends to KL(q||p) as c grows.
+
+    Args:
+        c: Shift C of the generator's loss [nats]; an array leaf.
+
+    Returns:
+        The divergence.
+
+    References:
+        Slides, "An Embarrassingly Simple Trick to Fix the Vanilla GAN".
+    """
+    return _SHIFTED(as_float(c))

@@ -1,9 +1,9 @@
 r"""Elementwise functions that keep their relative precision, to the second derivative and beyond.
 
-Automatic differentiation of `sigmoid` takes 1 - s, which is 0 from u = 17 on in float32, and that
-of a quotient subtracts what is nearly equal. So a function here is a value with its derivative in
-closed form, which is again made of such functions: `Sloped(value, slope)`. All take u = log r,
-parameters first; none needs a clip to be right at r = 0 and r = inf.
+Automatic differentiation of `sigmoid` computes 1 - s, which is 0 from u = 17 on in float32, and
+that of a quotient subtracts nearly equal numbers. A function here is therefore a value with its
+derivative in closed form, itself made of such functions: `Sloped(value, slope)`. All take u = log r
+last, after any parameters, and are right at r = 0 and r = inf without clipping.
 """
 
 import dataclasses
@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
-from .._types import ScalarFn
+from .._types import ScalarFn, as_partial
+from ..calculus._inverse import inverse_of_increasing
 
 LOG_2 = 0.6931471805599453
-# The same in two parts, of which the first has few bits: x - HIGH is exact for x near it.
-LOG_2_HIGH, LOG_2_LOW = 0.693359375, -2.1219444005469057e-4
 Curve = Float[Array, "*shape"]
 Param = Float[Array, "..."]
 _NODES, _MASSES = np.polynomial.legendre.leggauss(16)
@@ -28,32 +27,32 @@ _T, _W = (_NODES + 1) / 2, _MASSES / 2
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def evaluate(value: ScalarFn, slope: ScalarFn, *args: Float[Array, "..."]) -> Curve:
+def evaluate(value: ScalarFn, slope: ScalarFn, *args: PyTree) -> Curve:
     """value(*args), whose derivative in the last argument is slope(*args)."""
     return value(*args)
 
 
 def _evaluate_jvp(value: ScalarFn, slope: ScalarFn, primals: Any, tangents: Any) -> Any:
-    """Takes derivatives in the parameters from `value` by autodiff, if there are any."""
-    *params, u = primals
+    (*params, u), (*rates, du) = primals, tangents
     out = value(*params, u)
     tangent = jnp.zeros_like(out)
-    if not isinstance(tangents[-1], SymbolicZero):
-        tangent = tangent + slope(*params, u) * tangents[-1]
-    moving = [i for i, t in enumerate(tangents[:-1]) if not isinstance(t, SymbolicZero)]
-    if moving:
-        rates = [jnp.zeros_like(p) for p in params]
-        for i in moving:
-            rates[i] = jnp.broadcast_to(tangents[i], params[i].shape)
+    if not isinstance(du, SymbolicZero):
+        tangent = tangent + slope(*params, u) * du
+    if any(not isinstance(rate, SymbolicZero) for rate in jax.tree.leaves(rates)):
+        rates = jax.tree.map(_instantiated, params, rates)
         tangent = tangent + jax.jvp(partial(_at, value, u), tuple(params), tuple(rates))[1]
     return out, tangent
 
 
-def _at(value: ScalarFn, u: Curve, *params: Float[Array, "..."]) -> Curve:
-    return value(*params, u)
-
-
 evaluate.defjvp(_evaluate_jvp, symbolic_zeros=True)
+
+
+def _instantiated(param: Param, rate: Any) -> Param:
+    return jnp.zeros_like(param) if isinstance(rate, SymbolicZero) else rate
+
+
+def _at(value: ScalarFn, u: Curve, *params: PyTree) -> Curve:
+    return value(*params, u)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,22 +62,27 @@ class Sloped:
     value: ScalarFn
     slope: ScalarFn
 
-    def __call__(self, *args: Float[Array, "..."]) -> Curve:
+    def __call__(self, *args: Param) -> Curve:
         """Evaluates the function."""
         return evaluate(self.value, self.slope, *args)
 
 
+def either(
+    first: ScalarFn, second: ScalarFn, u: Curve, where: Bool[Array, "..."], stand_ins: Any
+) -> Curve:
+    """first(u) or second(u); each sees its stand-in where the other is meant."""
+    one, other = stand_ins
+    return jnp.where(where, first(jnp.where(where, u, one)), second(jnp.where(where, other, u)))
+
+
 def near_or_far(radius: float, near: ScalarFn, far: ScalarFn, u: Curve) -> Curve:
-    """near(u) for |u| < radius, else far(u); neither sees the other's arguments."""
-    inside = jnp.abs(u) < radius
-    beyond = far(jnp.where(inside, radius, u))
-    return jnp.where(inside, near(jnp.where(inside, u, 0.0)), beyond)
+    """near(u) for |u| < radius, else far(u)."""
+    return either(near, far, u, jnp.abs(u) < radius, (0.0, radius))
 
 
 def by_sign(left: ScalarFn, right: ScalarFn, u: Curve) -> Curve:
-    """left(u) for u < 0, else right(u); neither sees the other's arguments."""
-    low = u < 0
-    return jnp.where(low, left(jnp.where(low, u, -1.0)), right(jnp.where(low, 1.0, u)))
+    """left(u) for u < 0, else right(u)."""
+    return either(left, right, u, u < 0, (-1.0, 1.0))
 
 
 def times_r(u: Curve, x: Curve) -> Curve:
@@ -93,7 +97,6 @@ def at_log(function: ScalarFn, r: Curve) -> Curve:
     return function(jnp.log(r))
 
 
-exp = jnp.exp
 expm1 = Sloped(jnp.expm1, jnp.exp)  # older jax differentiates expm1 as expm1(x) + 1
 sigmoid = Sloped(jax.nn.sigmoid, lambda u: bump(u))
 # sigmoid(u) sigmoid(-u)
@@ -122,39 +125,25 @@ to_middle = Sloped(
 )
 
 
-def _nodes(z: Curve) -> tuple[Array, Array, Array]:
+def nodes(z: Curve) -> tuple[Array, Array, Array]:
     """z with an axis behind, and 16 Gauss-Legendre nodes and weights on [0, 1] for it."""
     return z[..., None], jnp.asarray(_T, z.dtype), jnp.asarray(_W, z.dtype)
 
 
 def _mean_exp(z: Curve) -> Curve:
-    z, t, w = _nodes(z)
+    z, t, w = nodes(z)
     return jnp.sum(w * jnp.exp(z * t), axis=-1)
 
 
-def expm1_over(z: Curve) -> Curve:
-    """(e^z - 1)/z, smooth through 0: near it, the integral of e^(z t) over t from 0 to 1."""
-    return near_or_far(1.0, _mean_exp, _expm1_quotient, z)
-
-
-def _expm1_quotient(z: Curve) -> Curve:
-    return jnp.expm1(z) / z
-
-
 def _mean_inverse(x: Curve) -> Curve:
-    x, t, w = _nodes(x)
+    x, t, w = nodes(x)
     return jnp.sum(w / (1 + x * t), axis=-1)
 
 
-def log1p_over(x: Curve) -> Curve:
-    """log(1 + x)/x, smooth through 0: near it, the integral of 1/(1 + x t)."""
-    return near_or_far(0.7, _mean_inverse, _log1p_quotient, x)
-
-
-def _log1p_quotient(x: Curve) -> Curve:
-    return jnp.log1p(x) / x
-
-
+# (e^z - 1)/z, smooth through 0: near it, the integral of e^(z t) over t from 0 to 1
+expm1_over = partial(near_or_far, 1.0, _mean_exp, lambda z: jnp.expm1(z) / z)
+# log(1 + x)/x, smooth through 0: near it, the integral of 1/(1 + x t)
+log1p_over = partial(near_or_far, 0.7, _mean_inverse, lambda x: jnp.log1p(x) / x)
 # e^(a u), and 1 at a = 0 even where u is infinite
 exp_of = Sloped(
     lambda a, u: jnp.exp(a * jnp.where(jnp.isinf(u) & (a == 0), 0.0, u)),
@@ -162,87 +151,62 @@ exp_of = Sloped(
 )
 
 
-def quotient_expm1(a: Param, u: Curve, over: Param | float = 1.0) -> Curve:
-    """(e^(a u) - 1)/a/over, which is u/over at a = 0; infinite u included."""
+def _quotient(
+    radius: float, mean: ScalarFn, far: ScalarFn, a: Param, u: Curve, over: Param | float = 1.0
+) -> Curve:
+    """g(a u)/a/over for a g with g(z) = z mean(z); it is u/over at a = 0, infinite u included."""
     z = jnp.where(jnp.isinf(u) & (a == 0), 0.0, a * u)
-    small, large = jnp.abs(z) < 1, z > 40  # beyond, 1 is below round-off, and e^z may overflow
-    divisor = jnp.where(small, 1.0, a) * over
-    far = jnp.expm1(jnp.where(small | large, 1.0, z)) / divisor
+    small = jnp.abs(z) < radius
+    near = u * mean(jnp.where(small, z, 0.0)) / over
+    return jnp.where(small, near, far(jnp.where(small, 1.0, z), jnp.where(small, 1.0, a) * over))
+
+
+def _expm1_divided(z: Curve, divisor: Param) -> Curve:
+    large = z > 40  # 1 is below round-off there, and e^z may overflow
     half = jnp.exp(jnp.where(large, z, 0.0) / 2)
-    near = u * _mean_exp(jnp.where(small, z, 0.0)) / over
-    return jnp.where(small, near, jnp.where(large, half / divisor * half, far))
+    return jnp.where(large, half / divisor * half, jnp.expm1(jnp.where(large, 1.0, z)) / divisor)
 
 
-def quotient_log1p(a: Param, s: Curve) -> Curve:
-    """log(1 + a s)/a, which is s at a = 0; infinite s included."""
-    z = jnp.where(jnp.isinf(s) & (a == 0), 0.0, a * s)
-    small = jnp.abs(z) < 0.7
-    far = jnp.log1p(jnp.where(small, 1.0, z)) / jnp.where(small, 1.0, a)
-    return jnp.where(small, s * _mean_inverse(jnp.where(small, z, 0.0)), far)
-
-
-def one_plus_product(a: Param, shift: float, s: Curve) -> Curve:
-    """1 + (a + shift) s, with the roundings of the sum and of the product put back."""
-    b = a + shift
-    left_out = (a - (b - (b - a))) + (shift - (b - a))
-    whole = 1 + b * jnp.where(b == 0, 0.0, s)
-    finite = jnp.isfinite(whole)
-    kept = jnp.where(finite, s, 0.0)
-    (high, low), (top, rest) = _halves(b), _halves(kept)
-    exact = (1 + high * top) + (low * top + (high * rest + low * rest)) + left_out * kept
-    return jnp.where(finite, exact, whole)
-
-
-def _halves(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-    """A number as a sum of two with half of its digits each."""
-    size = jnp.finfo(x.dtype)
-    high = jax.lax.reduce_precision(x, size.nexp, size.nmant // 2)
-    return high, x - high
-
-
-def skew(z: Curve) -> Curve:
-    """e^z log(1 + e^-z), which tends to 1 on the right and to -z e^z on the left."""
-    return by_sign(_skew_left, _skew_right, z)
-
-
-def _skew_left(z: Curve) -> Curve:
-    return jnp.exp(z) * softplus(-z)
-
-
-def _skew_right(z: Curve) -> Curve:
-    return log1p_over(jnp.exp(-z))
-
-
-def skew_excess(z: Curve) -> Curve:
-    """skew(z) - sigmoid(z) for z > 0, of the size of e^-z / 2."""
-    x, t, w = _nodes(jnp.exp(-z))
-    return jnp.sum(w * x * (1 - t) / ((1 + x * t) * (1 + x)), axis=-1)
-
-
-def standard_within(radius: float, h_prime: ScalarFn, far: ScalarFn, u: Curve) -> Curve:
-    """Standardised f: by quadrature near u = 0, where closed forms cancel, else far(u)."""
-    return near_or_far(radius, partial(near_standard, h_prime), far, u)
+# (e^(a u) - 1)/a and log(1 + a s)/a
+quotient_expm1 = partial(_quotient, 1.0, _mean_exp, _expm1_divided)
+quotient_log1p = partial(_quotient, 0.7, _mean_inverse, lambda z, a: jnp.log1p(z) / a)
 
 
 def near_standard(h_prime: ScalarFn, u: Curve) -> Curve:
     r"""$\int_0^u h'(v)\,(e^{u-v} - 1)\,dv$ for an h' that is smooth on the scale of u."""
-    u, t, w = _nodes(u)
+    u, t, w = nodes(u)
     return jnp.sum(w * u * h_prime(u * t) * expm1(u * (1 - t)), axis=-1)
 
 
-def below(top: float | Float[Array, ""], value: ScalarFn, s: Curve) -> Curve:
-    """A conjugate below the end of its domain, inf from there on; NaN stays NaN."""
-    outside = s >= top
+def near_zero(h_prime: ScalarFn, far: ScalarFn, u: Curve) -> Curve:
+    """Standardised f: by quadrature near u = 0, where closed forms cancel, else far(u)."""
+    end = u == jnp.inf  # there a closed form may be inf - inf
+    inside = near_or_far(4.0, partial(near_standard, h_prime), far, jnp.where(end, 0.0, u))
+    return jnp.where(end, jnp.inf, inside)
+
+
+def below(top: float | Param, value: ScalarFn, s: Curve, *, closed: bool = False) -> Curve:
+    """A conjugate on its domain, inf beyond `top` (and at it unless closed); NaN stays NaN."""
+    outside = s > top if closed else s >= top
     return jnp.where(outside, jnp.inf, value(jnp.where(outside, top - 1.0, s)))
 
 
-def up_to(top: float, value: ScalarFn, s: Curve) -> Curve:
-    """The same for a domain that holds its end."""
-    outside = s > top
-    return jnp.where(outside, jnp.inf, value(jnp.where(outside, top, s)))
+def at_slope(activation: Sloped, function: ScalarFn, s: Curve) -> Curve:
+    """function(u) at the u where f'(e^u) = s."""
+    rate = partial(at_slope, activation, partial(_inverse_rate, activation))
+    return function(evaluate(partial(_solve, activation), rate, s))
 
 
-def beyond(bottom: float, held: float, value: ScalarFn, s: Curve) -> Curve:
-    """A conjugate above the slope f'(0); below it is -f(0), `held`."""
-    outside = s <= bottom
-    return jnp.where(outside, held, value(jnp.where(outside, bottom + 1.0, s)))
+def _inverse_rate(activation: Sloped, u: Curve) -> Curve:
+    return 1 / activation.slope(u)
+
+
+def _solve(activation: Sloped, s: Curve) -> Curve:
+    end = 0.99 * float(np.log(float(jnp.finfo(s.dtype).max)))
+    return inverse_of_increasing(as_partial(activation.value), s, end)
+
+
+def solved(activation: Sloped, value: ScalarFn, top: float, s: Curve) -> Curve:
+    """A conjugate that is not elementary: f*(s) = r f' - f, as `value` of u, where f'(e^u) = s."""
+    inside = Sloped(partial(at_slope, activation, value), partial(at_slope, activation, jnp.exp))
+    return below(top, inside, s)

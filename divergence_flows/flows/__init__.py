@@ -5,7 +5,8 @@ A field is `field(t, y, args)` on a whole state. `velocity` makes one of h and a
 place where diffrax solves. Diagnostics say how fast a divergence falls and how long the path is.
 """
 
-from ._diagnostics import curve_length as curve_length
+from ._density import with_log_prob as with_log_prob
+from ._diagnostics import curve_length as curve_length, dissipation as dissipation
 from ._integrate import integrate as integrate
 from ._langevin import langevin as langevin
 from ._optimal_transport import (
@@ -16,8 +17,6 @@ from ._optimal_transport import (
 from ._settle import settle as settle
 from ._velocity import (
     cloud_velocity as cloud_velocity,
-    dissipation as dissipation,
     gradient_flow as gradient_flow,
     velocity as velocity,
-    with_log_prob as with_log_prob,
 )

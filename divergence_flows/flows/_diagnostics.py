@@ -1,15 +1,66 @@
-"""The length of a cloud's path through Wasserstein space: an ODE with one state more."""
+r"""Diagnostics of a flow: how fast a divergence falls, and how long a cloud's path is."""
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._checks import check_rate
-from .._types import Field, Scalar, ScalarLike, as_partial
-from ._integrate import follow
-from ._states import Names, Times, as_state
+from .._checks import check_clouds, check_rate, scalar_valued
+from .._linalg import safe_sqrt
+from .._types import Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
+from ._integrate import Names, Times, as_state, solve
+
+
+def dissipation(
+    h: ScalarFn,
+    u: Real[ArrayLike, " n"],
+    grad_u: Real[ArrayLike, "n *event"],
+    *,
+    of: ScalarFn | None = None,
+    weights: Real[ArrayLike, " n"] | None = None,
+) -> Scalar:
+    r"""Rate of change of a divergence along the MonoFlow of `h`; never positive.
+
+    $$\tfrac{d}{dt} F(q_t) = -E_{q_t}[h_F'(u)\, h'(u)\, \|\nabla u\|^2], \qquad u = \log p/q_t,$$
+    with $h_F' = 1$ for KL(q||p), the default.
+
+    Args:
+        h: Increasing function of the log ratio that drives the flow, scalar to scalar.
+        u: $\log p / q_t$ at particles of $q_t$ [nats].
+        grad_u: Its gradient at the same particles [nats per unit of x].
+        of: The h of the divergence whose rate is returned; `of=h` for the flow's own.
+        weights: Weights of a quadrature rule for $q_t$, not normalised; the mean by default.
+
+    Returns:
+        The rate [units of the divergence per unit of flow time].
+
+    Raises:
+        TypeCheckError: While tracing, if the particles do not line up.
+        ValueError: If there are no particles.
+        EquinoxRuntimeError: If `h` or `of` decreases at any `u`, or a number is not finite.
+
+    References:
+        Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
+    """
+    clouds = {"u": as_float(u), "grad_u": as_float(grad_u)}
+    if weights is not None:
+        clouds["weights"] = as_float(weights)
+    u, grad_u, *rest = check_clouds("dissipation", **clouds)
+    slope = _slope(h, u, "h") * (1.0 if of is None else _slope(of, u, "of"))
+    rates = slope * jnp.sum(grad_u**2, axis=tuple(range(1, grad_u.ndim)))
+    return -jnp.sum(rest[0] * rates) if rest else -jnp.mean(rates)
+
+
+def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
+    """Derivative of h, refused if h decreases."""
+    slope = jax.vmap(jax.grad(scalar_valued("dissipation", name, h)))(u)
+    message = (
+        f"dissipation: `{name}` decreases at some `u`, or has no slope there, so it drives no "
+        "MonoFlow; negate it, or pass `u` of its domain."
+    )
+    return eqx.error_if(slope, ~jnp.all(slope >= 0), message)
 
 
 def curve_length(
@@ -21,7 +72,7 @@ def curve_length(
 ) -> Scalar:
     r"""Length $\int \sqrt{E|v|^2}\,dt$ of the path that a cloud takes through Wasserstein space.
 
-    At least `wasserstein2` between its ends, and equal on a geodesic.
+    At least `wasserstein2` between its ends, with equality on a geodesic.
 
     Args:
         field: `field(t, xs, args)`, the velocity of the cloud [units of x per unit of time].
@@ -43,19 +94,14 @@ def curve_length(
     names = Names("curve_length")
     start = as_state(names, y0)
     longer = jax.tree_util.Partial(_with_length, as_partial(field))
-    solution = follow(names, longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
+    solution = solve(names, longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
     return jax.tree.leaves(solution.ys)[-1][-1]
 
 
 def _with_length(
-    field: Field,
-    t: ScalarLike,
-    state: tuple[Float[Array, "n *event"], Scalar],
-    args: Any,
+    field: Field, t: ScalarLike, state: tuple[Float[Array, "n *event"], Scalar], args: Any
 ) -> tuple[Float[Array, "n *event"], Scalar]:
-    """Adds the speed, whose gradient is zero where the cloud rests."""
+    """Adds the cloud's speed, the rate of the length."""
     xs, _ = state
     rate = check_rate("curve_length", "field", field(t, xs, args), xs)
-    square = jnp.sum(rate**2) / rate.shape[0]
-    moves = square > 0
-    return rate, jnp.where(moves, jnp.sqrt(jnp.where(moves, square, 1.0)), 0.0)
+    return rate, safe_sqrt(jnp.sum(rate**2) / rate.shape[0])

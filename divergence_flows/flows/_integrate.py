@@ -1,50 +1,39 @@
-r"""Following a field through time.
+r"""Following a field through time: the one place where diffrax solves.
 
-With `_langevin` the only importer of diffrax. One jitted solve serves all: a field that is a
-module-level function or a `jax.tree_util.Partial` over one is traced once, a fresh lambda always.
+Everything is cast to the state's dtype and goes through one jitted solve. A field that is a
+module-level function, or a `jax.tree_util.Partial` over one, is traced once; a fresh lambda is
+traced at each call.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 from diffrax import (
     RESULTS as RESULTS,
     AbstractProgressMeter as AbstractProgressMeter,
     AbstractSolver as AbstractSolver,
     AbstractStepSizeController as AbstractStepSizeController,
     Bosh3 as Bosh3,
-    Event as Event,
     Kvaerno3 as Kvaerno3,
     NoProgressMeter as NoProgressMeter,
     PIDController as PIDController,
-    Solution as Solution,
-    TextProgressMeter as TextProgressMeter,
-    TqdmProgressMeter as TqdmProgressMeter,
     Tsit5 as Tsit5,
-    steady_state_event as steady_state_event,
 )
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
 
-from .._checks import check_counts, check_positive, raise_if
-from .._types import Field, Scalar, ScalarLike, as_partial
-from ._states import (
-    Names,
-    State,
-    Times,
-    as_arrays,
-    as_state,
-    begin,
-    bits,
-    cast_times,
-    fixed_steps,
-    overflow_is_nan,
-    rate_of,
-    sound,
-)
+from .._checks import check_counts, check_positive, check_rate, raise_if
+from .._types import Field, Scalar, ScalarLike, as_float, as_partial, traced
+
+# Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
+State = PyTree[Real[ArrayLike, "..."]]
+Times = Real[Array | np.ndarray, " time"] | Sequence[ScalarLike]
 
 # By bits of the state's dtype: (rtol, atol) of explicit and of implicit solvers.
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.
@@ -70,8 +59,9 @@ def integrate(
 ) -> diffrax.Solution:
     r"""Follows $dy/dt = \mathrm{field}(t, y, args)$ from `ts[0]` and returns the state at all `ts`.
 
-    `solver=diffrax.Euler(), dt0=0.01` is the slides' scheme. A failed solve with `throw=False`
-    leaves the states it did not reach at inf and says why in `.result`; it catches no `error_if`.
+    `solver=diffrax.Euler(), dt0=0.01` is the slides' scheme. With `throw=False` a failed solve
+    leaves the states it did not reach at inf and gives the reason in `.result`; errors that `field`
+    raises are still raised.
 
     Args:
         field: `field(t, y, args)`, the rate of the whole state [units of y per unit of time].
@@ -103,7 +93,7 @@ def integrate(
     References:
         Kidger, On Neural Differential Equations, 2021; diffrax.
     """
-    return follow(
+    return solve(
         Names("integrate"),
         field,
         y0,
@@ -121,125 +111,191 @@ def integrate(
     )
 
 
-def follow(
+class Names(eqx.Module):
+    """The public function that solves and its arguments' names, for error messages."""
+
+    caller: str = eqx.field(static=True)
+    field: str = eqx.field(static=True, default="field")
+    state: str = eqx.field(static=True, default="y0")
+
+
+def solve(
     names: Names,
     field: Field,
     y0: State,
-    ts: Times,
-    args: Any = None,
+    ts: Times | None,
+    args: Any,
+    noise: Callable[..., diffrax.AbstractTerm] | None = None,
+    /,
     *,
+    solver: diffrax.AbstractSolver | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: ScalarLike | None = None,
+    max_steps: int | None = None,
     dense: bool = False,
+    throw: bool = True,
     **options: Any,
 ) -> diffrax.Solution:
-    """As `integrate`, for whoever names itself."""
-    start = as_state(names, y0)
-    begin(names.caller, ts)
-    settings = setup(names.caller, start, ts, dt0, dense=dense, **options)
-    terms = terms_of(names, field, settings)
-    times = cast_times(start, ts, dt0)
-    return solve(names, terms, start, *times, as_arrays(args), settings, dense)
+    """Checks and casts what a public function was given, and solves.
 
-
-def terms_of(names: Names, field: Field, settings: dict[str, Any]) -> diffrax.ODETerm:
-    """Makes diffrax's term of a field; fixed steps have no controller to mislead."""
-    fixed = isinstance(settings["stepsize_controller"], diffrax.ConstantStepSize)
-    rate = rate_of if fixed else overflow_is_nan
-    return diffrax.ODETerm(jax.tree_util.Partial(rate, names, as_partial(field)))
+    Without `ts` it solves from time 0 until the event and keeps only the end. `noise(y0, ts, dt0)`
+    makes the second term of an SDE. Other options go to diffrax unless they are None.
+    """
+    y0 = as_state(names, y0)
+    if ts is not None:
+        check_times(names.caller, ts, on_device=False)
+    check_counts(names.caller, {"max_steps": max_steps})
+    if dt0 is not None and not isinstance(dt0, jax.Array):
+        check_positive(names.caller, dt0=dt0)
+    solver = diffrax.Tsit5() if solver is None else solver
+    if stepsize_controller is None:
+        if isinstance(solver, diffrax.AbstractAdaptiveSolver):
+            implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
+            stepsize_controller = PIDController(*(_IMPLICIT if implicit else _EXPLICIT)[bits(y0)])
+        elif dt0 is None:
+            raise ValueError(
+                f"{names.caller}: `solver` {type(solver).__name__} takes fixed steps, and `dt0` is "
+                "None; give their size, for instance dt0=0.01."
+            )
+        else:
+            stepsize_controller = diffrax.ConstantStepSize()
+    fixed = isinstance(stepsize_controller, diffrax.ConstantStepSize)
+    if max_steps is None:
+        max_steps = (_fixed_steps(ts, dt0) if fixed else None) or (4096 if dense else 65536)
+    settings = {name: value for name, value in options.items() if value is not None}
+    settings |= {"solver": solver, "stepsize_controller": stepsize_controller}
+    settings |= {"max_steps": max_steps, "args": jax.tree.map(_number_to_array, args)}
+    # Only a step controller needs NaN for a rate that overflows.
+    rate = jax.tree_util.Partial(_rate if fixed else _rate_or_nan, names, as_partial(field))
+    dtype = jnp.result_type(*jax.tree.leaves(y0))
+    times = jnp.asarray((0.0, jnp.inf) if ts is None else ts, dtype)
+    step = None if dt0 is None else jnp.asarray(dt0, dtype)
+    return _solve(names, rate, noise, y0, times, step, settings, dense, ts is None, throw)
 
 
 @eqx.filter_jit
-def solve(
+def _solve(
     names: Names,
-    terms: diffrax.AbstractTerm,
+    rate: Field,
+    noise: Callable[..., diffrax.AbstractTerm] | None,
     y0: State,
     ts: Float[Array, " time"],
     dt0: Scalar | None,
-    args: Any,
     settings: dict[str, Any],
-    dense: bool = False,
-    only_end: bool = False,
+    dense: bool,
+    until_event: bool,
+    throw: bool,
 ) -> diffrax.Solution:
-    """Checks the times and solves, compiled once for each structure of its arguments."""
-    throw = settings["throw"]
-    y0, ts, dt0 = sound(names, y0, ts, dt0, only_end, throw)
-    # Saving at times costs a loop inside each step; start and end alone need none. What stops
-    # early must say so by an inf, and only saving at times does.
-    ends = ts.shape[0] == 2 and settings["event"] is None and throw
-    if only_end or ends:
-        saveat = diffrax.SaveAt(t0=not only_end, t1=True, dense=dense)
+    """Solves, compiled once for each structure of its arguments; refuses wrong contents."""
+    caller = names.caller
+    good = jnp.all(jnp.diff(ts) > 0) & (jnp.all(jnp.isfinite(ts)) | until_event)
+    words = f"{caller}: `ts` must increase; pass finite times, each after the last."
+    ts = eqx.error_if(ts, ~good, words)
+    if dt0 is not None:
+        words = f"{caller}: `dt0` must be positive and finite; pass such a step."
+        dt0 = eqx.error_if(dt0, ~((dt0 > 0) & jnp.isfinite(dt0)), words)
+    if throw:
+        words = f"{caller}: `{names.state}` has NaN or inf; pass finite numbers."
+        y0 = raise_if(y0, _not_finite(y0), words)
+    terms = diffrax.ODETerm(rate)
+    if noise is not None:
+        terms = diffrax.MultiTerm(terms, noise(y0, ts, dt0))
+    # Saving at times costs a loop inside each step; start and end alone need none. But only saving
+    # at times marks by inf what a solve that stops early does not reach.
+    if until_event or (ts.shape[0] == 2 and "event" not in settings and throw):
+        saveat = diffrax.SaveAt(t0=not until_event, t1=True, dense=dense)
     else:
         saveat = diffrax.SaveAt(ts=ts, dense=dense)
     solution = diffrax.diffeqsolve(
-        terms,
-        t0=ts[0],
-        t1=ts[-1],
-        dt0=dt0,
-        y0=y0,
-        args=args,
-        saveat=saveat,
-        **{**settings, "throw": False},
+        terms, t0=ts[0], t1=ts[-1], dt0=dt0, y0=y0, saveat=saveat, throw=False, **settings
     )
-    return _raise(names.caller, solution) if throw else solution
-
-
-def _raise(caller: str, solution: diffrax.Solution) -> diffrax.Solution:
-    """Raises if a solve failed; only flags go to the host, so that a cloud stays where it lies."""
+    if not throw:
+        return solution
+    # Only flags go to the host, so that a cloud stays where it lies.
     result = solution.result
     failed = result.error_if(jnp.zeros((), bool), ~diffrax.is_okay(result))
-    # Fixed steps have no error estimate that would reject a state which is no number.
-    broken = sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(solution.ys)) > 0
-    reached = (result == diffrax.RESULTS.successful) & ~failed
-    message = f"{caller}: the state is not finite; the steps are too large, or `field` is not."
-    return dataclasses.replace(solution, ys=raise_if(solution.ys, broken & reached, message))
+    # Fixed steps have no error estimate that would reject a state which is not finite.
+    broken = _not_finite(solution.ys) & (result == diffrax.RESULTS.successful) & ~failed
+    words = f"{caller}: the state is not finite; the steps are too large, or `field` is not."
+    return dataclasses.replace(solution, ys=raise_if(solution.ys, broken, words))
 
 
-def setup(
-    caller: str,
-    y0: State,
-    ts: Times,
-    dt0: ScalarLike | None,
-    solver: diffrax.AbstractSolver | None = None,
-    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
-    event: diffrax.Event | None = None,
-    adjoint: diffrax.AbstractAdjoint | None = None,
-    max_steps: int | None = None,
-    dense: bool = False,
-    progress_meter: AbstractProgressMeter | None = None,
-    throw: bool = True,
-) -> dict[str, Any]:
-    """Fills in what was not given, each choice fit for the ones before it."""
-    check_counts(caller, {"max_steps": max_steps})
-    if dt0 is not None and not isinstance(dt0, jax.Array):
-        check_positive(caller, dt0=dt0)
-    solver = diffrax.Tsit5() if solver is None else solver
-    if stepsize_controller is None:
-        stepsize_controller = _controller(caller, solver, dt0, bits(y0))
-    if max_steps is None:
-        fixed = isinstance(stepsize_controller, diffrax.ConstantStepSize)
-        max_steps = (fixed_steps(ts, dt0) if fixed else None) or (4096 if dense else 65536)
-    return {
-        "solver": solver,
-        "stepsize_controller": stepsize_controller,
-        "event": event,
-        "adjoint": diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint,
-        "max_steps": max_steps,
-        "progress_meter": NoProgressMeter() if progress_meter is None else progress_meter,
-        "throw": throw,
-    }
+def _rate(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
+    """Evaluates a field and checks that it returns a rate of the state."""
+    return check_rate(names.caller, names.field, field(t, y, args), y)
 
 
-def _controller(
-    caller: str, solver: diffrax.AbstractSolver, dt0: ScalarLike | None, width: int
-) -> diffrax.AbstractStepSizeController:
-    """Adapts the steps of a solver that estimates its error, and fixes the others'."""
-    if isinstance(solver, diffrax.AbstractAdaptiveSolver):
-        table = _IMPLICIT if isinstance(solver, diffrax.AbstractImplicitSolver) else _EXPLICIT
-        rtol, atol = table[width]
-        return diffrax.PIDController(rtol=rtol, atol=atol)
-    if dt0 is None:
+def _rate_or_nan(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
+    """As `_rate`, with NaN where the rate overflows, so that a step controller rejects the step."""
+    return jax.tree.map(_finite_or_nan, _rate(names, field, t, y, args))
+
+
+def _finite_or_nan(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)
+
+
+def _not_finite(tree: State) -> Bool[Array, ""]:
+    """Whether any number of a state is NaN or inf."""
+    return jnp.asarray(sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)) > 0)
+
+
+def _number_to_array(leaf: Any) -> Any:
+    """Makes an array of a number; functions and flags stay as they are."""
+    return jnp.asarray(leaf) if eqx.is_array_like(leaf) and not isinstance(leaf, bool) else leaf
+
+
+def _fixed_steps(ts: Times | None, dt0: ScalarLike | None) -> int | None:
+    """Counts fixed steps, rounded up to a power of two so that few counts are compiled."""
+    if ts is None or dt0 is None or traced((ts, dt0)):
+        return None
+    times, step = np.asarray(ts, np.float64), float(np.asarray(dt0))
+    steps = (times[-1] - times[0]) / step if step > 0 else 0  # the solve refuses such a step
+    return 1 << int(steps + 2).bit_length() if 0 < steps < 2**40 else None
+
+
+def as_state(names: Names, y0: State) -> PyTree[Float[Array, "..."]]:
+    """Makes float arrays of a state, and refuses an empty one."""
+    if not any(np.size(leaf) for leaf in jax.tree.leaves(y0)):
         raise ValueError(
-            f"{caller}: `solver` {type(solver).__name__} takes fixed steps, and `dt0` is None; "
-            "give their size, for instance dt0=0.01."
+            f"{names.caller}: `{names.state}` holds no numbers; pass a state of at least one."
         )
-    return diffrax.ConstantStepSize()
+    return jax.tree.map(as_float, y0)
+
+
+def check_times(caller: str, ts: Times, *, on_device: bool = True) -> None:
+    """Refuses times that do not increase; those inside a trace are not known yet.
+
+    With `on_device=False` the values of a JAX array are left to the solve, which checks them there.
+    """
+    if len(ts) < 2:
+        raise ValueError(
+            f"{caller}: `ts` holds {len(ts)} time(s); give at least two, the first being the time "
+            "of the initial state."
+        )
+    if traced(ts) or (isinstance(ts, jax.Array) and not on_device):
+        return
+    times = np.asarray(ts, np.float64)
+    good = (np.diff(times) > 0) & np.isfinite(times[1:]) & np.isfinite(times[:-1])
+    if not np.all(good):
+        first = int(np.argmin(good))
+        raise ValueError(
+            f"{caller}: `ts` must increase, and goes from {times[first]} to {times[first + 1]}; "
+            "pass finite times, each after the last."
+        )
+
+
+def refuse_options(caller: str, options: dict[str, Any], *names: str) -> None:
+    """Refuses options of `integrate` that a solve fills in itself."""
+    for name in options.keys() & set(names):
+        raise ValueError(f"{caller}: `{name}` is no option here; leave it out, or use `integrate`.")
+
+
+def bits(y0: State) -> int:
+    """Width of the state's dtype."""
+    return jnp.finfo(jnp.result_type(*jax.tree.leaves(y0))).bits
+
+
+def root_mean_square(tree: PyTree[Float[Array, "..."]]) -> Scalar:
+    """Root mean square of all entries of a state or its rate."""
+    flat, _ = jax.flatten_util.ravel_pytree(tree)
+    return jnp.sqrt(jnp.mean(flat**2))

@@ -6,23 +6,11 @@ from typing import Any
 
 import diffrax
 import jax
-import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from .._checks import check_rate
-from .._types import ScalarLike, as_partial
-from ._integrate import setup, solve
-from ._states import (
-    Names,
-    Times,
-    as_arrays,
-    as_state,
-    begin,
-    cast_times,
-    increasing,
-    refuse_options,
-)
+from .._types import Scalar, ScalarLike, as_partial
+from ._integrate import Names, Times, refuse_options, solve
 
 
 def langevin(
@@ -62,34 +50,35 @@ def langevin(
     References:
         Jordan, Kinderlehrer & Otto, 1998; Foster et al., SIAM J. Numer. Anal. 2024 (ShARK).
     """
-    names = Names("langevin", "score", "x0")
-    refuse_options(names.caller, options, "stepsize_controller", "dense")
-    start = as_state(names, x0)
-    begin(names.caller, ts)
-    chosen = diffrax.ShARK() if solver is None else solver
-    settings = setup(names.caller, start, ts, dt0, chosen, diffrax.ConstantStepSize(), **options)
-    times, _ = cast_times(start, ts, None)
-    times = increasing(names.caller, times, False)  # or the path's words come first
-    step = jnp.asarray(dt0, times.dtype)
-    path = diffrax.VirtualBrownianTree(
-        times[0],
-        times[-1],
-        tol=step / 2,
-        shape=jax.ShapeDtypeStruct(start.shape, start.dtype),
-        key=key,
-        levy_area=diffrax.SpaceTimeLevyArea,
+    refuse_options("langevin", options, "stepsize_controller", "dense")
+    return solve(
+        Names("langevin", "score", "x0"),
+        jax.tree_util.Partial(_of_each_particle, as_partial(score)),
+        x0,
+        ts,
+        args,
+        jax.tree_util.Partial(_noise, key),
+        solver=diffrax.ShARK() if solver is None else solver,
+        stepsize_controller=diffrax.ConstantStepSize(),
+        dt0=dt0,
+        **options,
     )
-    drift = diffrax.ODETerm(jax.tree_util.Partial(_per_particle, as_partial(score)))
-    terms = diffrax.MultiTerm(drift, diffrax.ControlTerm(_diffusion, path))
-    return solve(names, terms, start, times, step, as_arrays(args), settings)
 
 
-def _per_particle(
+def _of_each_particle(
     score: Callable[..., Any], t: ScalarLike, xs: Float[Array, "n *event"], args: Any
-) -> Float[Array, "n *event"]:
+) -> Any:
     """Evaluates a score of one particle on a cloud."""
-    rate = jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
-    return check_rate("langevin", "score", rate, xs)
+    return jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
+
+
+def _noise(
+    key: PRNGKeyArray, x0: Float[Array, "n *event"], ts: Float[Array, " time"], dt0: Scalar
+) -> diffrax.ControlTerm:
+    """Makes the term sqrt(2) dw; its path is resolved to half a step, as ShARK needs."""
+    like = jax.ShapeDtypeStruct(x0.shape, x0.dtype)
+    path = diffrax.VirtualBrownianTree(ts[0], ts[-1], dt0 / 2, like, key, diffrax.SpaceTimeLevyArea)
+    return diffrax.ControlTerm(_diffusion, path)
 
 
 def _diffusion(t: ScalarLike, xs: Float[Array, "n *event"], args: Any) -> lx.AbstractLinearOperator:

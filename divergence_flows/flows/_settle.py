@@ -5,24 +5,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import diffrax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from .._checks import described
+from .._checks import check_numbers, described
 from .._types import Field, Scalar, ScalarLike, as_partial
-from ._integrate import Event, Solution, setup, solve, steady_state_event, terms_of
-from ._states import (
-    Names,
-    State,
-    as_arrays,
-    as_state,
-    bits,
-    cast_times,
-    check_tolerances,
-    refuse_options,
-    root_mean_square,
-)
+from ._integrate import Names, State, as_state, bits, refuse_options, root_mean_square, solve
 
 # At rest, by bits of the state's dtype.
 _REST = {16: 1e-1, 32: 1e-3, 64: 1e-6}
@@ -38,7 +27,7 @@ def settle(
     rest: Callable[..., Any] | None = None,
     dt0: ScalarLike | None = None,
     **options: Any,
-) -> Solution:
+) -> diffrax.Solution:
     r"""Follows a field from time 0 until it rests: $|v| < atol + rtol\,|y|$ in root mean square.
 
     Args:
@@ -47,8 +36,8 @@ def settle(
         args: Passed to `field`; its numbers become arrays.
         rtol: Relative tolerance of rest [per unit of time]; 1e-6 in float64, 1e-3 in float32.
         atol: Absolute tolerance of rest [units of y per unit of time]; the same numbers.
-        rest: Another rule: `rest(t, y, args)` says whether the state rests. `rtol` and `atol` are
-            then not used.
+        rest: Another rule in place of the tolerances: `rest(t, y, args)` returns whether the state
+            rests.
         dt0: As in `integrate`.
         **options: As in `integrate`, but for `event` and `dense`; `max_steps`, 65536 by default,
             decides when to give up, and with `throw=False` the state reached then is returned.
@@ -67,30 +56,27 @@ def settle(
         diffrax, "Steady state".
     """
     names = Names("settle")
-    refuse_options(names.caller, options, "event", "dense")
-    start = as_state(names, y0)
+    refuse_options("settle", options, "event", "dense")
+    y0 = as_state(names, y0)
     if rest is None:
-        slow = _REST[bits(start)]
-        rtol, atol = (slow if chosen is None else float(chosen) for chosen in (rtol, atol))
-        check_tolerances(names.caller, rtol, atol)
+        rtol, atol = (_REST[bits(y0)] if x is None else float(x) for x in (rtol, atol))
+        for name, value in {"rtol": rtol, "atol": atol}.items():
+            good = 0 <= value < math.inf and rtol + atol > 0
+            check_numbers("settle", {name: (value, good, "a positive number")})
         event = _rest_event(rtol, atol)
     else:
-        event = Event(jax.tree_util.Partial(_without_options, as_partial(rest)))
-    ts = np.array([0.0, math.inf])
-    settings = setup(names.caller, start, ts, dt0, event=event, **options)
-    terms = terms_of(names, field, settings)
-    times = cast_times(start, ts, dt0)
-    return solve(names, terms, start, *times, as_arrays(args), settings, only_end=True)
+        event = diffrax.Event(jax.tree_util.Partial(_rests, as_partial(rest)))
+    return solve(names, field, y0, None, args, dt0=dt0, event=event, **options)
 
 
 @functools.cache
-def _rest_event(rtol: float, atol: float) -> Event:
-    """Makes one event for each pair of tolerances, so that none is traced twice."""
-    return Event(steady_state_event(rtol, atol, root_mean_square))
+def _rest_event(rtol: float, atol: float) -> diffrax.Event:
+    """Makes one event for each pair of tolerances: a new one would be traced again."""
+    return diffrax.Event(diffrax.steady_state_event(rtol, atol, root_mean_square))
 
 
-def _without_options(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
-    """Spares a rule of rest what diffrax tells an event besides."""
+def _rests(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
+    """Calls a rule of rest without the options that diffrax passes to events."""
     found = rest(t, y, args)
     if jnp.shape(found) != ():
         raise ValueError(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import ScalarFn, as_float, as_partial, elementwise
+from .._types import ScalarFn, as_elementwise, as_float
 from ..calculus._duality import h_to_f
 from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
 
@@ -14,11 +14,6 @@ def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"
     r = as_float(r)
     d, d_one = gan.inverse(jnp.log(r)), gan.inverse(jnp.zeros_like(r))
     return (r * gan.phi(d) - gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))
-
-
-def _closed(f: ScalarFn, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """A known f."""
-    return f(as_float(r))
 
 
 class GAN(eqx.Module):
@@ -69,17 +64,14 @@ class GAN(eqx.Module):
         Raises:
             EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
         """
-        self.phi = Partial(elementwise, as_partial(phi))
-        self.psi = Partial(elementwise, as_partial(psi))
-        self.h_t = Partial(elementwise, as_partial(h_t))
-        log_t = log_ratio(phi, psi) if log_t is None else as_partial(log_t)
-        self.log_t = Partial(elementwise, log_t)
-        inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
-        self.inverse = Partial(elementwise, inverse)
-        self._h = None if h is None else Partial(elementwise, as_partial(h))
-        self._f = None if descends is None else Partial(elementwise, as_partial(descends))
-        measured = None if measures is None else Partial(elementwise, as_partial(measures))
-        self._measured = measured
+        self.phi = as_elementwise(phi)
+        self.psi = as_elementwise(psi)
+        self.h_t = as_elementwise(h_t)
+        self.log_t = as_elementwise(log_t or log_ratio(phi, psi))
+        self.inverse = as_elementwise(inverse or inverse_log_ratio(self.log_t))
+        self._h = h and as_elementwise(h)
+        self._f = descends and as_elementwise(descends)
+        self._measured = measures and as_elementwise(measures)
 
     @property
     def h(self) -> ScalarFn:
@@ -88,9 +80,7 @@ class GAN(eqx.Module):
         Returns:
             h(u) = h_T(T^{-1}(e^u)).
         """
-        if self._h is not None:
-            return self._h
-        return lower(self.h_t, self.log_t, inverse=self.inverse)
+        return self._h or lower(self.h_t, self.log_t, inverse=self.inverse)
 
     @property
     def descends(self) -> ScalarFn:
@@ -99,7 +89,7 @@ class GAN(eqx.Module):
         Returns:
             f, a function of r > 0.
         """
-        return h_to_f(self.h) if self._f is None else Partial(_closed, self._f)
+        return self._f or h_to_f(self.h)
 
     @property
     def measures(self) -> ScalarFn:
@@ -108,6 +98,4 @@ class GAN(eqx.Module):
         Returns:
             f, a function of r > 0, shifted to f(1) = 0.
         """
-        return (
-            Partial(_attained, self) if self._measured is None else Partial(_closed, self._measured)
-        )
+        return self._measured or Partial(_attained, self)

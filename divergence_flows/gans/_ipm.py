@@ -4,17 +4,12 @@ A critic of an IPM maximises $E_p[d] - E_q[d]$ over functions that are kept from
 gradient penalty or spectral norms. Its gradient is a velocity; its value is no function of p/q.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-from jax.tree_util import Partial
-from jaxtyping import ArrayLike, Real
+import jax.numpy as jnp
 
-from .._checks import scalar_of
-from .._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float, as_partial, elementwise
-from ..ratios._kernels import is_mmd_witness
-from . import _links as link
+from .._types import ScalarFn, as_elementwise, identity
 from ._losses import NO_RATIO
 
 _OF_A_RATIO = ("log_t", "inverse", "h", "descends", "measures")
@@ -42,9 +37,9 @@ class IPM(eqx.Module):
             psi: Maximised by the critic on samples of q.
             h_t: Maximised by the generator; increasing.
         """
-        self.phi = Partial(elementwise, as_partial(phi))
-        self.psi = Partial(elementwise, as_partial(psi))
-        self.h_t = Partial(elementwise, as_partial(h_t))
+        self.phi = as_elementwise(phi)
+        self.psi = as_elementwise(psi)
+        self.h_t = as_elementwise(h_t)
 
     def __getattr__(self, name: str) -> Any:
         """Says why an IPM has none of what a GAN derives from its ratio."""
@@ -64,35 +59,4 @@ def wasserstein() -> IPM:
     References:
         Arjovsky, Chintala & Bottou, ICML 2017; Gulrajani et al., NeurIPS 2017.
     """
-    return IPM(link.identity, Partial(link.negative, Partial(link.identity)), link.identity)
-
-
-def _witness(
-    discriminator: Callable[..., Any], t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
-    return scalar_of("witness", "discriminator", discriminator, as_float(x))
-
-
-def witness(discriminator: Callable[..., Any]) -> LogRatioFn:
-    r"""A critic's value as a potential at all times: `velocity(gan.h_t, witness(d))` moves.
-
-    The velocity is $\nabla h_T(d(x))$, for an `IPM` as for a `GAN`; the value is no log ratio.
-
-    Args:
-        discriminator: A module d(x) of one sample; its leaves should be arrays only.
-
-    Returns:
-        `witness(t, x, args)` of one point [units of d].
-
-    Raises:
-        ValueError: From the witness, if d(x) is no scalar.
-
-    References:
-        Arbel et al., Maximum mean discrepancy gradient flow, NeurIPS 2019.
-    """
-    return Partial(_witness, discriminator)
-
-
-def is_witness(function: Any) -> bool:
-    """Whether a potential came from `witness` or `mmd_witness`, and so is no log ratio."""
-    return getattr(function, "func", None) is _witness or is_mmd_witness(function)
+    return IPM(identity, jnp.negative, identity)

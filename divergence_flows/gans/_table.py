@@ -1,29 +1,42 @@
 """Table 1 of the slides. Add a GAN here: one function, one block of closed forms in d."""
 
-from jax.tree_util import Partial
+from typing import Any
 
-from .._types import ScalarFn, ScalarLike, as_float as _as_float
-from ..calculus._log_ratio import inverse_log_ratio as _inverse_log_ratio, lift as _lift
-from ..divergences import _table as _divergences
-from ..divergences._stable import at_log as _at_log
-from ..divergences._table import Divergence, kl_qp as _kl_qp
-from . import _links as link
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from .._types import ScalarFn, ScalarLike, as_float, identity
+from ..calculus._log_ratio import inverse_log_ratio, lift
+from ..calculus._quadrature import derivative, integral_of_slope
+from ..divergences import _table as divergences
+from ..divergences._divergence import Divergence
+from ..divergences._families import shifted_vanilla
+from ..divergences._stable import Curve, at_log, logit as log_odds, sigmoid, softplus
 from ._gan import GAN
 
 
-def _standard(div: Divergence) -> ScalarFn:
-    """Standardised f of a divergence, as a function of r."""
-    return Partial(_at_log, div.standard)
+def _row(div: Divergence, *parameters: Any, **forms: ScalarFn) -> GAN:
+    """The GAN of functions of `(*parameters, d)` whose generator descends a divergence."""
+    given = {name: Partial(form, *parameters) for name, form in forms.items()}
+    h_t = lift(div.h, given["log_t"])
+    known = {"h_t": h_t, "h": div.h, "descends": Partial(at_log, div.standard)}
+    return GAN(**(known | given))
 
 
-def _known(div: Divergence) -> dict[str, ScalarFn]:
-    """Closed forms of a GAN whose generator descends a divergence."""
-    return {"h": div.h, "descends": _standard(div)}
+def _exact_h(div: Divergence, u: Curve) -> Curve:
+    """r f'(r) - f(r), from the tabled h and its value at u = 0, where f = 0."""
+    zero = jnp.zeros_like(u)
+    return div.h(u) - div.h(zero) + div.activation(zero) - div.log_f(zero)
 
 
-def _logistic(h_t: ScalarFn, div: Divergence) -> GAN:
-    phi, psi, same = link.log_sigmoid, link.log_other, link.identity
-    return GAN(phi, psi, h_t, log_t=same, inverse=same, descends=_standard(div))
+# d = log r at the optimum: sigmoid(d) is the probability of p
+_LOGISTIC = {
+    "phi": lambda d: -softplus(-d),
+    "psi": lambda d: -softplus(d),
+    "log_t": identity,
+    "inverse": identity,
+}
 
 
 def vanilla(shift: ScalarLike = 0.0) -> GAN:
@@ -38,8 +51,7 @@ def vanilla(shift: ScalarLike = 0.0) -> GAN:
     References:
         Goodfellow et al., NeurIPS 2014; slides, "An Embarrassingly Simple Trick".
     """
-    shift = _as_float(shift)
-    return _logistic(Partial(link.shifted_softplus, shift), _divergences.shifted_vanilla(shift))
+    return _row(shifted_vanilla(as_float(shift)), **_LOGISTIC)
 
 
 def non_saturating() -> GAN:
@@ -51,7 +63,7 @@ def non_saturating() -> GAN:
     References:
         Goodfellow et al., NeurIPS 2014.
     """
-    return _logistic(link.log_sigmoid, _divergences.softened_reverse_kl)
+    return _row(divergences.softened_reverse_kl, **_LOGISTIC)
 
 
 def logit() -> GAN:
@@ -63,7 +75,7 @@ def logit() -> GAN:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
     """
-    return _logistic(link.identity, _divergences.kl_qp)
+    return _row(divergences.kl_qp, **_LOGISTIC)
 
 
 def arcsinh() -> GAN:
@@ -75,7 +87,7 @@ def arcsinh() -> GAN:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
     """
-    return _logistic(link.arcsinh, _divergences.arcsinh)
+    return _row(divergences.arcsinh, **_LOGISTIC)
 
 
 def mle() -> GAN:
@@ -87,7 +99,25 @@ def mle() -> GAN:
     References:
         Goodfellow, NeurIPS 2016 tutorial.
     """
-    return _logistic(link.exp, _divergences.kl_pq)
+    return _row(divergences.kl_pq, **_LOGISTIC)
+
+
+_F_GAN_RAW = {
+    "phi": lambda div, v: div.activation(v),
+    "psi": lambda div, v: -_exact_h(div, v),
+    "h_t": _exact_h,
+    "log_t": lambda div, v: v,
+    "inverse": lambda div, u: u,
+    "measures": lambda div, r: div.f(r),
+}
+_F_GAN_TABLE = {
+    "phi": lambda div, d: d,
+    "psi": lambda div, d: -div.conjugate(d),
+    "h_t": lambda div, d: div.conjugate(d),
+    "log_t": lambda div, d: jnp.log(derivative(div.conjugate, d)),
+    "inverse": lambda div, u: div.activation(u),
+    "measures": lambda div, r: div.f(r),
+}
 
 
 def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
@@ -109,20 +139,23 @@ def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
     References:
         Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016.
     """
-    exact = Partial(link.exact_h, div)
-    h = exact if saturating else div.activation
-    known = {
-        "h": h,
-        "measures": Partial(link.f_of, div),
-        "descends": _standard(div) if saturating else None,
-    }
-    if raw:
-        psi = Partial(link.negative, exact)
-        return GAN(div.activation, psi, h, log_t=link.identity, inverse=link.identity, **known)
-    h_t = div.conjugate if saturating else link.identity
-    log_t = Partial(link.log_slope, div.conjugate)
-    psi = Partial(link.negative, div.conjugate)
-    return GAN(link.identity, psi, h_t, log_t=log_t, inverse=div.activation, **known)
+    forms = _F_GAN_RAW if raw else _F_GAN_TABLE
+    if saturating:
+        return _row(div, div, h=_exact_h, **forms)
+    heuristic = {name: Partial(form, div) for name, form in forms.items()}
+    heuristic["h_t"] = heuristic["phi"]
+    return GAN(h=div.activation, **heuristic)
+
+
+_B_GAN = {
+    "phi": lambda div, d: div.f_prime(d),
+    "psi": lambda div, d: -_exact_h(div, jnp.log(d)),
+    "h_t": lambda div, d: _exact_h(div, jnp.log(d)),
+    "log_t": lambda div, d: jnp.log(d),
+    "inverse": lambda div, u: jnp.exp(u),
+    "h": _exact_h,
+    "measures": lambda div, r: div.f(r),
+}
 
 
 def b_gan(div: Divergence) -> GAN:
@@ -138,19 +171,16 @@ def b_gan(div: Divergence) -> GAN:
         Uehara et al., Generative adversarial nets from a density ratio estimation perspective,
         2016.
     """
-    h_t = Partial(link.h_of_ratio, div)
-    psi = Partial(link.negative, h_t)
-    phi = Partial(link.slope_of_ratio, div)
-    return GAN(
-        phi,
-        psi,
-        h_t,
-        log_t=link.log,
-        inverse=link.exp,
-        h=Partial(link.exact_h, div),
-        descends=_standard(div),
-        measures=Partial(link.f_of, div),
-    )
+    return _row(div, div, **_B_GAN)
+
+
+_LEAST_SQUARES = {
+    "phi": lambda d: -((d - 1) ** 2),
+    "psi": lambda d: -(d**2),
+    "h_t": lambda d: -((d - 1) ** 2),
+    "log_t": log_odds,
+    "inverse": sigmoid,
+}
 
 
 def least_squares() -> GAN:
@@ -162,15 +192,15 @@ def least_squares() -> GAN:
     References:
         Mao et al., Least squares generative adversarial networks, ICCV 2017.
     """
-    return GAN(
-        link.minus_square_to_one,
-        link.minus_square,
-        link.minus_square_to_one,
-        log_t=link.logit,
-        inverse=link.sigmoid,
-        h=_divergences.least_squares.h,
-        descends=_standard(_divergences.least_squares),
-    )
+    return _row(divergences.least_squares, **_LEAST_SQUARES)
+
+
+_EBM = {
+    "phi": lambda lam, d: -(d + lam),
+    "psi": lambda lam, d: -jnp.exp(-(d + lam)),
+    "log_t": lambda lam, d: -(d + lam),
+    "inverse": lambda lam, u: -(u + lam),
+}
 
 
 def ebm(lam: ScalarLike = 0.0) -> GAN:
@@ -185,15 +215,18 @@ def ebm(lam: ScalarLike = 0.0) -> GAN:
     References:
         Arbel, Zhou & Gretton, Generalized energy based models, ICLR 2021.
     """
-    lam = _as_float(lam)
-    weight = Partial(link.energy_weight, lam)
-    energy = Partial(link.energy, lam)
-    descends = _standard(_divergences.kl_pq)
-    psi = Partial(link.negative, weight)
-    return GAN(energy, psi, weight, log_t=energy, inverse=energy, descends=descends)
+    return _row(divergences.kl_pq, as_float(lam), **_EBM)
 
 
-def nwj(div: Divergence = _kl_qp) -> GAN:
+_NWJ = {
+    "phi": identity,
+    "psi": lambda d: -jnp.exp(d - 1),
+    "log_t": lambda d: d - 1,
+    "inverse": lambda u: u + 1,
+}
+
+
+def nwj(div: Divergence = divergences.kl_qp) -> GAN:
     """The NWJ (KLIEP) estimator, T = e^(d - 1), with the generator of a divergence.
 
     Args:
@@ -205,13 +238,18 @@ def nwj(div: Divergence = _kl_qp) -> GAN:
     References:
         Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
     """
-    h_t = _lift(div.h, Partial(link.minus_one))
-    return GAN(
-        link.identity, link.nwj_psi, h_t, log_t=link.minus_one, inverse=link.plus_one, **_known(div)
-    )
+    return _row(div, **_NWJ)
 
 
-def ulsif(div: Divergence = _kl_qp) -> GAN:
+_ULSIF = {
+    "phi": identity,
+    "psi": lambda d: -(d**2) / 2,
+    "log_t": jnp.log,
+    "inverse": jnp.exp,
+}
+
+
+def ulsif(div: Divergence = divergences.kl_qp) -> GAN:
     """Least-squares importance fitting, T = d > 0, with the generator of a divergence.
 
     Args:
@@ -223,13 +261,18 @@ def ulsif(div: Divergence = _kl_qp) -> GAN:
     References:
         Kanamori, Hido & Sugiyama, JMLR 2009.
     """
-    h_t = _lift(div.h, Partial(link.log))
-    return GAN(
-        link.identity, link.minus_half_square, h_t, log_t=link.log, inverse=link.exp, **_known(div)
-    )
+    return _row(div, **_ULSIF)
 
 
-def exponential(div: Divergence = _kl_qp) -> GAN:
+_EXPONENTIAL = {
+    "phi": lambda d: -jnp.exp(-d),
+    "psi": lambda d: -jnp.exp(d),
+    "log_t": lambda d: 2 * d,
+    "inverse": lambda u: u / 2,
+}
+
+
+def exponential(div: Divergence = divergences.kl_qp) -> GAN:
     """The exponential (boosting) loss, T = e^(2 d), with the generator of a divergence.
 
     Args:
@@ -241,9 +284,24 @@ def exponential(div: Divergence = _kl_qp) -> GAN:
     References:
         Menon & Ong, Linking losses for density ratio and class-probability estimation, ICML 2016.
     """
-    h_t = _lift(div.h, Partial(link.double))
-    phi, psi = link.minus_exp_minus, link.minus_exp
-    return GAN(phi, psi, h_t, log_t=link.double, inverse=link.half, **_known(div))
+    return _row(div, **_EXPONENTIAL)
+
+
+def _growing(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+    return jnp.exp(v)
+
+
+def _mirror_log_t(div: Divergence, d: Curve) -> Curve:
+    return inverse_log_ratio(div.h)(d)
+
+
+_MIRROR = {
+    "phi": lambda div, d: d,
+    "psi": lambda div, d: -integral_of_slope(div.h_prime, _growing, _mirror_log_t(div, d)),
+    "h_t": lambda div, d: d,
+    "log_t": _mirror_log_t,
+    "inverse": lambda div, u: div.h(u),
+}
 
 
 def mirror(div: Divergence) -> GAN:
@@ -261,7 +319,4 @@ def mirror(div: Divergence) -> GAN:
     References:
         Liu et al., Minimizing f-divergences by interpolating velocity fields, ICML 2024.
     """
-    log_t = _inverse_log_ratio(div.h)
-    psi = Partial(link.mirror_psi, div.h_prime, log_t)
-    same = link.identity
-    return GAN(same, psi, same, log_t=log_t, inverse=div.h, descends=_standard(div))
+    return _row(div, div, **_MIRROR)

@@ -1,17 +1,17 @@
 """Where q is a Gaussian, or a mixture of them, the flow is an ODE on its mean and covariance.
 
 Expectations under q are sums over nodes, so that fields are smooth functions of q. A geometry
-(Bures-Wasserstein, Fisher-Rao, Euclidean in a factor) turns the path gradient into a field, and
-`fit_gaussian` follows it until it rests and reports what the fit is worth.
+(Bures-Wasserstein or Fisher-Rao) turns the path gradient into a field, and `fit_gaussian` follows
+it until it rests and reports how good the fit is.
 """
 
 from ._fit import FitInfo as FitInfo, fit_gaussian as fit_gaussian
 from ._flows import (
     bures_field as bures_field,
     fisher_rao_field as fisher_rao_field,
-    forward_backward_step as forward_backward_step,
     gaussian_field as gaussian_field,
 )
+from ._forward_backward import forward_backward_step as forward_backward_step
 from ._gaussian import Gaussian as Gaussian, gaussian_kl as gaussian_kl
 from ._mixture import Mixture as Mixture, mixture_field as mixture_field
 from ._nodes import (

@@ -1,6 +1,7 @@
 r"""The best Gaussian for a log density, in one call: a flow followed until it rests."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -12,20 +13,18 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
 
-from .._checks import check_counts, check_numbers
+from .._checks import check_counts, check_positive
 from .._types import Scalar, ScalarLike, as_float, as_partial
-from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController
-from ..flows._states import bits
-from ._expectations import gap, moments
+from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
+from ._expectations import Target, gap
+from ._flows import GEOMETRIES, Geometry
 from ._gaussian import Gaussian
+from ._judge import check_start, has_rested, judge, raise_unless_rested
 from ._nodes import Nodes, cubature, sobol_nodes
 from ._pareto import FEWEST_DRAWS, pareto_k
-from ._rounds import FIELDS, climb
-from ._verdict import at_rest, begin, judge, verdict
+from ._rounds import SHARE, fit_in_rounds, settle_on
 
 _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
-# Random nodes have nothing more to say when their own gap is this part of what fresh ones see.
-_SHARE = 1e-2
 # A round between the cubature points and all nodes has at least so many.
 _FEWEST = 64
 _NODES = 1024
@@ -35,12 +34,11 @@ class FitInfo(eqx.Module):
     """What `fit_gaussian` reports, judged on nodes that neither fitted q nor ended the fit.
 
     `gap` is the ELBO that one more Newton step would bring, 1/2 |gradient|^2 in Fisher's metric:
-    what is left to gain, or the error of the nodes, whichever is larger [nats]. Eight sets of `n`
-    nodes, scrambled independently, tell it, and the largest is reported, of `gradient_norm` too;
-    `elbo` and `k_hat` are of all of them together. What n nodes cannot see, such as a rare spike
-    of log_p, they do not tell. A gap that is no number is reported as inf. `k_hat` is never NaN:
-    it is 0 where the largest weights are equal up to the rounding of log p, as at q = p, and inf,
-    which warns, where no k can be had or rounding hides it.
+    what is left to gain, or the error of the nodes, whichever is larger [nats]. It and
+    `gradient_norm` are the largest over eight sets of `n` nodes, scrambled independently (inf if
+    NaN); `elbo` and `k_hat` use all of them together. None shows what n nodes cannot see, such as
+    a rare spike of log_p. `k_hat` is never NaN: it is 0 where the largest weights are equal up to
+    the rounding of log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
     """
 
     elbo: Scalar
@@ -71,14 +69,12 @@ def fit_gaussian(
 ) -> tuple[Gaussian, FitInfo]:
     r"""Minimises KL(q || p) over Gaussians, following a flow until it rests.
 
-    It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes,
-    or, unless the nodes were given, below a hundredth of what fresh nodes say: then only the
-    nodes would be fitted better. It starts on few nodes, goes on with more from where they lead,
-    if that is better than where it began, and ends when fresh nodes put the gap below `tol`. Where
-    log_p has kinks, as |x| has, averages over nodes jump: there it rests when steps lead nowhere
-    and what is left is like the error of the nodes, and `gap` is no less than that. Rest is the
-    flow's, on its nodes; what that is worth `info.gap` tells, from others. No round of ours has
-    more than `n` nodes.
+    It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes
+    or, unless `nodes` are given, below a hundredth of the gap on fresh nodes: the rest is node
+    error. It starts on few nodes, goes on with more, at most `n`, if fresh nodes show a gain, and
+    ends when they put the gap below `tol`. Where log_p has kinks, as |x| has, averages over nodes
+    jump: there it rests when steps lead nowhere and what is left is like the error of the nodes,
+    and `gap` is no less than that. `info.gap` judges the end on other nodes.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
@@ -92,10 +88,10 @@ def fit_gaussian(
         nodes: Rule for the standard normal, with or without mini-batches; by default the 2 dim
             cubature points first, if `n` is as many, then Sobol nodes: n / 16, if that is enough
             for a round, and n.
-        judges: Nodes that judge the end instead of fresh ones. They must be given if `nodes` have
-            mini-batches, with other mini-batches, drawn at random. The fit is then at rest only if
-            they put the gap below `tol`, three standard errors of theirs added; `elbo` is
-            unbiased, and `k_hat` inf, for noisy weights are not those of p.
+        judges: Nodes that judge the end instead of fresh ones; required if `nodes` have
+            mini-batches, with others, drawn at random. The fit is then at rest only if their gap
+            plus three standard errors is below `tol`; `elbo` is unbiased, and `k_hat` inf, because
+            noisy weights are not those of p.
         n: Number of the last nodes, and of each set that judges; at least 25. By default 1024, or 2
             dim if that is more and the scale a matrix. Raise it if `info.gap` is larger than you
             can accept.
@@ -117,49 +113,47 @@ def fit_gaussian(
         ValueError: If `geometry` or `estimator` is unknown, `n`, `tol` or `max_steps` too small,
             the nodes or judges not of q0's dimension, or q0 empty; if `nodes` have mini-batches
             and `judges` have none, or the same.
-        EquinoxRuntimeError: If q0 is singular or not finite; log_p or a derivative is not finite or
-            overflows at nodes of q0, or is flat; or q is not at rest after `max_steps`, or before
-            that. It says what was found. A bad start is told before the fit is compiled.
+        EquinoxRuntimeError: If q0 is singular or not finite; log_p or a derivative is not finite,
+            overflows or is flat at nodes of q0; or q is not at rest, with the cause. A bad start
+            is refused before the fit is compiled.
 
     References:
         Lambert et al., NeurIPS 2022; Khan & Rue, JMLR 2023; Roeder et al., 2017; Vehtari et al.,
         2024, for k-hat.
     """
-    if geometry not in FIELDS:
+    if geometry not in GEOMETRIES:
         raise ValueError(f'fit_gaussian: `geometry` is {geometry!r}; give "fisher_rao" or "bures".')
     check_counts("fit_gaussian", {"max_steps": max_steps})
-    dim = q0.mean.size if isinstance(q0, Gaussian) else sum(map(np.size, jax.tree.leaves(q0)))
+    if not jax.tree.leaves(q0):
+        raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
+    q0 = jax.tree.map(as_float, q0)
+    like = q0.mean if isinstance(q0, Gaussian) else q0
+    target = Target("fit_gaussian", Partial(_of_flat, as_partial(log_p), like), None, estimator)
+    dim = sum(map(np.size, jax.tree.leaves(like)))
     if n is None:
-        mean_field = isinstance(q0, Gaussian) and q0.diagonal
-        n = _NODES if mean_field else max(_NODES, 2 * dim)
+        n = _NODES if isinstance(q0, Gaussian) and q0.diagonal else max(_NODES, 2 * dim)
     _check_judges(nodes, judges, dim)
     name, draws = ("n", n) if judges is None else ("judges", judges.weights.size)
     if draws < FEWEST_DRAWS:
         raise ValueError(
             f"fit_gaussian: `{name}` makes {draws} draws to judge by; pass {FEWEST_DRAWS} or more."
         )
-    if tol is not None:
-        good: Any = tol
-        check_numbers("fit_gaussian", {"tol": (tol, good > 0, "a positive number")})
-    if not jax.tree.leaves(q0):
-        raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
-    options = {
-        "geometry": geometry,
-        "estimator": estimator,
-        "solver": solver,
-        "stepsize_controller": stepsize_controller,
-        "max_steps": max_steps,
-        "share": _SHARE if nodes is None else 0.0,
-    }
-    start = jax.tree.map(as_float, q0)
-    tol = jnp.asarray(_TOLERANCE[bits(start)] if tol is None else tol, jnp.result_type(float))
-    target, (first_key, fresh_key, key) = as_partial(log_p), jr.split(key, 3)
-    rounds = _ladder(n, dim, first_key) if nodes is None else [nodes]
+    if tol is None:
+        tol = _TOLERANCE[bits(q0)]
+    check_positive("fit_gaussian", tol=tol)
+    way = GEOMETRIES[geometry]
+    if solver is not None:
+        way = way._replace(solvers=(solver,))
+    if stepsize_controller is not None:
+        way = way._replace(stepsize_controller=stepsize_controller)
+    first_key, fresh_key, key = jr.split(key, 3)
+    rounds = rounds_of(n, dim, first_key) if nodes is None else [nodes]
     fresh = sobol_nodes(n, dim, key=fresh_key) if judges is None else judges
     # A program of its own, which takes a second: a bad start need not wait for the long one.
-    q = _begin(target, start, rounds[0], fresh, estimator)
-    batched = nodes is not None and nodes.batches is not None
-    return _fit(target, start, q, rounds, fresh, judges, batched, tol, options, throw, key)
+    start = _begin(target, q0, rounds[0], fresh)
+    tol = jnp.asarray(tol, start.mean.dtype)
+    given = nodes is not None
+    return _fit(target, like, start, rounds, fresh, judges, tol, way, max_steps, given, throw, key)
 
 
 def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
@@ -169,19 +163,14 @@ def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
             f"fit_gaussian: `judges` have dimension {judges.points.shape[1]} and `q0` {dim}; make "
             "nodes of the same dimension."
         )
-    if nodes is None or nodes.batches is None:
-        if judges is not None and judges.batches is not None:
-            raise ValueError(
-                "fit_gaussian: `judges` have mini-batches and `nodes` have none; pass both with."
-            )
-        return
-    if judges is None or judges.batches is None:
+    seen, others = (None if rule is None else rule.batches for rule in (nodes, judges))
+    if (seen is None) != (others is None):
         raise ValueError(
-            "fit_gaussian: `nodes` have mini-batches, and `judges` have none to judge the fit by; "
-            "pass judges=df.Nodes(points, weights, batches) with points and mini-batches of other "
-            "keys, as many as `nodes` have or more."
+            "fit_gaussian: of `nodes` and `judges` one has mini-batches and one has none; pass "
+            "judges=df.Nodes(points, weights, batches) with points and mini-batches of other keys, "
+            "as many as `nodes` have or more."
         )
-    pairs = zip(jax.tree.leaves(nodes.batches), jax.tree.leaves(judges.batches), strict=False)
+    pairs = zip(jax.tree.leaves(seen), jax.tree.leaves(others), strict=False)
     if any(one is other for one, other in pairs):
         raise ValueError(
             "fit_gaussian: `judges` have the mini-batches of `nodes`, which the fit has seen; draw "
@@ -190,72 +179,61 @@ def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
 
 
 @eqx.filter_jit
-def _begin(
-    log_p: Callable[..., Scalar],
-    q0: Gaussian | PyTree,
-    nodes: Nodes,
-    others: Nodes,
-    estimator: str,
-) -> Gaussian:
+def _begin(target: Target, q0: Gaussian | PyTree, nodes: Nodes, others: Nodes) -> Gaussian:
     """Makes the first Gaussian, and refuses one from which no flow can go."""
-    template = q0.mean if isinstance(q0, Gaussian) else q0
-    q = q0 if isinstance(q0, Gaussian) else _around(template)
-    return begin(Partial(_of_flat, log_p, template), q, nodes, others, estimator)
+    if not isinstance(q0, Gaussian):
+        flat, _ = ravel_pytree(q0)
+        q0 = Gaussian(flat, jnp.eye(flat.size, dtype=flat.dtype))
+    return check_start(target, q0, nodes, others)
 
 
 @eqx.filter_jit
 def _fit(
-    log_p: Callable[..., Scalar],
-    q0: Gaussian | PyTree,
+    target: Target,
+    like: PyTree,
     start: Gaussian,
     rounds: list[Nodes],
     fresh: Nodes,
     judges: Nodes | None,
-    batched: bool,
     tol: Scalar,
-    options: dict[str, Any],
+    geometry: Geometry,
+    max_steps: int,
+    given: bool,
     throw: bool,
     key: PRNGKeyArray,
 ) -> tuple[Gaussian, FitInfo]:
     """Goes through the rounds and judges the end, all in one program."""
-    template = q0.mean if isinstance(q0, Gaussian) else q0
-    target = Partial(_of_flat, log_p, template)
-    tol = tol.astype(start.mean.dtype)
-    own_tol = _SHARE * tol if batched else tol
-    q, result, steps = climb(target, start, rounds, fresh, own_tol, options)
-    estimator, n = options["estimator"], fresh.weights.size
-    left = gap(q, moments("fit_gaussian", target, rounds[-1], None, estimator)(q))
-    told, norm, (weights, rounding), bound = judge(target, q, judges, n, estimator, key)
-    rested = verdict(result, left, told, bound, tol, batched)
-    told = jnp.where(result == RESULTS.max_steps_rejected, jnp.maximum(told, left), told)
+    batched = rounds[0].batches is not None
+    own_tol = SHARE * tol if batched else tol
+    settle = partial(settle_on, target, None if given else fresh, own_tol, geometry, max_steps)
+    q, result, steps = fit_in_rounds(target, settle, rounds, fresh, own_tol, start)
+    left = gap(target, rounds[-1], q)
+    found = judge(target, q, judges, fresh.weights.size, key)
+    rested = has_rested(result, left, found, tol, batched)
+    jumped = result == RESULTS.max_steps_rejected
+    k_hat = jnp.full_like(left, jnp.inf) if batched else pareto_k(found.log_weights, found.rounding)
     info = FitInfo(
-        elbo=bound,
-        gap=told,
-        gradient_norm=norm,
-        k_hat=jnp.full_like(told, jnp.inf) if batched else pareto_k(weights, rounding),
+        elbo=found.elbo,
+        gap=jnp.where(jumped, jnp.maximum(found.gap, left), found.gap),
+        gradient_norm=found.gradient_norm,
+        k_hat=k_hat,
         steps=steps,
         rested=rested,
         result=result,
-        position=ravel_pytree(template)[1](q.mean),
+        position=ravel_pytree(like)[1](q.mean),
     )
-    return at_rest(start, q, rested, result, left, told, bound) if throw else q, info
+    return raise_unless_rested(start, q, rested, result, left, found) if throw else q, info
 
 
-def _ladder(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
+def rounds_of(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
     """Makes rounds of more and more nodes: most of the way is cheap, and only the end is exact."""
     counts = [n // 16, n] if n // 16 >= max(_FEWEST, 4 * dim) else [n]
     first = [cubature(dim)] if 2 * dim <= n else []
     return [*first, *(sobol_nodes(count, dim, key=key) for count in counts)]
 
 
-def _around(template: PyTree) -> Gaussian:
-    """Makes a Gaussian of unit scale around a position."""
-    flat, _ = ravel_pytree(template)
-    return Gaussian(flat, jnp.eye(flat.size, dtype=flat.dtype))
-
-
 def _of_flat(
-    log_p: Callable[..., Scalar], template: PyTree, flat: Float[Array, " dim"], *batch: PyTree
+    log_p: Callable[..., Scalar], like: PyTree, flat: Float[Array, " dim"], *batch: PyTree
 ) -> Any:
-    """Evaluates a target of a pytree at a vector; `evaluate` says what is wrong with the result."""
-    return log_p(ravel_pytree(template)[1](flat), *batch)
+    """Evaluates a target of a pytree at a vector; `Target` checks the result."""
+    return log_p(ravel_pytree(like)[1](flat), *batch)

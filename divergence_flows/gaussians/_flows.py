@@ -3,33 +3,44 @@ r"""Flows of one Gaussian: how a target's ratio moves its mean and its factor.
 With $g(x) = \nabla_x h(\log p/q)$ all of them need two expectations under q, $E[g]$ and
 $G = E[g z^T] = E[\nabla^2 h(\log p/q)]\,S$. Stein reads G off the first derivatives, Price off the
 second: an *estimator*. What is done with the two is a *geometry*; the choices are independent.
+A new geometry is one function and one row of `GEOMETRIES`.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
 
-from .._linalg import product, root, symmetric
-from .._types import Field, Scalar, ScalarFn, ScalarLike, as_float
-from ._expectations import Moments, log_weights, mean_hessian, moments
+from .._linalg import product, symmetric
+from .._types import Field, Frozen, Scalar, ScalarFn, ScalarLike, as_float
+from ..flows._integrate import (
+    RESULTS,
+    AbstractSolver,
+    AbstractStepSizeController,
+    Bosh3,
+    Kvaerno3,
+    PIDController,
+    Tsit5,
+    root_mean_square,
+)
+from ._expectations import Moments, Target, check_dimension, moments, rising
 from ._gaussian import Gaussian
 from ._nodes import Nodes
 
-_WALL = " A Gaussian reaches everywhere: transform bounded parameters, or start elsewhere."
-_NO_STEP = (
-    "forward_backward_step: `q` has a singular scale or is not finite; pass one of full rank.",
-    "forward_backward_step: `log_p` is NaN, so not finite at nodes of `q`." + _WALL,
-    "forward_backward_step: `log_p` is -inf at nodes of `q`, outside its support." + _WALL,
-    "forward_backward_step: `log_p` is +inf at nodes of `q`; start elsewhere.",
-    "forward_backward_step: `log_p` is finite at nodes of `q`, but derivatives are not, or their "
-    "sums overflow, of numbers so large. Mend them, or start elsewhere.",
-    "forward_backward_step: `step` must be positive and at most 1 / lambda_max(E[-hess log p]), or "
-    "the fixed point is biased; make it smaller.",
-)
+# Bosh3's stability function vanishes at -1.596: a step of that length ends every mode of rate 1,
+# and near its rest all modes of the Fisher-Rao flow have that rate, on a Gaussian target exactly.
+_LONGEST = 1.596
+# A loose tolerance suffices: where the flow ends does not depend on the path.
+_LOCAL = 0.1
+# Nearer to rest than this, in units of q, a step may move q by no more than a jump of the field.
+_NEAR = 0.1
+# A kinked target lets the field jump; after so many jumps without a slower step, the flow rests.
+_PATIENCE = 8
+_SLOWER = 0.7
 
 
 def gaussian_field(
@@ -71,8 +82,8 @@ def gaussian_field(
         Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022; Yi &
         Liu, Bridging the gap between VI and WGF, 2023; theory.md, section 6.
     """
-    motion = _triangular_bures if triangular else _bures
-    return Partial(_rates, moments("gaussian_field", log_p, nodes, h, estimator), Partial(motion))
+    target = Target("gaussian_field", log_p, h, estimator)
+    return flow(target, rising(target, nodes), bures_motion, triangular)
 
 
 def fisher_rao_field(
@@ -108,9 +119,8 @@ def fisher_rao_field(
         Amari, Natural gradient works efficiently in learning, 1998; Khan & Rue, The Bayesian
         learning rule, JMLR 2023.
     """
-    motion = _triangular_fisher_rao if triangular else _fisher_rao
-    estimate = moments("fisher_rao_field", log_p, nodes, h, estimator)
-    return Partial(_rates, estimate, Partial(motion))
+    target = Target("fisher_rao_field", log_p, h, estimator)
+    return flow(target, rising(target, nodes), fisher_rao_motion, triangular)
 
 
 def bures_field(
@@ -142,155 +152,167 @@ def bures_field(
     References:
         Sarkka, Unscented Kalman-Bucy filter, 2007; Lambert et al., NeurIPS 2022.
     """
-    return Partial(_covariance_rates, moments("bures_field", log_p, nodes, h, estimator))
+    target = Target("bures_field", log_p, h, estimator)
+    return Partial(_covariance_rates, target, rising(target, nodes))
 
 
-def forward_backward_step(
-    log_p: Callable[..., Scalar],
-    nodes: Nodes,
-    q: Gaussian,
-    *,
-    step: ScalarLike,
-    estimator: str = "price",
-) -> Gaussian:
-    r"""One step of forward-backward Gaussian VI: the potential explicitly, the entropy exactly.
-
-    $M = I + \eta E[\nabla^2 \log p]$, $\Sigma' = M \Sigma M$,
-    $\Sigma_+ = \tfrac12 (\Sigma' + 2 \eta I + (\Sigma' (\Sigma' + 4 \eta I))^{1/2})$. The entropy
-    is not smooth, so an explicit step of it is bounded by the smallest variance; this is not.
-
-    Args:
-        log_p: As in `gaussian_field`.
-        nodes: As in `gaussian_field`.
-        q: The Gaussian before the step.
-        step: Step eta [units of flow time]; at most 1 / lambda_max(E[-hess log p]).
-        estimator: As in `gaussian_field`.
-
-    Returns:
-        The Gaussian after the step, with a lower triangular scale (diagonal if q's is). It is
-        differentiable to any order below the bound on `step`.
-
-    Raises:
-        ValueError: If `estimator` is unknown, the nodes are not of q's dimension, or log_p returns
-            no scalar.
-        EquinoxRuntimeError: If q is singular, log_p or a derivative is not finite at a node, or
-            `step` not positive or beyond its bound. It says which.
-
-    References:
-        Diao et al., Forward-backward Gaussian variational inference via JKO, ICML 2023.
-    """
-    rate, moment = moments("forward_backward_step", log_p, nodes, None, estimator)(q)
-    inverse = jnp.linalg.inv(q.matrix)
-    hessian = mean_hessian(jnp.diag(moment) if q.diagonal else moment, inverse)
-    step = jnp.asarray(step, q.mean.dtype)
-    map_ = jnp.eye(q.mean.size, dtype=step.dtype) + step * hessian
-    smallest = jnp.linalg.eigvalsh(map_)[0]
-    # At the bound M is singular up to the round-off of what was subtracted, not beyond the bound.
-    slack = 10 * map_.shape[0] * jnp.finfo(step.dtype).eps * (1 + step * jnp.sum(inverse**2))
-    singular = ~(jnp.all(jnp.isfinite(q.mean)) & jnp.isfinite(q.log_det()))
-    # Outside a support the gradient may be 0, so that derivatives alone would not tell.
-    values = jax.lax.stop_gradient(log_weights(log_p, nodes, q))
-    wrong = jnp.stack(
-        [
-            singular,
-            *[jnp.any(f(values)) for f in (jnp.isnan, jnp.isneginf, jnp.isposinf)],
-            ~(jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(hessian))),
-            ~((smallest >= -slack) & (step > 0)),
-        ]
-    )
-    map_ = eqx.branched_error_if(map_, jnp.any(wrong), jnp.argmax(wrong), _NO_STEP)
-    scale = jnp.linalg.cholesky(_backward(product(map_, q.matrix), step))
-    return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
-
-
-@jax.custom_jvp
-def _backward(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
-    r"""Evaluates $\Sigma_+$ from a factor of $\Sigma'$, whose singular values r are not squared."""
-    vectors, roots, _ = jnp.linalg.svd(half)
-    factor = vectors * (0.5 * (roots + jnp.sqrt(roots**2 + 4 * step)))
-    return product(factor, factor.T)
-
-
-@_backward.defjvp
-def _backward_jvp(
-    primals: tuple[Float[Array, "dim dim"], Scalar],
-    tangents: tuple[Float[Array, "dim dim"], Scalar],
-) -> tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]]:
-    """Differentiates the same formula by matrix roots, which need no singular vectors."""
-    return _backward(*primals), jax.jvp(_backward_by_roots, primals, tangents)[1]
-
-
-def _backward_by_roots(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
-    """Evaluates the formula by matrix roots."""
-    before = product(half, half.T)
-    factor = 0.5 * (
-        root(before) + root(before + 4 * step * jnp.eye(half.shape[0], dtype=half.dtype))
-    )
-    return product(factor, factor.T)
-
-
-def _rates(
-    estimate: Callable[[Gaussian], Moments],
-    motion: Callable[..., Moments],
-    t: ScalarLike,
-    q: Gaussian,
-    args: PyTree,
-) -> Gaussian:
-    """Turns the two expectations into rates."""
-    return Gaussian(*motion(q, *estimate(q)))
-
-
-def _covariance_rates(
-    estimate: Callable[[Gaussian], Moments],
-    t: ScalarLike,
-    state: tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]],
-    args: PyTree,
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
-    """Factors the covariance and maps the rates of its factor."""
-    mean, covariance = map(as_float, state)
-    scale = jnp.linalg.cholesky(covariance)
-    rate, moment = estimate(Gaussian(mean, scale))
-    half = product(moment, scale.T)
-    return rate, half + half.T
-
-
-def _bures(q: Gaussian, rate: Array, moment: Array) -> Moments:
+def bures_motion(q: Gaussian, rate: Array, moment: Array, triangular: bool) -> Moments:
     """Moves the factor by G."""
-    return rate, moment
-
-
-def _triangular_bures(q: Gaussian, rate: Array, moment: Array) -> Moments:
-    """Moves a triangular factor so that Sigma moves as under G."""
-    if q.diagonal:
+    if q.diagonal or not triangular:
         return rate, moment
     # Not solve_triangular: it would read half of a factor that is not triangular.
     half = jnp.linalg.solve(q.scale, moment)
     return rate, product(q.scale, _low(half + half.T))
 
 
-def _fisher_rao(q: Gaussian, rate: Array, moment: Array) -> Moments:
+def fisher_rao_motion(q: Gaussian, rate: Array, moment: Array, triangular: bool) -> Moments:
     """Multiplies by the inverse of Fisher's metric."""
     if q.diagonal:
         return q.scale**2 * rate, 0.5 * q.scale**2 * moment
-    half = product(q.scale.T, moment)
-    return _precondition(q.scale, rate), 0.5 * product(q.scale, symmetric(half))
-
-
-def _triangular_fisher_rao(q: Gaussian, rate: Array, moment: Array) -> Moments:
-    """Does the same for a triangular factor."""
-    if q.diagonal:
-        return _fisher_rao(q, rate, moment)
     half = symmetric(product(q.scale.T, moment))
-    return _precondition(q.scale, rate), product(q.scale, _low(half))
-
-
-def _precondition(
-    scale: Float[Array, "dim dim"], rate: Float[Array, " dim"]
-) -> Float[Array, " dim"]:
-    """Multiplies by the covariance."""
-    return product(scale, scale.T, rate[:, None])[:, 0]
+    half = _low(half) if triangular else 0.5 * half
+    return product(q.scale, q.scale.T, rate[:, None])[:, 0], product(q.scale, half)
 
 
 def _low(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
     """Keeps the lower triangle with half the diagonal: A + A^T for symmetric results."""
     return jnp.tril(matrix, -1) + 0.5 * jnp.diag(jnp.diag(matrix))
+
+
+def flow(target: Target, nodes: Nodes, motion: Callable[..., Moments], triangular: bool) -> Field:
+    """Makes the field of a motion; `h` is checked by `rising`, where a user may give one."""
+    return Partial(Frozen(_rates, (("motion", motion), ("triangular", triangular))), target, nodes)
+
+
+def _rates(
+    target: Target,
+    nodes: Nodes,
+    t: ScalarLike,
+    q: Gaussian,
+    args: PyTree,
+    *,
+    motion: Callable[..., Moments],
+    triangular: bool,
+) -> Gaussian:
+    """Turns the two expectations into rates."""
+    check_dimension(target.caller, nodes, "q", q.mean)
+    return Gaussian(*motion(q, *moments(target, nodes, q), triangular))
+
+
+def _covariance_rates(
+    target: Target,
+    nodes: Nodes,
+    t: ScalarLike,
+    state: tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]],
+    args: PyTree,
+) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+    """Factors the covariance and maps the rates of its factor."""
+    mean, covariance = map(as_float, state)
+    check_dimension(target.caller, nodes, "q", mean)
+    scale = jnp.linalg.cholesky(covariance)
+    rate, moment = moments(target, nodes, Gaussian(mean, scale))
+    half = product(moment, scale.T)
+    return rate, half + half.T
+
+
+class _Steps(NamedTuple):
+    """State of `AffineInvariantController`: a rejected step, the lowest speed, jumps since then."""
+
+    inner: Any
+    length: Scalar
+    error: Scalar
+    speed: Scalar
+    jumps: Int[Array, ""]
+
+
+class AffineInvariantController(AbstractStepSizeController):
+    """Adapts steps to errors in units of the Gaussian itself, S^{-1} d mu and S^{-1} d S.
+
+    A field that jumps, near rest, is not followed to ever smaller steps: an error that does not
+    shrink with the step is no error of the solver, and after `_PATIENCE` of them the solve ends.
+    """
+
+    pid: PIDController
+
+    def wrap(self, direction: Any) -> "AffineInvariantController":
+        return self
+
+    def init(self, *args: Any) -> Any:
+        end, inner = self.pid.init(*args)
+        never = jnp.full((), jnp.inf, jnp.result_type(end))
+        return end, _Steps(inner, jnp.ones_like(never), never, never, jnp.zeros((), jnp.int32))
+
+    def adapt_step_size(
+        self,
+        t0: Any,
+        t1: Any,
+        y0: Gaussian,
+        y1_candidate: Gaussian,
+        args: PyTree,
+        y_error: Gaussian,
+        error_order: Any,
+        controller_state: Any,
+    ) -> Any:
+        """Lets the inner controller see the error in units of the state before the step."""
+        last, length = controller_state, t1 - t0
+        change = jax.tree.map(jnp.subtract, y1_candidate, y0)
+        moved = root_mean_square(_in_units_of(y0, change)).astype(length.dtype)
+        error = _in_units_of(y0, y_error)
+        size = root_mean_square(error).astype(length.dtype)
+        jump = (size > last.error * (length / last.length) ** 2) & (moved < _NEAR)
+        share = jnp.where(jump, 0, 1 / jnp.minimum(moved, 1)).astype(y0.mean.dtype)
+        error = jax.tree.map(partial(jnp.multiply, share), error)
+        keep, start, end, made_jump, inner, result = self.pid.adapt_step_size(
+            t0, t1, error, error, args, error, error_order, last.inner
+        )
+        slower = keep & (moved / length < _SLOWER * last.speed)
+        jumps = jnp.where(slower, 0, last.jumps + jump)
+        state = _Steps(
+            inner,
+            jnp.where(keep, 1, length),
+            jnp.where(keep, jnp.inf, size),
+            jnp.where(slower, moved / length, last.speed),
+            jumps,
+        )
+        result = RESULTS.where(jumps >= _PATIENCE, RESULTS.max_steps_rejected, result)
+        result = RESULTS.where(~keep & ~(end > start), RESULTS.dt_min_reached, result)
+        return keep, start, end, made_jump, jax.lax.stop_gradient(state), result
+
+
+def _in_units_of(q: Gaussian, change: Gaussian) -> Gaussian:
+    """Multiplies a change of q by S^{-1}."""
+    if q.diagonal:
+        return Gaussian(change.mean / q.scale, change.scale / q.scale)
+    both = jnp.concatenate([change.mean[:, None], change.scale], axis=1)
+    local = jnp.linalg.solve(q.scale, both)
+    return Gaussian(local[:, 0], local[:, 1:])
+
+
+class Geometry(NamedTuple):
+    """How a geometry moves a Gaussian, and how `fit_gaussian` follows it by default."""
+
+    motion: Callable[..., Moments]
+    # One solver, or one for a stiff flow and one for others.
+    solvers: tuple[AbstractSolver, ...]
+    # None is as in `integrate`.
+    stepsize_controller: AbstractStepSizeController | None
+    # Of the gap at the start; None lets diffrax choose.
+    first_step: Callable[[Scalar], Scalar] | None
+
+
+GEOMETRIES = {
+    "fisher_rao": Geometry(
+        motion=fisher_rao_motion,
+        solvers=(Bosh3(),),
+        stepsize_controller=AffineInvariantController(
+            PIDController(rtol=0.0, atol=_LOCAL, dtmax=_LONGEST)
+        ),
+        first_step=lambda gap: _LONGEST / (1 + 10 * jnp.sqrt(gap)),
+    ),
+    "bures": Geometry(
+        motion=bures_motion,
+        solvers=(Kvaerno3(), Tsit5()),
+        stepsize_controller=None,
+        first_step=None,
+    ),
+}

@@ -110,13 +110,14 @@ def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
         raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
 
 
-def one_point(caller: str, name: str, point: ArrayLike, mean: Float[Array, "..."]) -> None:
+def one_point(
+    caller: str, name: str, point: ArrayLike, means: Float[Array, "..."], ndim: int = 1
+) -> None:
     """Refuses a point of another dimension, and a law of many times, before they broadcast."""
-    _no_time(caller, mean)
-    if np.shape(point) != mean.shape:
+    if means.ndim != ndim or np.shape(point) != means.shape[-1:]:
         raise ValueError(
-            f"{caller}: `{name}` has shape {np.shape(point)} and the mean {mean.shape}; pass one "
-            "point of the same dimension, and say `jax.vmap` for many."
+            f"{caller}: `{name}` has shape {np.shape(point)} and the means {means.shape}; pass one "
+            "point of the dimension of one law, and use `jax.vmap` for many."
         )
 
 
@@ -124,7 +125,7 @@ def _no_time(caller: str, mean: Float[Array, "..."]) -> None:
     """Refuses a law with axes in front."""
     if mean.ndim != 1:
         raise ValueError(
-            f"{caller}: the mean has shape {mean.shape}, with axes in front of its dimension; say "
+            f"{caller}: the mean has shape {mean.shape}, with axes in front of its dimension; use "
             "`jax.vmap` over them, or take one law by `jax.tree.map`."
         )
 

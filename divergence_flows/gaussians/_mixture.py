@@ -11,16 +11,14 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from .._linalg import product
-from .._types import Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
+from .._types import Field, Frozen, Scalar, ScalarFn, ScalarLike, as_float
 from ..flows._velocity import chain
-from ._expectations import rising, same_dimension
-from ._gaussian import Gaussian, no_empty_axes
-from ._nodes import Nodes, evaluate
+from ._expectations import Target, averages, check_dimension, rising
+from ._gaussian import Gaussian, no_empty_axes, one_point
+from ._nodes import Nodes
 
 
 class Mixture(eqx.Module):
@@ -75,22 +73,14 @@ class Mixture(eqx.Module):
 
     def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, "k dim"]:
         """Moves one standard normal draw into each component, to mu_k + S_k z [units of x]."""
-        self._check_point("Mixture.push", "z", z)
+        one_point("Mixture.push", "z", z, self.means, 2)
         return jax.vmap(Gaussian.push, (0, None))(self.components, jnp.asarray(z))
 
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
         """Log density at one point [nats]; NaN if a component is singular."""
-        self._check_point("Mixture.log_prob", "x", x)
+        one_point("Mixture.log_prob", "x", x, self.means, 2)
         each = jax.vmap(Gaussian.log_prob, (0, None))(self.components, jnp.asarray(x))
         return jax.nn.logsumexp(self.log_weights + each)
-
-    def _check_point(self, caller: str, name: str, point: Real[ArrayLike, " dim"]) -> None:
-        """Refuses a point of another dimension, and a mixture of many times."""
-        if self.means.ndim != 2 or np.shape(point) != self.means.shape[1:]:
-            raise ValueError(
-                f"{caller}: `{name}` has shape {np.shape(point)} and the means {self.means.shape}; "
-                "pass one point of the dimension of one mixture, and say `jax.vmap` for many."
-            )
 
 
 def mixture_field(
@@ -140,85 +130,52 @@ def mixture_field(
             f'mixture_field: `metric` is {metric!r}; give "wasserstein" (no factor w_k) or '
             '"euclidean" (the gradient in the parameters, with it).'
         )
-    nodes, h = rising("mixture_field", nodes, h)
-    factor = Partial(_weights_of if metric == "euclidean" else _ones)
-    drift = Partial(_fisher_rao if move_weights else _rest)
-    return Partial(_rates, as_partial(log_p), nodes, h, factor, drift)
+    target = Target("mixture_field", log_p, h)
+    options = (("metric", metric), ("move_weights", move_weights))
+    return Partial(Frozen(_rates, options), target, rising(target, nodes))
 
 
 def _rates(
-    log_p: Callable[..., Scalar],
+    target: Target,
     nodes: Nodes,
-    h: ScalarFn | None,
-    factor: Callable[[Mixture], Array],
-    drift: Callable[[Mixture, Array], Array],
     t: ScalarLike,
     q: Mixture,
     args: PyTree,
+    *,
+    metric: str,
+    move_weights: bool,
 ) -> Mixture:
     """Averages over every component, and scales the rates."""
-    same_dimension("mixture_field", nodes, "q's components", q.means[0])
-    one = partial(_component, log_p, nodes, h, q)
-    values, means, scales = jax.vmap(one)(q.components)
-    scaled = jax.vmap(jnp.multiply)
-    return Mixture(*[scaled(factor(q), rate) for rate in (drift(q, values), means, scales)])
-
-
-def _ones(q: Mixture) -> Float[Array, " k"]:
-    """Lets each component move as a particle over (mu, S)."""
-    return jnp.ones_like(q.logits)
-
-
-def _weights_of(q: Mixture) -> Float[Array, " k"]:
-    """Makes the rates the gradient in the parameters."""
-    return q.weights
-
-
-def _rest(q: Mixture, values: Float[Array, " k"]) -> Float[Array, " k"]:
-    """Keeps the weights."""
-    return jnp.zeros_like(values)
-
-
-def _fisher_rao(q: Mixture, values: Float[Array, " k"]) -> Float[Array, " k"]:
-    """Grows the components whose E_k[h] is above average."""
-    return values - jnp.sum(q.weights * values)
+    check_dimension(target.caller, nodes, "q's components", q.means[0])
+    values, means, scales = jax.vmap(partial(_component, target, nodes, q))(q.components)
+    # Fisher-Rao: components whose E_k[h] is above average grow.
+    growth = values - jnp.sum(q.weights * values) if move_weights else jnp.zeros_like(values)
+    rates = growth, means, scales
+    if metric == "euclidean":
+        rates = jax.tree.map(partial(jax.vmap(jnp.multiply), q.weights), rates)
+    return Mixture(*rates)
 
 
 def _component(
-    log_p: Callable[..., Scalar],
-    nodes: Nodes,
-    h: ScalarFn | None,
-    q: Mixture,
-    component: Gaussian,
+    target: Target, nodes: Nodes, q: Mixture, component: Gaussian
 ) -> tuple[Scalar, Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]:
     """Averages h, g and g z^T over one component."""
-    zs = nodes.points.astype(q.means.dtype)
+    xs = jax.vmap(component.push)(nodes.points.astype(q.means.dtype))
+    values, gs = jax.vmap(partial(_value_and_velocity, target, q))(xs, nodes.batches)
     weights = nodes.weights.astype(q.means.dtype)
-    values, gs = jax.vmap(partial(_value_and_velocity, log_p, h, q))(
-        jax.vmap(component.push)(zs), nodes.batches
-    )
-    weighted = weights[:, None] * gs
-    moment = jnp.sum(weighted * zs, 0) if component.diagonal else product(weighted.T, zs)
-    return jnp.sum(weights * values), weighted.sum(0), moment
+    return jnp.sum(weights * values), *averages(nodes, gs, component.diagonal)
 
 
 def _value_and_velocity(
-    log_p: Callable[..., Scalar],
-    h: ScalarFn | None,
-    q: Mixture,
-    x: Float[Array, " dim"],
-    batch: PyTree,
+    target: Target, q: Mixture, x: Float[Array, " dim"], batch: PyTree
 ) -> tuple[Scalar, Float[Array, " dim"]]:
-    """Evaluates h and its gradient at one point."""
-    u, grad_u = jax.value_and_grad(partial(_log_ratio, log_p, q, batch))(x)
-    if h is None:
+    """Evaluates h and its gradient at one point, by the log ratio to the whole mixture."""
+
+    def log_ratio(x: Float[Array, " dim"]) -> Scalar:
+        return target(x, batch) - q.log_prob(x)
+
+    u, grad_u = jax.value_and_grad(log_ratio)(x)
+    if target.h is None:
         return u, grad_u
-    value, slope = jax.value_and_grad(h)(u)
+    value, slope = jax.value_and_grad(target.h)(u)
     return value, chain(slope, grad_u)
-
-
-def _log_ratio(
-    log_p: Callable[..., Scalar], q: Mixture, batch: PyTree, x: Float[Array, " dim"]
-) -> Scalar:
-    """Compares the target with the whole mixture."""
-    return evaluate("mixture_field", log_p, x, batch) - q.log_prob(x)

@@ -21,7 +21,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, 
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.stats import qmc
 
-from .._checks import scalar_of
+from .._checks import check_counts, scalar_of
 from .._types import Scalar, as_float
 
 _MOST_NODES = 2**20
@@ -47,7 +47,7 @@ class Nodes(eqx.Module):
     ) -> None:
         """Keeps points [dimensionless], weights that sum to one, and mini-batches.
 
-        A rule is averaged in every field: what is wrong with it is said here, once.
+        Every field averages over a rule without checks, so that it is checked here.
 
         Args:
             points: Points z.
@@ -68,33 +68,26 @@ class Nodes(eqx.Module):
                     f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
                     f"be the nodes', of length {np.size(weights)}: one mini-batch for each node."
                 )
+        # numpy checks its own arrays: what it finds good costs a trace nothing.
+        lib = np if isinstance(points, np.ndarray) else jnp
         message = "Nodes: `points` must be finite; leave out those that are not."
-        self.points = _unless_good(points, _finite(points), message)
+        self.points = _unless_good(points, lib.isfinite(points).all(), message)
+        # The round-off of a long sum is far below what the weights of another measure sum to.
+        lib = np if isinstance(weights, np.ndarray) else jnp
+        eps = float(jnp.finfo(as_float(weights).dtype).eps)
+        good = lib.abs(lib.sum(weights) - 1) <= eps**0.5
         message = "Nodes: `weights` must sum to 1; divide them by their sum, if that is finite."
-        checked = _unless_good(weights, _sums_to_one(weights), message)
-        self.weights = checked.astype(self.points.dtype)
+        self.weights = _unless_good(weights, good, message).astype(self.points.dtype)
         self.batches = batches
 
 
 def _unless_good(
     values: Real[ArrayLike, "..."], good: Bool[ArrayLike, ""], message: str
 ) -> Float[Array, "..."]:
-    """Refuses bad values; what numpy knows to be good costs a trace nothing."""
+    """Refuses bad values."""
     if isinstance(good, np.bool_) and good:
         return as_float(values)
     return eqx.error_if(as_float(values), jnp.logical_not(good), message)
-
-
-def _finite(points: Real[ArrayLike, "n dim"]) -> Bool[ArrayLike, ""]:
-    """Looks at numpy's points with numpy, for `_unless_good`."""
-    return (np if isinstance(points, np.ndarray) else jnp).isfinite(points).all()
-
-
-def _sums_to_one(weights: Real[ArrayLike, " n"]) -> Bool[ArrayLike, ""]:
-    """Allows the round-off of a long sum, far below what another measure's weights sum to."""
-    of = np if isinstance(weights, np.ndarray) else jnp
-    eps = float(jnp.finfo(as_float(weights).dtype).eps)
-    return of.abs(of.sum(weights) - 1) <= eps**0.5
 
 
 def evaluate(
@@ -105,19 +98,14 @@ def evaluate(
 
 
 def replaced(nodes: Nodes, field: str, value: PyTree) -> Nodes:
-    """Changes one field of a rule, without asking again what `Nodes` asks."""
-    return eqx.tree_at(operator.attrgetter(field), nodes, value, is_leaf=_is_none)
-
-
-def _is_none(leaf: Any) -> bool:
-    return leaf is None
+    """Changes one field of a rule, without the checks of `Nodes`."""
+    return eqx.tree_at(operator.attrgetter(field), nodes, value)
 
 
 def _of_equal_weight(points: Float[Array, "n dim"]) -> Nodes:
-    """Makes a rule of points that we drew ourselves: in a trace there is nothing to ask of them."""
+    """Makes a rule of points drawn here, which need no check."""
     n = points.shape[0]
-    known = Nodes(np.zeros(points.shape), np.full(n, 1 / n))
-    return replaced(known, "points", points)
+    return replaced(Nodes(np.zeros(points.shape), np.full(n, 1 / n)), "points", points)
 
 
 def cubature(dim: int) -> Nodes:
@@ -137,7 +125,7 @@ def cubature(dim: int) -> Nodes:
     References:
         Arasaratnam & Haykin, Cubature Kalman filters, IEEE TAC 2009; Lambert et al., 2022.
     """
-    _positive("cubature", dim=dim)
+    check_counts("cubature", {"dim": dim})
     axes = math.sqrt(dim) * np.eye(dim)
     return Nodes(np.concatenate([axes, -axes]), np.full(2 * dim, 0.5 / dim))
 
@@ -159,7 +147,7 @@ def gauss_hermite(dim: int, order: int) -> Nodes:
     References:
         numpy.polynomial.hermite_e; for h other than u it converges slowly, see `trapezoid`.
     """
-    _positive("gauss_hermite", dim=dim, order=order)
+    check_counts("gauss_hermite", {"dim": dim, "order": order})
     if order > 180:
         raise ValueError(
             f"gauss_hermite: `order` is {order}; numpy's rule underflows beyond 180. In one or two "
@@ -208,17 +196,17 @@ def normal_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     Raises:
         ValueError: If a number is not positive.
     """
-    _positive("normal_nodes", n=n, dim=dim)
+    check_counts("normal_nodes", {"n": n, "dim": dim})
     return _of_equal_weight(jr.normal(key, (n, dim)))
 
 
 def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     r"""Sobol's points, scrambled at random and sent to the normal: error near 1/n if f is smooth.
 
-    Owen's nested scrambling: each bit of a coordinate is flipped or not, at random for each value
-    of the bits before it. The points stay a net, each is uniform over the keys, and the errors of
-    two keys are independent: in one dimension one point falls at random into each of n strata.
-    There the error falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
+    Owen's nested scrambling flips each bit of a coordinate at random, for each value of the bits
+    before it. The points stay a net, each is uniform over the keys, and the errors of two keys are
+    independent: in one dimension one point falls at random into each of n strata. There the error
+    falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
 
     Args:
         n: Number of nodes; a power of two keeps the balance of the sequence.
@@ -234,7 +222,7 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     References:
         Sobol, 1967; Owen, Scrambled net variance for integrals of smooth functions, 1997.
     """
-    _positive("sobol_nodes", n=n, dim=dim)
+    check_counts("sobol_nodes", {"n": n, "dim": dim})
     if dim > qmc.Sobol.MAXDIM:
         raise ValueError(f"sobol_nodes: `dim` is {dim}; at most {qmc.Sobol.MAXDIM}.")
     return _of_equal_weight(_scrambled_normal(jnp.asarray(_sobol_bits(n, dim)), key))
@@ -242,22 +230,18 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
 
 @jax.jit
 def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[Array, "n dim"]:
-    """Sends scrambled points to the normal, compiled once for each size."""
-    dtype = jnp.result_type(float)
-    # As many bits as the dtype resolves with a half added: no point is ever 0 or 1.
-    keep = 23 if jnp.finfo(dtype).bits == 32 else 32
-    uniform = ((_scrambled(bits, key) >> (32 - keep)).astype(dtype) + 0.5) / 2**keep
-    return jax.scipy.special.ndtri(uniform)
-
-
-def _scrambled(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> UInt32[Array, "n dim"]:
     """Flips each bit by a coin of its own for every value of the bits before it."""
     levels = (len(bits) - 1).bit_length()
     drawn = jr.bits(key, ((1 << levels) + len(bits), bits.shape[1]), jnp.uint32)
     # A tree of coins for each coordinate, a heap: a node at level k has the number 2^k + prefix.
     # n points of the sequence differ before the last level, so that below it each has its own.
     coins, flips = drawn[: 1 << levels], drawn[1 << levels :] >> levels
-    return bits ^ jax.lax.fori_loop(0, levels, functools.partial(_flipped, bits, coins), flips)
+    flips = jax.lax.fori_loop(0, levels, functools.partial(_flipped, bits, coins), flips)
+    dtype = jnp.result_type(float)
+    # As many bits as the dtype resolves with a half added: no point is ever 0 or 1.
+    keep = 23 if jnp.finfo(dtype).bits == 32 else 32
+    uniform = (((bits ^ flips) >> (32 - keep)).astype(dtype) + 0.5) / 2**keep
+    return jax.scipy.special.ndtri(uniform)
 
 
 def _flipped(
@@ -276,7 +260,7 @@ def _flipped(
 @functools.lru_cache(maxsize=8)
 def _sobol_bits(n: int, dim: int) -> np.ndarray:
     """Draws the sequence itself, as integers."""
-    with warnings.catch_warnings():  # scipy warns of n that are no power of two; the docstring does
+    with warnings.catch_warnings():  # of n that are not powers of two; the docstring says so
         warnings.simplefilter("ignore", UserWarning)
         points = qmc.Sobol(dim, scramble=False, bits=32).random(n)
     return (points * 2.0**32).astype(np.uint32)
@@ -291,10 +275,3 @@ def _tensor(caller: str, dim: int, points: np.ndarray, weights: np.ndarray) -> N
     grid = np.array(list(itertools.product(points, repeat=dim)))
     mass = np.array(list(itertools.product(weights, repeat=dim)))
     return Nodes(grid, mass.prod(axis=1))
-
-
-def _positive(caller: str, **numbers: int) -> None:
-    """Refuses sizes below one."""
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{caller}: `{name}` is {value}; it must be at least 1.")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from .._checks import scalar_of
-from .._types import Scalar, ScalarFn, as_float
+from .._types import Scalar, as_float
 from ._nodes import Nodes, evaluate
 
 _F_IS_NO_LOSS = (
@@ -77,14 +77,21 @@ def stl_loss(
         Roeder, Wu & Duvenaud, Sticking the landing, NeurIPS 2017; Yi & Liu, Bridging the gap
         between VI and WGF, 2023; theory.md, section 5.
     """
-    _refuse(q, h)
+    for name in ("push", "log_prob"):
+        if not callable(getattr(q, name, None)):
+            raise ValueError(
+                f"stl_loss: `q` is a {type(q).__name__}, which has no `{name}`; give a model with "
+                "`push(z)`, a sample, and `log_prob(x)`, through an adapter as in the docstring."
+            )
     if isinstance(z, Nodes):
         points, weights, batches = z.points, z.weights, z.batches
     else:
         points, weights, batches = as_float(z), None, None
     if not points.shape[0]:
         raise ValueError(f"stl_loss: `z` is empty, of shape {points.shape}; pass one draw or more.")
-    fixed = _stop(q)
+    # All array leaves are held fixed, which also saves the work of differentiating them. Not
+    # eqx.partition: distrax's objects change their structure when leaves are taken out.
+    fixed = jax.tree.map(_stop, q)
     u = jax.vmap(partial(_log_ratio, log_p, q, fixed))(points, batches)
     values = u if h is None else _checked(h, u)
     if hasattr(q, "log_weights"):
@@ -92,6 +99,10 @@ def stl_loss(
     if weights is None:
         return -jnp.mean(values)
     return -jnp.sum(weights.astype(values.dtype) * values)
+
+
+def _stop(leaf: Any) -> Any:
+    return jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf
 
 
 def _log_ratio(
@@ -119,46 +130,13 @@ def _log_ratio_at(
     return evaluate("stl_loss", log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
 
 
-def _stop(q: Any) -> Any:
-    """Stops every array leaf, which also spares the work of differentiating them."""
-    # Not eqx.partition: distrax's objects change their structure when leaves are taken out.
-    return jax.tree.map(_stop_leaf, q)
-
-
-def _stop_leaf(leaf: Any) -> Any:
-    """Leaves what is no array, activation functions for one, as it is."""
-    return jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf
-
-
-def _checked(h: ScalarFn, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Applies h, and refuses one that decreases."""
-    flat = u.ravel()
-    slope = jax.vmap(jax.grad(partial(scalar_of, "stl_loss", "h", h)))(jax.lax.stop_gradient(flat))
-    message = (
-        "stl_loss: `h` decreases at some u = log p/q. It must be a MonoFlow's h, for instance "
-        "`df.f_to_h(f)` or `div.h`, not f itself." + _F_IS_NO_LOSS
-    )
-    flat = eqx.error_if(flat, jnp.any(slope < 0), message)
-    return jax.vmap(h)(flat).reshape(u.shape)
-
-
-def _refuse(q: Any, h: Any) -> None:
-    """Says what is wrong with Python values that the theory does not cover."""
-    missing = [name for name in ("push", "log_prob") if not callable(getattr(q, name, None))]
-    if missing:
-        raise ValueError(
-            f"stl_loss: `q` is a {type(q).__name__}, which has no `{missing[0]}`; give a model "
-            "with `push(z)`, a sample, and `log_prob(x)`, through an adapter as in the docstring."
-        )
-    if h is None:
-        return
+def _checked(h: Any, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Applies h, and refuses what is no h and one that decreases."""
     kind = type(h).__name__
-    if hasattr(h, "log_f"):
-        raise ValueError(f"stl_loss: `h` is a {kind}; pass its `.h`, the MonoFlow that descends f.")
-    if hasattr(h, "h_t"):
+    if hasattr(h, "log_f") or hasattr(h, "h_t"):
         raise ValueError(
-            f"stl_loss: `h` is a {kind}. No discriminator is trained here, the ratio is exact; "
-            "pass its `.h`, a function of log r, to descend what its generator descends."
+            f"stl_loss: `h` is a {kind}; pass its `.h`, the MonoFlow's function of log r. No "
+            "discriminator is trained here: the ratio is exact."
         )
     if hasattr(getattr(h, "__self__", None), "log_f"):
         raise ValueError(
@@ -167,3 +145,12 @@ def _refuse(q: Any, h: Any) -> None:
         )
     if not callable(h):
         raise ValueError(f"stl_loss: `h` is a {kind}; give an increasing function of log r.")
+    flat = u.ravel()
+    slope = jax.vmap(jax.grad(partial(scalar_of, "stl_loss", "h", h)))(jax.lax.stop_gradient(flat))
+    message = (
+        "stl_loss: `h` decreases at some u = log p/q. It must be a MonoFlow's h, for instance "
+        "`df.f_to_h(f)` or `div.h`, not f itself." + _F_IS_NO_LOSS
+    )
+    flat = eqx.error_if(flat, jnp.any(slope < 0), message)
+    values: Any = jax.vmap(h)(flat)
+    return values.reshape(u.shape)

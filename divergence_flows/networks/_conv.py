@@ -1,10 +1,7 @@
 """DCGANs of one image: a discriminator of two convolutions, and a generator, its mirror image.
 
-Images are (channels, height, width) at the doors; inside, channels stand last.
+Public images are (channels, height, width); inside, channels stand last.
 """
-
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -15,54 +12,36 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 from .._checks import check_counts, check_input
 from .._types import as_float, identity
 from ._convolution import Image, Kernel, Output, convolve, convolve_transposed
-
-Activation = Callable[..., Any]
+from ._mlp import Activation
 
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1  # halve an even image, or double it, exactly
 _AXIS = "batch"
 
 
-def _uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Float[Array, "..."]:
-    """Weights as equinox and PyTorch draw them, by what one output really adds up."""
-    return jr.uniform(key, shape, minval=-1.0, maxval=1.0) / fan_in**0.5
-
-
-class _Down(eqx.Module):
-    """A convolution that halves an image."""
+class _Conv(eqx.Module):
+    """A convolution that halves an image, or its transpose, which doubles one."""
 
     kernel: Kernel
-    bias: Float[Array, " out"]
+    bias: Float[Array, " after"]
+    transposed: bool = eqx.field(static=True)
 
-    def __init__(self, channels: int, out: int, *, key: PRNGKeyArray):
-        """Draws weights from `channels` to `out`."""
+    def __init__(self, channels: int, out: int, transposed: bool = False, *, key: PRNGKeyArray):
+        """Draws weights as equinox and PyTorch do, by the number of terms in one output."""
         of_kernel, of_bias = jr.split(key)
-        fan_in = channels * _KERNEL**2
-        self.kernel = _uniform(of_kernel, (_KERNEL, _KERNEL, channels, out), fan_in)
-        self.bias = _uniform(of_bias, (out,), fan_in)
+        root = (channels * (_KERNEL // _STRIDE if transposed else _KERNEL) ** 2) ** 0.5
+        # The kernel of a transpose is that of the way back.
+        ends = (out, channels) if transposed else (channels, out)
+        self.kernel = jr.uniform(of_kernel, (_KERNEL, _KERNEL, *ends), minval=-1.0) / root
+        self.bias = jr.uniform(of_bias, (out,), minval=-1.0) / root
+        self.transposed = transposed
 
     def __call__(self, x: Image) -> Output:
-        return convolve(x, self.kernel, stride=_STRIDE, padding=_PADDING) + self.bias
-
-
-class _Up(eqx.Module):
-    """A transposed convolution that doubles an image."""
-
-    kernel: Kernel
-    bias: Float[Array, " channels"]
-
-    def __init__(self, channels: int, out: int, *, key: PRNGKeyArray):
-        """Draws weights from `channels` to `out`; the kernel is that of the way back."""
-        of_kernel, of_bias = jr.split(key)
-        fan_in = channels * (_KERNEL // _STRIDE) ** 2
-        self.kernel = _uniform(of_kernel, (_KERNEL, _KERNEL, out, channels), fan_in)
-        self.bias = _uniform(of_bias, (out,), fan_in)
-
-    def __call__(self, x: Output) -> Image:
-        return convolve_transposed(x, self.kernel, stride=_STRIDE, padding=_PADDING) + self.bias
+        convolution = convolve_transposed if self.transposed else convolve
+        return convolution(x, self.kernel, stride=_STRIDE, padding=_PADDING) + self.bias
 
 
 class _BatchNorm(eqx.Module):
-    """Mean 0 and variance 1 over the samples of this call and their pixels; no memory."""
+    """Mean 0 and variance 1 over the samples of this call and their pixels; no running mean."""
 
     scale: Float[Array, " channels"]
     offset: Float[Array, " channels"]
@@ -77,12 +56,8 @@ class _BatchNorm(eqx.Module):
         return self.scale * (x - mean) * jax.lax.rsqrt(variance + 1e-5) + self.offset
 
 
-def _norm(wanted: bool, channels: int) -> _BatchNorm | None:
-    return _BatchNorm(channels) if wanted else None
-
-
-def _apply(norm: _BatchNorm | None, x: Image) -> Image:
-    return x if norm is None else norm(x)
+def _norm(wanted: bool, channels: int) -> _BatchNorm | eqx.nn.Identity:
+    return _BatchNorm(channels) if wanted else eqx.nn.Identity()
 
 
 def _check(caller: str, **sizes: int) -> None:
@@ -101,9 +76,9 @@ class ConvDiscriminator(eqx.Module):
     Two convolutions halve the image, to `width` and to twice as many channels; a linear map ends.
     """
 
-    first: _Down
-    second: _Down
-    norm: _BatchNorm | None
+    first: _Conv
+    second: _Conv
+    norm: _BatchNorm | eqx.nn.Identity
     dense: eqx.nn.Linear
     size: int = eqx.field(static=True)
     channels: int = eqx.field(static=True)
@@ -144,8 +119,8 @@ class ConvDiscriminator(eqx.Module):
         """
         _check("ConvDiscriminator", size=size, channels=channels, width=width)
         keys = jr.split(key, 3)
-        self.first = _Down(channels, width, key=keys[0])
-        self.second = _Down(width, 2 * width, key=keys[1])
+        self.first = _Conv(channels, width, key=keys[0])
+        self.second = _Conv(width, 2 * width, key=keys[1])
         self.norm = _norm(batch_norm, 2 * width)
         self.dense = eqx.nn.Linear(size**2 // 8 * width, "scalar", key=keys[2])
         self.size, self.channels = size, channels
@@ -156,7 +131,7 @@ class ConvDiscriminator(eqx.Module):
         x = as_float(x)
         check_input("ConvDiscriminator", "x", x, self.channels, self.size, self.size)
         half = self.activation(self.first(jnp.moveaxis(x, 0, -1)))
-        quarter = self.activation(_apply(self.norm, self.second(half)))
+        quarter = self.activation(self.norm(self.second(half)))
         return self.last(self.dense(jnp.ravel(quarter)))
 
 
@@ -167,9 +142,9 @@ class ConvGenerator(eqx.Module):
     """
 
     dense: eqx.nn.Linear
-    norms: tuple[_BatchNorm | None, _BatchNorm | None]
-    first: _Up
-    second: _Up
+    norms: tuple[_BatchNorm | eqx.nn.Identity, ...]
+    first: _Conv
+    second: _Conv
     size: int = eqx.field(static=True)
     latent: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
@@ -212,8 +187,8 @@ class ConvGenerator(eqx.Module):
         keys = jr.split(key, 3)
         self.dense = eqx.nn.Linear(latent, size**2 // 8 * width, key=keys[0])
         self.norms = (_norm(batch_norm, 2 * width), _norm(batch_norm, width))
-        self.first = _Up(2 * width, width, key=keys[1])
-        self.second = _Up(width, channels, key=keys[2])
+        self.first = _Conv(2 * width, width, True, key=keys[1])
+        self.second = _Conv(width, channels, True, key=keys[2])
         self.size, self.latent = size, latent
         self.activation, self.last = activation, last
 
@@ -222,6 +197,6 @@ class ConvGenerator(eqx.Module):
         z = as_float(z)
         check_input("ConvGenerator", "z", z, self.latent)
         quarter = self.dense(z).reshape(self.size // 4, self.size // 4, -1)
-        quarter = self.activation(_apply(self.norms[0], quarter))
-        half = self.activation(_apply(self.norms[1], self.first(quarter)))
+        quarter = self.activation(self.norms[0](quarter))
+        half = self.activation(self.norms[1](self.first(quarter)))
         return self.last(jnp.moveaxis(self.second(half), -1, 0))

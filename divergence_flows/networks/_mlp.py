@@ -1,19 +1,42 @@
 """Fully connected networks of vectors: discriminators d(x) and generators g(z)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from .._checks import check_input as _check_input
-from .._types import as_float as _as_float, identity as _identity
-from ._layers import Activation, Layers, forward as _forward, layers as _layers
+from .._checks import check_counts, check_input
+from .._types import as_float, identity
+
+Activation = Callable[..., Any]
+Layers = tuple[Callable[..., Any], ...]
+
+
+def linear_layers(
+    caller: str, sizes: dict[str, int], out: int | str, depth: int, key: PRNGKeyArray
+) -> Layers:
+    """Makes `depth` hidden layers, from the first of `sizes` to "width" units, and an output."""
+    check_counts(caller, {**sizes, "depth": depth or None})  # a depth of 0 is a linear network
+    widths = [next(iter(sizes.values())), *[sizes["width"]] * depth, out]
+    pairs = zip(widths[:-1], widths[1:], jax.random.split(key, depth + 1), strict=True)
+    return tuple(eqx.nn.Linear(size, after, key=each) for size, after, each in pairs)
+
+
+def forward(
+    layers: Layers, activation: Activation, last: Activation, x: Float[Array, " size"]
+) -> Float[Array, "*out"]:
+    """Applies the layers to one sample."""
+    for layer in layers[:-1]:
+        x = activation(layer(x))
+    return last(layers[-1](x))
 
 
 class Discriminator(eqx.Module):
     """A scalar network d(x), smooth because flows differentiate it in x.
 
-    It is always per sample: a batch norm would make d(x) depend on the other samples, and its
-    gradient would be no field.
+    A batch norm would make d(x) depend on the other samples, and its gradient would be no field.
     """
 
     layers: Layers
@@ -28,7 +51,7 @@ class Discriminator(eqx.Module):
         depth: int = 2,
         *,
         activation: Activation = jax.nn.silu,
-        last: Activation = _identity,
+        last: Activation = identity,
         key: PRNGKeyArray,
     ):
         """Builds `depth` hidden layers of `width` units on samples of size `dim`.
@@ -45,14 +68,16 @@ class Discriminator(eqx.Module):
         Raises:
             ValueError: If a size is not positive.
         """
-        self.layers = _layers("Discriminator", {"dim": dim, "width": width}, "scalar", depth, key)
+        self.layers = linear_layers(
+            "Discriminator", {"dim": dim, "width": width}, "scalar", depth, key
+        )
         self.dim, self.activation, self.last = dim, activation, last
 
     def __call__(self, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:
         """Evaluates one sample; `jax.vmap(d)(xs)` evaluates a cloud."""
-        x = _as_float(x)
-        _check_input("Discriminator", "x", x, self.dim)
-        return _forward(self.layers, self.activation, self.last, x)
+        x = as_float(x)
+        check_input("Discriminator", "x", x, self.dim)
+        return forward(self.layers, self.activation, self.last, x)
 
 
 class Generator(eqx.Module):
@@ -71,7 +96,7 @@ class Generator(eqx.Module):
         depth: int = 2,
         *,
         activation: Activation = jax.nn.silu,
-        last: Activation = _identity,
+        last: Activation = identity,
         key: PRNGKeyArray,
     ):
         """Builds `depth` hidden layers of `width` units from `latent` to `dim` coordinates.
@@ -89,11 +114,11 @@ class Generator(eqx.Module):
             ValueError: If a size is not positive.
         """
         sizes = {"latent": latent, "dim": dim, "width": width}
-        self.layers = _layers("Generator", sizes, dim, depth, key)
+        self.layers = linear_layers("Generator", sizes, dim, depth, key)
         self.latent, self.activation, self.last = latent, activation, last
 
     def __call__(self, z: Real[ArrayLike, " latent"]) -> Float[Array, " dim"]:
         """Evaluates one noise vector; `jax.vmap(g)(zs)` makes a batch."""
-        z = _as_float(z)
-        _check_input("Generator", "z", z, self.latent)
-        return _forward(self.layers, self.activation, self.last, z)
+        z = as_float(z)
+        check_input("Generator", "z", z, self.latent)
+        return forward(self.layers, self.activation, self.last, z)

@@ -1,8 +1,8 @@
-r"""A discriminator that knows the time: d(t, x), one network for all of a flow.
+r"""A discriminator of a time and a sample: d(t, x), one network for all of a flow.
 
-Log ratios are steep and far from zero where a flow starts and flat where it ends, and in the tails
-they are quadratic wherever p and q_t have tails like Gaussians. So time comes in as exponentials,
-most of them fast, and a quadratic whose coefficients are linear in these is added to the net.
+Log ratios are steep where a flow starts and flat where it ends, and quadratic in the tails wherever
+p and q_t have tails like Gaussians. So the network takes time as exponentials, most of them fast,
+and a quadratic whose coefficients depend on these is added to it.
 """
 
 import equinox as eqx
@@ -13,22 +13,10 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from .._checks import check_counts, check_input, check_positive, check_samples, constant
 from .._types import ScalarLike, as_float, identity
-from ._layers import Activation, Layers, forward, layers
+from ._mlp import Activation, Layers, forward, linear_layers
 
 # Hidden units between the functions of time and the quadratic's coefficients.
 _HIDDEN = 32
-
-
-def _standard(
-    samples: Real[ArrayLike, "n dim"] | None, dim: int
-) -> tuple[Float[Array, " dim"], Float[Array, " dim"]]:
-    """Mean and standard deviation of samples; one for a coordinate that does not vary."""
-    if samples is None:
-        return jnp.zeros(dim), jnp.ones(dim)
-    xs = check_samples("TimeDiscriminator", like=samples)[0]
-    check_input("TimeDiscriminator", "like", xs, len(xs), dim)
-    still = constant(xs)  # whose deviation would be rounding
-    return jnp.mean(xs, axis=0), jnp.where(still, 1.0, jnp.std(xs, axis=0))
 
 
 def decays(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
@@ -75,11 +63,11 @@ class TimeDiscriminator(eqx.Module):
             width: Units of each hidden layer.
             depth: Number of hidden layers; 0 leaves a map that is affine in sample and decays.
             horizon: Where the flow ends [units of flow time]; beyond it d stays almost constant.
-            decays: How many functions of time the network sees.
-            quadratic: Whether the quadratic is there. Where p and q barely overlap it is what
-                decides how d goes on beyond the samples.
+            decays: Number of functions of time that the network takes.
+            quadratic: Whether to add the quadratic. Where p and q barely overlap, it decides how d
+                goes on beyond the samples.
             like: Samples, best of p and q together, whose mean and standard deviation standardise
-                each coordinate first [units of x]; without, samples are taken as they are.
+                each coordinate first [units of x]; None takes samples as they are.
             activation: Elementwise and smooth; a module-level function, not a fresh lambda.
             last: Elementwise map of the raw output, as in `Discriminator`.
             key: Randomness of the weights.
@@ -89,16 +77,22 @@ class TimeDiscriminator(eqx.Module):
             EquinoxRuntimeError: If `like` is not finite, or its numbers are too large for their
                 floats.
         """
-        check_counts("TimeDiscriminator", {"dim": dim, "decays": decays})
-        check_positive("TimeDiscriminator", horizon=horizon)
+        caller = "TimeDiscriminator"
+        check_counts(caller, {"dim": dim, "decays": decays})
+        check_positive(caller, horizon=horizon)
         key_net, key_time = jax.random.split(key)
         sizes = {"dim + decays": dim + decays, "width": width}
-        self.layers = layers("TimeDiscriminator", sizes, "scalar", depth, key_net)
+        self.layers = linear_layers(caller, sizes, "scalar", depth, key_net)
         sizes = {"decays": decays, "width": _HIDDEN}
         out = dim * dim + dim + 1
-        self.quadratic = layers("TimeDiscriminator", sizes, out, 1, key_time) if quadratic else None
-        self.center, self.scale = _standard(like, dim)
-        self.horizon = as_float(horizon)
+        self.quadratic = linear_layers(caller, sizes, out, 1, key_time) if quadratic else None
+        self.center, self.scale, self.horizon = jnp.zeros(dim), jnp.ones(dim), as_float(horizon)
+        if like is not None:
+            xs = check_samples(caller, like=like)[0]
+            check_input(caller, "like", xs, len(xs), dim)
+            # The deviation of a constant coordinate would be rounding.
+            self.center = jnp.mean(xs, axis=0)
+            self.scale = jnp.where(constant(xs), 1.0, jnp.std(xs, axis=0))
         self.count, self.activation, self.last = decays, activation, last
 
     def __call__(self, t: ScalarLike, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:
@@ -108,11 +102,10 @@ class TimeDiscriminator(eqx.Module):
         fixed = (self.center, self.scale, self.horizon)
         center, scale, horizon = jax.lax.stop_gradient(fixed)
         b, z = decays(t, horizon, self.count), (x - center) / scale
-        raw = forward(
-            self.layers, self.activation, identity, jnp.concatenate([z, b.astype(z.dtype)])
-        )
+        b = b.astype(z.dtype)
+        raw = forward(self.layers, self.activation, identity, jnp.concatenate([z, b]))
         if self.quadratic is not None:
-            coefficients = forward(self.quadratic, jax.nn.silu, identity, b.astype(z.dtype))
+            coefficients = forward(self.quadratic, jax.nn.silu, identity, b)
             a, slope, level = jnp.split(coefficients, (z.size**2, z.size**2 + z.size))
             raw = raw + z @ (a.reshape(z.size, z.size) @ z) + slope @ z + level[0]
         return self.last(raw)

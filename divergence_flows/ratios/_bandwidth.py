@@ -1,11 +1,12 @@
 r"""How wide a kernel is: the median rule, a covariance, and checks of samples and widths.
 
 Everywhere a kernel is $k(x, y) = e^{-|x-y|^2 / 2 b^2}$ of bandwidth b, or the mean of such kernels
-where several are given.
-
-Whether columns depend on each other is asked of a triangular factor of the standardised samples,
-never of their covariance, whose own rounding hides it: a shifted Cholesky QR, two products long.
+where several are given. A shifted Cholesky QR of the standardised samples finds columns that depend
+on each other; their covariance would not, since its own rounding hides it.
 """
+
+import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,32 +19,30 @@ from .._checks import centred, check_samples, constant, raise_first, spacing
 from .._types import Scalar
 
 Samples = Real[ArrayLike, "_ dim"]
+XsQ = Float[Array, "n dim"]
+XsP = Float[Array, "m dim"]
 Bandwidth = Real[ArrayLike, "*widths"]
 
-# In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second.
-# Of samples in a plane it is below 1, of others that are worth a covariance above 1e5 (measured).
+# In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second,
+# which is below 1 for samples in a plane, and above 1e5 where a covariance makes sense (measured).
 _SHIFT, _FLOOR = 16.0, 32.0
 # Columns that were computed from others are off by some spacings of their floats.
 _SPACINGS = 4.0
 
 
-def two_clouds(
-    caller: str, xs_q: Samples, xs_p: Samples, names: tuple[str, str] = ("xs_q", "xs_p")
-) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
-    """Samples of q and of p, checked, in one dtype."""
-    one, other = check_samples(caller, **dict(zip(names, (xs_q, xs_p), strict=True)))
-    dtype = jnp.result_type(one, other)
-    return one.astype(dtype), other.astype(dtype)
+def two_clouds(caller: str, **clouds: Samples) -> tuple[Float[Array, "_ dim"], ...]:
+    """Checked samples, in one dtype."""
+    checked = check_samples(caller, **clouds)
+    dtype = jnp.result_type(*checked)
+    return tuple(xs.astype(dtype) for xs in checked)
 
 
-def check_supports(
-    caller: str, xs_q: Float[Array, "n dim"], xs_p: Float[Array, "m dim"]
-) -> tuple[Float[Array, "n dim"], Float[Array, "m dim"]]:
-    """Refuses samples of which no ratio p/q exists: a column that stands still in one of them."""
-    own, goal = jax.lax.stop_gradient((xs_q, xs_p))
-    still, there = constant(own), constant(goal)
-    apart = still & ~(there & (own[0] == goal[0]))
-    alone = there & ~still & ~jnp.any(own == goal[0], axis=0)
+def check_supports(caller: str, xs_q: Samples, xs_p: Samples) -> tuple[XsQ, XsP]:
+    """As `two_clouds`; refuses a column that is constant in one only: there is no ratio p/q."""
+    xs_q, xs_p = two_clouds(caller, xs_q=xs_q, xs_p=xs_p)
+    here, there = constant(xs_q), constant(xs_p)
+    apart = here & ~(there & (xs_q[0] == xs_p[0]))
+    alone = there & ~here & ~jnp.any(xs_q == xs_p[0], axis=0)
     words = (
         f"{caller}: a coordinate is the same for all samples of %s and not for the other, so p has "
         "no density with respect to q and there is no ratio; drop it, or use a witness of an MMD, "
@@ -53,79 +52,80 @@ def check_supports(
     return raise_first((xs_q, xs_p), faults)
 
 
-def check_spans(
-    what: str, xs: Float[Array, "n dim"], *, constants: str | None, planes: str
-) -> Float[Array, "n dim"]:
-    """Refuses samples in a plane; of constant coordinates too, unless `constants` has no remedy."""
-    depend = (
+def check_spans(what: str, xs: XsQ, *, constants: str | None, planes: str) -> XsQ:
+    """Refuses samples in a plane; constant coordinates too, unless `constants` is None."""
+    faults = {}
+    if constants is not None:
+        words = f"{what}: a coordinate is the same for all samples; drop it{constants}."
+        faults[words] = jnp.any(constant(xs))
+    words = (
         f"{what}: coordinates depend on each other, or no more samples than coordinates, so all "
         f"samples lie in a plane; drop a coordinate that others determine{planes}."
     )
-    faults = {depend: ~_spanning(jax.lax.stop_gradient(xs))}
-    if constants is not None:
-        words = f"{what}: a coordinate is the same for all samples; drop it{constants}."
-        faults = {words: jnp.any(constant(xs)), **faults}
+    faults[words] = ~_spanning(jax.lax.stop_gradient(xs))
     return raise_first(xs, faults)
 
 
 @jax.jit
-def _spanning(xs: Float[Array, "n dim"]) -> Bool[Array, ""]:
+def _spanning(xs: XsQ) -> Bool[Array, ""]:
     """Whether columns that are not constant are independent."""
     _, _, again, floor = _factors(xs)
     # The factor of what is left exists where the least eigenvalue is above the floor.
-    return jnp.all(
-        jnp.isfinite(jnp.linalg.cholesky(again - floor * jnp.eye(len(again), dtype=xs.dtype)))
-    )
+    left = again - floor * jnp.eye(len(again), dtype=xs.dtype)
+    return jnp.all(jnp.isfinite(jnp.linalg.cholesky(left)))
 
 
-def covariance_factor(
-    xs: Float[Array, "n dim"],
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+def covariance_factor(xs: XsQ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
     """Mean of samples, and the lower triangular factor of their covariance, to all its digits."""
     mean, first, again, _ = _factors(xs)
-    count = jnp.asarray(xs.shape[0], xs.dtype)
     factor = jnp.matmul(first, jnp.linalg.cholesky(again), precision="highest")
-    return mean, factor * jnp.sqrt(count / (count - 1))
+    return mean, factor * math.sqrt(len(xs) / max(len(xs) - 1, 1))
 
 
-def _factors(
-    xs: Float[Array, "n dim"],
-) -> tuple[
-    Float[Array, " dim"], Float[Array, "dim dim"], Float[Array, "dim dim"], Float[Array, ""]
-]:
-    """Mean; L and A with L A L^T the covariance; and the least eigenvalue of A that is none."""
-    dim = xs.shape[1]
-    mean, half, unit = centred(xs)
-    still = jnp.diag(jnp.where(half > 0, 0.0, 1.0)).astype(xs.dtype)
-    size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
+def _factors(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
+    """Mean; L and A with L A L^T the covariance; and up to where A's least eigenvalue is zero."""
+    n, dim = xs.shape
+    eps, eye = jnp.finfo(xs.dtype).eps, jnp.eye(dim, dtype=xs.dtype)
+    mean, spread, unit = standardised(xs)
+    still = jnp.where(constant(xs), eye, 0.0)
     top = jnp.max(jnp.abs(xs), axis=0)
-    rounding = _SPACINGS * spacing(top) / jnp.where(half > 0, half * size, jnp.inf)
+    rounding = jnp.where(constant(xs), 0.0, _SPACINGS * spacing(top) / spread)
     rounding = jax.lax.stop_gradient(jnp.sum(rounding**2))
-    shift = rounding + _SHIFT * dim * jnp.finfo(xs.dtype).eps
-    rows = (unit / size).T
-    first = jnp.linalg.cholesky(_gram(rows) + still + shift * jnp.eye(dim, dtype=xs.dtype))
-    again = _gram(jax.scipy.linalg.solve_triangular(first, rows, lower=True)) + still
-    floor = _FLOOR * dim * jnp.finfo(xs.dtype).eps + rounding / (rounding + shift)
-    return mean, (half * size)[:, None] * first, again, floor
+    shift = rounding + _SHIFT * dim * eps
+    gram = jnp.matmul(unit.T, unit, precision="highest") / n
+    first = jnp.linalg.cholesky(gram + still + shift * eye)
+    rows = jax.scipy.linalg.solve_triangular(first, unit.T, lower=True)
+    again = jnp.matmul(rows, rows.T, precision="highest") / n + still
+    floor = _FLOOR * dim * eps + rounding / (rounding + shift)
+    return mean, spread[:, None] * first, again, floor
 
 
-def _gram(rows: Float[Array, "dim n"]) -> Float[Array, "dim dim"]:
-    return jnp.matmul(rows, rows.T, precision="highest") / rows.shape[1]
+def standardised(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
+    """Mean, deviation and samples in their units; one and zeros for a constant coordinate."""
+    mean, half, unit = centred(xs)
+    size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
+    return mean, jnp.where(half > 0, half, 1.0) * size, unit / size
 
 
-def widths(
-    caller: str, bandwidth: Bandwidth | None, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"]
-) -> Float[Array, " widths"]:
+def positive(
+    caller: str, name: str, value: Real[ArrayLike, "*shape"], dtype: Any
+) -> Float[Array, "*shape"]:
+    """Numbers as an array, refused where they are not positive and finite."""
+    found = jnp.asarray(value, dtype)
+    bad = ~jnp.all((found > 0) & jnp.isfinite(found))
+    return eqx.error_if(found, bad, f"{caller}: `{name}` must be positive and finite.")
+
+
+def widths(caller: str, bandwidth: Bandwidth | None, xs: XsQ, ys: XsP) -> Float[Array, " widths"]:
     """Bandwidths as an array: those given, or the median rule's."""
     if bandwidth is None:
-        return median_of(caller, xs, ys, 1024)[None]
-    found = jnp.atleast_1d(jnp.asarray(bandwidth, xs.dtype))
+        return median_of(caller, xs, ys)[None]
+    found = jnp.atleast_1d(jnp.asarray(bandwidth))
     if found.ndim > 1 or found.size < 1:
         raise ValueError(
             f"{caller}: `bandwidth` has shape {jnp.shape(bandwidth)}; pass a number or several."
         )
-    bad = ~jnp.all((found > 0) & jnp.isfinite(found))
-    return eqx.error_if(found, bad, f"{caller}: `bandwidth` must be positive and finite.")
+    return positive(caller, "bandwidth", found, xs.dtype)
 
 
 def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024) -> Scalar:
@@ -152,31 +152,17 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     caller = "median_bandwidth"
     if size < 2:
         raise ValueError(f"{caller}: `size` is {size}; pass at least 2.")
-    if ys is None:
-        first = check_samples(caller, xs=xs)[0]
-        return median_of(caller, first, first[:0], size)
-    return median_of(caller, *two_clouds(caller, xs, ys, ("xs", "ys")), size)
+    clouds = {"xs": xs} if ys is None else {"xs": xs, "ys": ys}
+    return median_of(caller, *two_clouds(caller, **clouds), size=size)
 
 
-def median_of(
-    caller: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int
-) -> Scalar:
-    """The median rule on samples that were checked."""
-    count = xs.shape[0] + ys.shape[0]
+def median_of(caller: str, *clouds: Float[Array, "_ dim"], size: int = 1024) -> Scalar:
+    """The median rule on checked samples."""
+    count = sum(map(len, clouds))
     if count < 2:
         raise ValueError(f"{caller}: one sample has no median distance; pass two or a `bandwidth`.")
-    return _median(caller, xs, ys, min(size, count))
-
-
-@eqx.filter_jit
-def _median(caller: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], size: int) -> Scalar:
-    """The median over pairs of `size` samples at even steps."""
-    count = xs.shape[0] + ys.shape[0]
-    some = np.unique(np.linspace(0, count - 1, size).astype(int))
-    first = some[some < xs.shape[0]]
-    points = jnp.concatenate([xs[first], ys[some[first.size :] - xs.shape[0]]])
-    squares = jax.lax.map(Partial(_squares, points), points)
-    found = jnp.sqrt(jnp.median(squares[np.triu_indices(some.size, 1)]))
+    some = np.unique(np.linspace(0, count - 1, min(size, count)).astype(int))
+    found = _median(jnp.concatenate(clouds)[some])
     message = (
         f"{caller}: the median distance between samples is zero, so most of them are equal; "
         "pass a positive `bandwidth`, or samples that differ."
@@ -184,5 +170,11 @@ def _median(caller: str, xs: Float[Array, "n dim"], ys: Float[Array, "m dim"], s
     return eqx.error_if(found, ~(found > 0), message)
 
 
-def _squares(points: Float[Array, "n dim"], x: Float[Array, " dim"]) -> Float[Array, " n"]:
+@jax.jit
+def _median(points: XsQ) -> Scalar:
+    squares = jax.lax.map(Partial(_squares, points), points)
+    return jnp.sqrt(jnp.median(squares[np.triu_indices(len(points), 1)]))
+
+
+def _squares(points: XsQ, x: Float[Array, " dim"]) -> Float[Array, " n"]:
     return jnp.sum((points - x) ** 2, axis=1)

@@ -1,5 +1,6 @@
 """Sums over many samples, a block at a time: memory grows with the block, not with the samples."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
-from .._types import Scalar
-
 
 class Blocks(eqx.Module):
-    """Samples in blocks of one size; what fills the last one has weight zero."""
+    """Samples in blocks of one size; the rows that fill the last block have weight zero."""
 
     rows: Float[Array, "blocks block dim"]
     weights: Float[Array, "blocks block *kinds"]
@@ -34,34 +33,35 @@ def _dealt(rows: Float[Array, "n *rest"], size: int) -> Float[Array, "blocks {si
     return jnp.swapaxes(rows.reshape(size, -1, *rows.shape[1:]), 0, 1)
 
 
-def total(function: Callable[..., Any], data: Blocks) -> PyTree[Float[Array, "..."]]:
-    """Adds up a function of each block; its derivative recomputes a block instead of storing it."""
+def total(
+    function: Callable[..., Any],
+    data: Blocks,
+    add: Callable[..., Any] = jnp.add,
+    zero: float = 0.0,
+) -> PyTree[Float[Array, "..."]]:
+    """Adds up `function(rows, weights)` of each block; derivatives recompute a block."""
     like = jax.eval_shape(function, data.rows[0], data.weights[0])
-    start = jax.tree.map(_zeros, like)
-    step = jax.checkpoint(Partial(_add, function), prevent_cse=False)
+    start = jax.tree.map(functools.partial(jnp.full_like, fill_value=zero), like)
+    step = jax.checkpoint(Partial(_step, function, add), prevent_cse=False)
     return jax.lax.scan(step, start, (data.rows, data.weights))[0]
 
 
-def _zeros(like: Any) -> Float[Array, "..."]:
-    return jnp.zeros(like.shape, like.dtype)
-
-
-def _add(
-    function: Callable[..., Any], so_far: PyTree, block: tuple[Array, Array]
+def _step(
+    function: Callable[..., Any],
+    add: Callable[..., Any],
+    so_far: PyTree,
+    block: tuple[Array, Array],
 ) -> tuple[PyTree, None]:
-    return jax.tree.map(jnp.add, so_far, function(*block)), None
+    return jax.tree.map(add, so_far, function(*block)), None
 
 
-def log_total(function: Callable[..., Any], data: Blocks) -> Scalar:
-    r"""$\log \sum_i w_i e^{a_i}$ without overflow: the logarithm of a sum over all blocks."""
-    start = jnp.full((), -jnp.inf, data.rows.dtype)
-    step = jax.checkpoint(Partial(_log_add, function), prevent_cse=False)
-    logs = jnp.log(data.weights)
-    return jax.lax.scan(step, start, (data.rows, logs))[0]
+@eqx.filter_jit
+def weighted_sum(function: Callable[..., Any], data: Blocks) -> Float[Array, "..."]:
+    """Weighted sum of a function of one sample."""
+    return total(Partial(_weighted, function), data)
 
 
-def _log_add(
-    function: Callable[..., Any], so_far: Scalar, block: tuple[Array, Array]
-) -> tuple[Scalar, None]:
-    rows, log_weights = block
-    return jnp.logaddexp(so_far, jax.nn.logsumexp(function(rows) + log_weights)), None
+def _weighted(
+    function: Callable[..., Any], rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> Float[Array, "..."]:
+    return jnp.matmul(weights, jax.vmap(function)(rows), precision="highest")

@@ -1,19 +1,20 @@
 """Which bandwidth: the one whose ratio has the least loss on samples that it was not fitted to."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Integer, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_positive
 from .._types import Scalar, ScalarLike
-from ._bandwidth import Samples, check_supports, median_of, two_clouds
-from ._features import Centres, check_features, fourier
-from ._least_squares import bumps_by_sizes, least_squares, least_squares_loss, some_of, weighted
-from ._logistic import by_sizes, logistic, logistic_loss, pooled_spans, positive, sided
+from ._bandwidth import Samples, check_supports, median_of
+from ._features import Centres, check_solved, fourier
+from ._least_squares import both, bumps_by_sizes, least_squares, least_squares_loss
+from ._logistic import logistic, logistic_loss, sided, waves_by_sizes
 
 _MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0)
 
@@ -27,7 +28,7 @@ def ratio_bandwidth(
     folds: int = 3,
     features: int | None = None,
     degree: int | None = None,
-    ridge: Real[ArrayLike, ""] | None = None,
+    ridge: ScalarLike | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -66,76 +67,48 @@ def ratio_bandwidth(
     """
     caller = "ratio_bandwidth"
     check_counts(caller, {"newton_steps": newton_steps, "block": block, "features": features})
-    one, other = check_supports(caller, *two_clouds(caller, xs_q, xs_p))
+    xs_q, xs_p = check_supports(caller, xs_q, xs_p)
     if loss not in ("logistic", "ulsif"):
         raise ValueError(f'{caller}: `loss` is {loss!r}; pass "logistic" or "ulsif".')
-    if not 2 <= folds <= min(len(one), len(other)):
+    if not 2 <= folds <= min(len(xs_q), len(xs_p)):
         raise ValueError(
             f"{caller}: `folds` is {folds}; pass 2 at least, and no more than the samples of "
             "either."
         )
     if len(multiples) < 1:
         raise ValueError(f"{caller}: `multiples` holds none; pass one at least.")
-    for each in multiples:
-        check_positive(caller, multiples=each)
+    for multiple in multiples:
+        check_positive(caller, multiples=multiple)
     if loss == "logistic":
-        features, degree, ridge = by_sizes(one, other, features, degree, ridge)
-        check_features(caller, one.shape[1], features, degree)
-        pooled = pooled_spans(caller, one, other, degree)
-        one, other = pooled[: len(one)], pooled[len(one) :]
-        penalty, options = (
-            positive(caller, ridge, one.dtype),
-            (features, degree, newton_steps, block),
-        )
-        score = functools.partial(_logistic_score, one, other, penalty, folds, options, key)
+        options = (features, degree, ridge)
+        pooled, features, degree, penalty = waves_by_sizes(caller, xs_q, xs_p, *options)
+        made = functools.partial(fourier, pooled, features=features, degree=degree, key=key)
+        deal = functools.partial(sided, pooled, block)
+        fit = functools.partial(logistic, ridge=penalty, steps=newton_steps)
+        loss_of = logistic_loss
     else:
-        features, ridge = bumps_by_sizes(one, features, ridge)
-        penalty, points = positive(caller, ridge, one.dtype), some_of(other, features, key)
-        score = functools.partial(_ulsif_score, one, other, penalty, folds, points, block)
-    found = median_of(caller, one, other, 1024) * jnp.asarray(multiples, one.dtype)
-    scores = jax.vmap(jax.vmap(score, (None, 0)), (0, None))(found, jnp.arange(folds))
-    best = found[jnp.argmin(jnp.mean(scores, axis=1))]
-    return jnp.where(jnp.isfinite(penalty), best, jnp.nan)  # looked at, also for a choice of one
+        points, penalty = bumps_by_sizes(caller, xs_q, xs_p, features, ridge, key)
+        made, deal = functools.partial(Centres, points), functools.partial(both, xs_q, xs_p, block)
+        fit, loss_of = functools.partial(least_squares, ridge=penalty), least_squares_loss
+    found = median_of(caller, xs_q, xs_p) * jnp.asarray(multiples, xs_q.dtype)
+    parts = np.arange(folds)[:, None]
+    on_q, on_p = (jnp.asarray(np.arange(len(x)) % folds != parts, x.dtype) for x in (xs_q, xs_p))
+    score = functools.partial(_score, made, deal, fit, loss_of)
+    losses = jax.vmap(jax.vmap(score, (None, 0, 0)), (0, None, None))(found, on_q, on_p)
+    best = found[jnp.argmin(jnp.mean(losses, axis=1))]
+    return check_solved(caller, best, ~jnp.isnan(losses))
 
 
-def _kept(xs: Float[Array, "n dim"], folds: int, part: Integer[Array, ""]) -> Float[Array, " n"]:
-    """One for samples to fit to, zero for those left out."""
-    return (np.arange(len(xs)) % folds != part).astype(xs.dtype)
-
-
-def _logistic_score(
-    xs_q: Float[Array, "n dim"],
-    xs_p: Float[Array, "m dim"],
-    ridge: Scalar,
-    folds: int,
-    options: tuple[int, int, int, int],
-    key: PRNGKeyArray,
+def _score(
+    made: Callable[..., Any],
+    deal: Callable[..., Any],
+    fit: Callable[..., Any],
+    loss_of: Callable[..., Any],
     width: Scalar,
-    part: Integer[Array, ""],
+    on_q: Float[Array, " n"],
+    on_p: Float[Array, " m"],
 ) -> Scalar:
-    """Loss of one bandwidth on one part."""
-    features, degree, steps, block = options
-    xs = jnp.concatenate([xs_q, xs_p])
-    waves = fourier(xs, width[None], features, degree, key)
-    on_q, on_p = (_kept(each, folds, part) for each in (xs_q, xs_p))
-    inside, outside = sided(xs, on_q, on_p, block), sided(xs, 1 - on_q, 1 - on_p, block)
-    return logistic_loss(waves, logistic("ratio_bandwidth", waves, inside, ridge, steps), outside)
-
-
-def _ulsif_score(
-    xs_q: Float[Array, "n dim"],
-    xs_p: Float[Array, "m dim"],
-    ridge: Scalar,
-    folds: int,
-    points: Float[Array, "centres dim"],
-    block: int,
-    width: Scalar,
-    part: Integer[Array, ""],
-) -> Scalar:
-    """Loss of one bandwidth on one part."""
-    bumps = Centres(points, width[None])
-    on_q, on_p = (_kept(each, folds, part) for each in (xs_q, xs_p))
-    inside = weighted(xs_q, on_q, block), weighted(xs_p, on_p, block)
-    outside = weighted(xs_q, 1 - on_q, block), weighted(xs_p, 1 - on_p, block)
-    fitted = least_squares("ratio_bandwidth", bumps, *inside, ridge)
-    return least_squares_loss(bumps, fitted, *outside)
+    """Loss of one bandwidth on samples that its fit leaves out, whose weights are zero."""
+    feature_map = made(width[None])
+    coefficients = fit(feature_map, deal(on_q, on_p))
+    return loss_of(feature_map, deal(1 - on_q, 1 - on_p), coefficients)

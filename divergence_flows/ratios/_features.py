@@ -1,4 +1,4 @@
-r"""Feature maps: a function of x that is linear in its coefficients, whatever the samples' number.
+r"""Feature maps: the functions fitted to samples are linear in their coefficients.
 
 Random Fourier features are $\sqrt{1/k}\,(\cos w_j^T x, \sin w_j^T x)$ with $w_j$ normal of
 deviation 1/bandwidth: their inner products approximate the kernel.
@@ -14,15 +14,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
-from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
-from .._checks import centred, check_input, constant
+from .._checks import check_input, constant
 from .._types import Scalar, ScalarLike, as_float
-from ._block_sums import Blocks, total
+from ._bandwidth import XsQ, standardised
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
+Coefficients = Float[Array, " features"]
 # The cost of a fit grows with the square of their number.
 MOST_MONOMIALS = 2048
 
@@ -41,12 +42,10 @@ class Fourier(eqx.Module):
         away = x - self.centre
         angles = jnp.matmul(self.frequencies, away, precision="highest")
         waves = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
-        waves = waves / math.sqrt(self.frequencies.shape[0])
-        return jnp.concatenate([jnp.ones_like(x[:1]), waves, *self._monomials(away / self.spread)])
-
-    def _monomials(self, x: Float[Array, " dim"]) -> list[Float[Array, " _"]]:
-        one, other = np.triu_indices(x.shape[0])
-        return [x, x[one] * x[other]][: self.degree]
+        unit, (one, other) = away / self.spread, np.triu_indices(x.size)
+        monomials = [unit, unit[one] * unit[other]][: self.degree]
+        scale = math.sqrt(len(self.frequencies))
+        return jnp.concatenate([jnp.ones_like(x[:1]), waves / scale, *monomials])
 
 
 class Centres(eqx.Module):
@@ -70,7 +69,7 @@ def gaussian_kernel(
 
 
 def check_features(caller: str, dim: int, features: int, degree: int) -> None:
-    """Refuses numbers of features and degrees that there are none of."""
+    """Refuses an odd number of features, and unknown or too high degrees."""
     if features < 2 or features % 2:
         raise ValueError(f"{caller}: `features` is {features}; pass an even number, 2 at least.")
     if degree not in (0, 1, 2):
@@ -83,66 +82,44 @@ def check_features(caller: str, dim: int, features: int, degree: int) -> None:
 
 
 def monomials(dim: int) -> int:
-    """How many there are of degree 1 and 2."""
+    """The number of monomials of degree 1 and 2."""
     return dim * (dim + 3) // 2
 
 
 @eqx.filter_jit
 def fourier(
-    xs: Float[Array, "n dim"],
-    widths: Float[Array, " widths"],
-    features: int,
-    degree: int,
-    key: PRNGKeyArray,
+    xs: XsQ, widths: Float[Array, " widths"], features: int, degree: int, key: PRNGKeyArray
 ) -> Fourier:
     """Draws random Fourier features; samples give the units of the monomials."""
     half = features // 2
     # Drawn in one precision, so that a key gives the same features in all.
     normal = jax.random.normal(key, (half, xs.shape[1]), jnp.float32).astype(xs.dtype)
     frequencies = normal / widths[np.arange(half) % widths.size][:, None]
-    # Samples have no distance along what is the same for all: its kernel has no features.
+    # Along a constant coordinate samples have no distance: the kernel has no features there.
     frequencies = jnp.where(constant(xs), 0.0, frequencies)
-    mean, scale, unit = centred(xs)
-    rms = jnp.sqrt(jnp.where(scale > 0, jnp.mean(unit**2, axis=0), 1.0))
-    spread = jnp.where(scale > 0, scale, 1.0) * rms
+    mean, spread, _ = standardised(xs)
     return Fourier(frequencies, mean, spread, degree)
 
 
-def values(feature_map: FeatureMap, rows: Float[Array, "n dim"]) -> Float[Array, "n features"]:
-    """Features of many samples."""
-    return jax.vmap(feature_map)(rows)
-
-
-@eqx.filter_jit
-def first_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, " features"]:
-    """Weighted sum of features."""
-    return total(Partial(_first, feature_map), data)
-
-
-def _first(
-    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
-) -> Float[Array, " features"]:
-    return jnp.matmul(weights, values(feature_map, rows), precision="highest")
-
-
-def second_moment(feature_map: FeatureMap, data: Blocks) -> Float[Array, "features features"]:
-    """Weighted sum of the products of features."""
-    return total(Partial(_second, feature_map), data)
-
-
-def _second(
-    feature_map: FeatureMap, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
-) -> Float[Array, "features features"]:
-    phi = values(feature_map, rows)
-    return jnp.matmul(phi.T * weights, phi, precision="highest")
-
-
 def linear(
-    feature_map: FeatureMap,
-    coefficients: Float[Array, " features"],
-    t: ScalarLike,
-    x: Real[ArrayLike, " dim"],
-    args: Any,
+    feature_map: FeatureMap, c: Coefficients, t: ScalarLike, x: Real[ArrayLike, " dim"], args: Any
 ) -> Scalar:
     """A potential: coefficients times features, at all times."""
-    return jnp.dot(coefficients, feature_map(as_float(x)), precision="highest")
+    return jnp.dot(c, feature_map(as_float(x)), precision="highest")
+
+
+def solve(matrix: Float[Array, "k k"], vector: Float[Array, " k"]) -> Float[Array, " k"]:
+    """Solves normal equations by Cholesky; NaN where the matrix is singular."""
+    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+    return lx.linear_solve(operator, vector, lx.Cholesky(), throw=False).value
+
+
+def check_solved(
+    caller: str, found: Float[Array, "*shape"], solved: Bool[Array, "..."]
+) -> Float[Array, "*shape"]:
+    """Refuses a result that depends on unsolved normal equations."""
+    words = (
+        f"{caller}: the normal equations are singular to working precision; raise `ridge`, lower "
+        "`features`, or use float64."
+    )
+    return eqx.error_if(found, ~jnp.all(solved), words)

@@ -13,8 +13,9 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 from .._checks import check_counts, check_input, check_samples
 from .._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float
 from ._bandwidth import Bandwidth, Samples, check_spans, covariance_factor, two_clouds, widths
-from ._block_sums import Blocks, blocks, log_total, total
-from ._features import check_features, first_moment, fourier, gaussian_kernel, linear
+from ._block_sums import Blocks, blocks, total, weighted_sum
+from ._check import Witness
+from ._features import check_features, fourier, gaussian_kernel, linear
 
 _OR = ", pass more samples, that vary in every direction, or pass `bandwidth`"
 
@@ -77,11 +78,13 @@ def _kde(
 ) -> Scalar:
     unit = _in_units(factor, centre, as_float(x))
     size = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * unit.size * jnp.log(2 * jnp.pi)
-    return log_total(Partial(_exponents, unit), data) - size
+    return total(Partial(_log_sum, unit), data, jnp.logaddexp, -jnp.inf) - size
 
 
-def _exponents(x: Float[Array, " dim"], rows: Float[Array, "n dim"]) -> Float[Array, " n"]:
-    return -0.5 * jnp.sum((rows - x) ** 2, axis=1)
+def _log_sum(
+    x: Float[Array, " dim"], rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> Scalar:
+    return jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((rows - x) ** 2, axis=1))
 
 
 def mmd_witness(
@@ -104,7 +107,7 @@ def mmd_witness(
         xs_p: Samples of p; there may be more or fewer [units of x].
         bandwidth: Of the Gaussian kernel; several make the mean of kernels; None is the median
             rule of both samples [units of x].
-        features: None for the exact kernel, or how many random Fourier features, even, stand in.
+        features: None for the exact kernel, or an even number of random Fourier features for it.
         block: Samples summed at once; it changes time and memory, not the result.
         key: Randomness of the features; without them it may be left out.
 
@@ -123,18 +126,19 @@ def mmd_witness(
     """
     caller = "mmd_witness"
     check_counts(caller, {"block": block})
-    one, other = two_clouds(caller, xs_q, xs_p)
-    found = widths(caller, bandwidth, one, other)
-    pooled = jnp.concatenate([one, other])
-    weights = jnp.full(len(pooled), 1 / len(other), one.dtype).at[: len(one)].set(-1 / len(one))
+    xs_q, xs_p = two_clouds(caller, xs_q=xs_q, xs_p=xs_p)
+    found = widths(caller, bandwidth, xs_q, xs_p)
+    n, m = len(xs_q), len(xs_p)
+    weights = jnp.full(n + m, 1 / m, xs_q.dtype).at[:n].set(-1 / n)
+    pooled = jnp.concatenate([xs_q, xs_p])
     data = blocks(pooled, weights, block)
     if features is None:
-        return Partial(_exact_witness, found, data)
+        return Witness(Partial(_exact_witness, found, data))
     if key is None:
         raise ValueError(f"{caller}: `features` draws frequencies; pass `key` too.")
     check_features(caller, pooled.shape[1], features, 0)
     waves = fourier(pooled, found, features, 0, key)
-    return Partial(_feature_witness, waves, first_moment(waves, data))
+    return Witness(Partial(linear, waves, weighted_sum(waves, data)))
 
 
 def _exact_witness(
@@ -146,28 +150,10 @@ def _exact_witness(
 ) -> Scalar:
     point = as_float(x)
     check_input("the fitted function", "x", point, data.rows.shape[-1])
-    return total(Partial(_kernel_sum, point, found), data)
+    return weighted_sum(Partial(_kernel, point, found), data)
 
 
-def _kernel_sum(
-    x: Float[Array, " dim"],
-    found: Float[Array, " widths"],
-    rows: Float[Array, "n dim"],
-    weights: Float[Array, " n"],
+def _kernel(
+    x: Float[Array, " dim"], found: Float[Array, " widths"], row: Float[Array, " dim"]
 ) -> Scalar:
-    return jnp.dot(weights, gaussian_kernel(jnp.sum((rows - x) ** 2, axis=1), found))
-
-
-def _feature_witness(
-    waves: Any,
-    coefficients: Float[Array, " features"],
-    t: ScalarLike,
-    x: Real[ArrayLike, " dim"],
-    args: Any,
-) -> Scalar:
-    return linear(waves, coefficients, t, x, args)
-
-
-def is_mmd_witness(function: Any) -> bool:
-    """Whether a potential came from `mmd_witness`, and so is no log ratio."""
-    return getattr(function, "func", None) in (_exact_witness, _feature_witness)
+    return gaussian_kernel(jnp.sum((row - x) ** 2), found)

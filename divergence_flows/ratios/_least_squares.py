@@ -4,14 +4,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
-from .._types import LogRatioFn, Scalar
-from ._bandwidth import Bandwidth, Samples, check_supports, two_clouds, widths
-from ._block_sums import Blocks, blocks, total
-from ._features import Centres, FeatureMap, first_moment, linear, second_moment, values
-from ._logistic import positive, solve
+from .._types import LogRatioFn, Scalar, ScalarLike
+from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_supports, positive, widths
+from ._block_sums import Blocks, blocks, total, weighted_sum
+from ._features import Centres, Coefficients, FeatureMap, check_solved, linear, solve
 
 
 def ulsif_ratio(
@@ -20,7 +19,7 @@ def ulsif_ratio(
     *,
     centres: int | None = None,
     bandwidth: Bandwidth | None = None,
-    ridge: Real[ArrayLike, ""] | None = None,
+    ridge: ScalarLike | None = None,
     block: int = 4096,
     key: PRNGKeyArray,
 ) -> LogRatioFn:
@@ -40,7 +39,7 @@ def ulsif_ratio(
     Args:
         xs_q: Samples of q [units of x].
         xs_p: Samples of p; there may be more or fewer [units of x].
-        centres: How many kernels, or all samples of p if they are fewer. Time grows with its
+        centres: Number of kernels, or all samples of p if they are fewer. Time grows with its
             square. None: 256, or a quarter of the samples of q if that is less.
         bandwidth: Of the kernels; several make the mean of kernels; None is the median rule of
             both samples [units of x].
@@ -64,71 +63,63 @@ def ulsif_ratio(
     """
     caller = "ulsif_ratio"
     check_counts(caller, {"centres": centres, "block": block})
-    one, other = check_supports(caller, *two_clouds(caller, xs_q, xs_p))
-    centres, ridge = bumps_by_sizes(one, centres, ridge)
-    found = widths(caller, bandwidth, one, other)
-    bumps = Centres(some_of(other, centres, key), found)
-    on_q, on_p = (weighted(xs, jnp.ones(len(xs), xs.dtype), block) for xs in (one, other))
-    penalty = positive(caller, ridge, one.dtype)
-    coefficients = least_squares(caller, bumps, on_q, on_p, penalty)
-    return Partial(linear, bumps, coefficients)
+    xs_q, xs_p = check_supports(caller, xs_q, xs_p)
+    points, penalty = bumps_by_sizes(caller, xs_q, xs_p, centres, ridge, key)
+    bumps = Centres(points, widths(caller, bandwidth, xs_q, xs_p))
+    on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (xs_q, xs_p))
+    found = least_squares(bumps, both(xs_q, xs_p, block, on_q, on_p), penalty)
+    return Partial(linear, bumps, check_solved(caller, found, jnp.isfinite(found)))
 
 
 def bumps_by_sizes(
-    xs_q: Float[Array, "n dim"], centres: int | None, ridge: Real[ArrayLike, ""] | None
-) -> tuple[int, Real[ArrayLike, ""]]:
-    """How many centres and which penalty samples of q can bear, where None."""
+    caller: str,
+    xs_q: XsQ,
+    xs_p: XsP,
+    centres: int | None,
+    ridge: ScalarLike | None,
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, "centres dim"], Scalar]:
+    """Draws centres and checks the penalty; where None, by the number of samples of q."""
     n = len(xs_q)
-    most = min(256, max(1, n // 4)) if centres is None else centres
-    return most, max(1e-3, 8 / n) if ridge is None else ridge
+    if centres is None:
+        centres = min(256, max(1, n // 4))
+    penalty = positive(caller, "ridge", max(1e-3, 8 / n) if ridge is None else ridge, xs_q.dtype)
+    return xs_p[jax.random.permutation(key, len(xs_p))[:centres]], penalty
 
 
-def some_of(
-    xs: Float[Array, "n dim"], count: int, key: PRNGKeyArray
-) -> Float[Array, "centres dim"]:
-    """Draws samples without replacement, all if there are no more."""
-    return xs[jax.random.permutation(key, len(xs))[:count]]
-
-
-def weighted(xs: Float[Array, "n dim"], weights: Float[Array, " n"], block: int) -> Blocks:
-    """Samples in blocks, their weights scaled to add up to one."""
-    return blocks(xs, weights / jnp.sum(weights), block)
+def both(
+    xs_q: XsQ, xs_p: XsP, block: int, on_q: Float[Array, " n"], on_p: Float[Array, " m"]
+) -> tuple[Blocks, Blocks]:
+    """Samples of q and of p in blocks, each with weights scaled to add up to one."""
+    return blocks(xs_q, on_q / jnp.sum(on_q), block), blocks(xs_p, on_p / jnp.sum(on_p), block)
 
 
 @eqx.filter_jit
 def least_squares(
-    caller: str, feature_map: FeatureMap, on_q: Blocks, on_p: Blocks, ridge: Scalar
-) -> Float[Array, " features"]:
-    """Coefficients of the ratio that solve uLSIF's normal equations.
-
-    Args:
-        caller: Who asks, for the message.
-        feature_map: Features of one sample, a constant first.
-        on_q: Samples of q; their weights add up to one.
-        on_p: Samples of p, likewise.
-        ridge: The penalty.
-
-    Returns:
-        The coefficients.
-    """
-    mean = first_moment(feature_map, on_p)
+    feature_map: FeatureMap, data: tuple[Blocks, Blocks], ridge: Scalar
+) -> Coefficients:
+    """Coefficients that solve uLSIF's normal equations, a constant first."""
+    on_q, on_p = data
+    mean = weighted_sum(feature_map, on_p)
     penalty = jnp.full(mean.shape, ridge, mean.dtype).at[0].set(0)
-    return solve(caller, second_moment(feature_map, on_q) + jnp.diag(penalty), mean)
+    return solve(total(Partial(_products, feature_map), on_q) + jnp.diag(penalty), mean)
+
+
+def _products(
+    feature_map: FeatureMap, rows: XsQ, weights: Float[Array, " n"]
+) -> Float[Array, "features features"]:
+    phi = jax.vmap(feature_map)(rows)
+    return jnp.matmul(phi.T * weights, phi, precision="highest")
 
 
 def least_squares_loss(
-    feature_map: FeatureMap, coefficients: Float[Array, " features"], on_q: Blocks, on_p: Blocks
+    feature_map: FeatureMap, data: tuple[Blocks, Blocks], c: Coefficients
 ) -> Scalar:
     """uLSIF's loss of a ratio on samples; for choosing among fits on others."""
-    square = total(Partial(_squares, feature_map, coefficients), on_q)
-    return 0.5 * square - jnp.dot(coefficients, first_moment(feature_map, on_p))
+    on_q, on_p = data
+    square = weighted_sum(Partial(_square, feature_map, c), on_q)
+    return 0.5 * square - jnp.dot(c, weighted_sum(feature_map, on_p))
 
 
-def _squares(
-    feature_map: FeatureMap,
-    coefficients: Float[Array, " features"],
-    rows: Float[Array, "n dim"],
-    weights: Float[Array, " n"],
-) -> Scalar:
-    r = jnp.matmul(values(feature_map, rows), coefficients, precision="highest")
-    return jnp.dot(weights, r**2)
+def _square(feature_map: FeatureMap, c: Coefficients, x: Float[Array, " dim"]) -> Scalar:
+    return jnp.dot(c, feature_map(x), precision="highest") ** 2

@@ -1,8 +1,6 @@
-r"""Ratios r = p/q fitted to samples in closed form or by Newton steps, linear in their number.
+r"""Log ratios by logistic regression on features, a few Newton steps over the samples.
 
-Logistic regression on features gives log r and is the default; uLSIF gives r, which may be
-negative. Sums over samples run in blocks, so memory is that of a block and of a square matrix of
-features.
+Sums over samples run in blocks, so memory is that of a block and of a square matrix of features.
 
 References:
     Sugiyama, Suzuki & Kanamori, Density ratio estimation in machine learning, 2012.
@@ -13,26 +11,27 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
-from .._types import LogRatioFn, Scalar
-from ._bandwidth import Bandwidth, Samples, check_spans, check_supports, two_clouds, widths
+from .._types import LogRatioFn, Scalar, ScalarLike
+from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_spans, check_supports, positive, widths
 from ._block_sums import Blocks, blocks, total
 from ._features import (
     MOST_MONOMIALS,
+    Coefficients,
     FeatureMap,
     check_features,
+    check_solved,
     fourier,
     linear,
     monomials,
-    values,
+    solve,
 )
 
-# Loss, gradient and Hessian of the logistic loss, without the penalty.
-Sums = tuple[Scalar, Float[Array, " features"], Float[Array, "features features"]]
+Sums = tuple[Scalar, Coefficients, Float[Array, "features features"]]  # loss, gradient, Hessian
+Weights = Float[Array, "n sides"]
 
 
 def rff_log_ratio(
@@ -42,7 +41,7 @@ def rff_log_ratio(
     features: int | None = None,
     degree: int | None = None,
     bandwidth: Bandwidth | None = None,
-    ridge: Real[ArrayLike, ""] | None = None,
+    ridge: ScalarLike | None = None,
     newton_steps: int = 8,
     block: int = 4096,
     key: PRNGKeyArray,
@@ -97,158 +96,105 @@ def rff_log_ratio(
     """
     caller = "rff_log_ratio"
     check_counts(caller, {"newton_steps": newton_steps, "block": block})
-    one, other = check_supports(caller, *two_clouds(caller, xs_q, xs_p))
-    features, degree, ridge = by_sizes(one, other, features, degree, ridge)
-    check_features(caller, one.shape[1], features, degree)
-    found = widths(caller, bandwidth, one, other)
-    pooled = pooled_spans(caller, one, other, degree)
-    waves = fourier(pooled, found, features, degree, key)
-    on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (one, other))
-    data = sided(pooled, on_q, on_p, block)
-    coefficients = logistic(caller, waves, data, positive(caller, ridge, one.dtype), newton_steps)
-    return Partial(linear, waves, coefficients)
+    xs_q, xs_p = check_supports(caller, xs_q, xs_p)
+    options = (features, degree, ridge)
+    pooled, features, degree, penalty = waves_by_sizes(caller, xs_q, xs_p, *options)
+    waves = fourier(pooled, widths(caller, bandwidth, xs_q, xs_p), features, degree, key)
+    on_q, on_p = (jnp.ones(len(xs), xs.dtype) for xs in (xs_q, xs_p))
+    found = logistic(waves, sided(pooled, block, on_q, on_p), penalty, newton_steps)
+    return Partial(linear, waves, check_solved(caller, found, jnp.isfinite(found)))
 
 
-def by_sizes(
-    xs_q: Float[Array, "n dim"],
-    xs_p: Float[Array, "m dim"],
+def waves_by_sizes(
+    caller: str,
+    xs_q: XsQ,
+    xs_p: XsP,
     features: int | None,
     degree: int | None,
-    ridge: Real[ArrayLike, ""] | None,
-) -> tuple[int, int, Real[ArrayLike, ""]]:
-    """Numbers of things and the penalty that samples of these sizes can bear, where None."""
+    ridge: ScalarLike | None,
+) -> tuple[Float[Array, "total dim"], int, int, Scalar]:
+    """Checks all samples and options; where None, by the numbers of samples."""
     (n, dim), m = xs_q.shape, len(xs_p)
-    fewer = min(n, m)
+    fewer, products = min(n, m), monomials(dim)
     if features is None:
         features = min(256, max(2, 2 * (fewer // 4)))
     if degree is None:
-        products = monomials(dim)
         degree = int(fewer >= 10 * dim) + (100 * products <= fewer and products <= MOST_MONOMIALS)
-    return features, degree, max(1e-4, max(1, dim / 5) / (n + m)) if ridge is None else ridge
-
-
-def pooled_spans(
-    caller: str, xs_q: Float[Array, "n dim"], xs_p: Float[Array, "m dim"], degree: int
-) -> Float[Array, "total dim"]:
-    """Samples of q, then of p, refused if they lie in a plane."""
-    what, pooled = f"{caller}: `xs_q` and `xs_p` together", jnp.concatenate([xs_q, xs_p])
-    constants = ", or pass degree=0 to leave monomials out" if degree else None
-    return check_spans(what, pooled, constants=constants, planes=", or take `mmd_witness`")
+    if ridge is None:
+        ridge = max(1e-4, max(1, dim / 5) / (n + m))
+    check_features(caller, dim, features, degree)
+    pooled = check_spans(
+        f"{caller}: `xs_q` and `xs_p` together",
+        jnp.concatenate([xs_q, xs_p]),
+        constants=", or pass degree=0 to leave monomials out" if degree else None,
+        planes=", or take `mmd_witness`",
+    )
+    return pooled, features, degree, positive(caller, "ridge", ridge, pooled.dtype)
 
 
 def sided(
     pooled: Float[Array, "total dim"],
+    block: int,
     on_q: Float[Array, " n"],
     on_p: Float[Array, " m"],
-    block: int,
 ) -> Blocks:
     """Samples of q and then of p with two weights each: as one of q, and as one of p."""
     sides = (jnp.pad(on_q, (0, on_p.size)), jnp.pad(on_p, (on_q.size, 0)))
     return blocks(pooled, jnp.stack(sides, axis=1), block)
 
 
-def positive(caller: str, ridge: Real[ArrayLike, ""], dtype: Any) -> Scalar:
-    """A penalty as an array, refused if it is none."""
-    penalty = jnp.asarray(ridge, dtype)
-    words = f"{caller}: `ridge` must be positive and finite."
-    return eqx.error_if(penalty, ~((penalty > 0) & jnp.isfinite(penalty)), words)
-
-
 @eqx.filter_jit
-def logistic(
-    caller: str, feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int
-) -> Float[Array, " features"]:
-    """Coefficients of the log ratio that minimise the penalised loss, a constant first."""
-    size = jax.eval_shape(feature_map, data.rows[0, 0])
-    penalty = jnp.full(size.shape, ridge, size.dtype).at[0].set(0)
-    start = jnp.zeros(size.shape, size.dtype)
-    evaluate = Partial(_penalised, caller, feature_map, data, penalty)
-    step = Partial(_newton, evaluate)
-    first = (start, *evaluate(start), jnp.ones((), size.dtype))
-    return jax.lax.scan(step, first, length=steps)[0][0]
+def logistic(feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int) -> Coefficients:
+    """Coefficients that minimise the penalised loss, a constant first; NaN if it is singular."""
+    like = jax.eval_shape(feature_map, data.rows[0, 0])
+    start = jnp.zeros(like.shape, like.dtype)
+    penalty = jnp.full(like.shape, ridge, like.dtype).at[0].set(0)
+    evaluate = Partial(_penalised, feature_map, data, penalty)
+    first = (start, *evaluate(start), jnp.ones((), like.dtype))
+    best, _, direction, _ = jax.lax.scan(Partial(_newton, evaluate), first, length=steps)[0]
+    return jnp.where(jnp.all(jnp.isfinite(direction)), best, jnp.nan)
 
 
 def _newton(evaluate: Any, state: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
-    """Goes along the last good direction, and keeps the new point if the loss fell."""
+    """Steps along the last good direction, and keeps the new point if the loss fell."""
     best, loss, direction, length = state
     trial = best - length * direction
     new_loss, new_direction = evaluate(trial)
-    slack = 10 * jnp.finfo(loss.dtype).eps * jnp.abs(loss)
-    good = new_loss <= loss + slack
+    good = new_loss <= loss + 10 * jnp.finfo(loss.dtype).eps * jnp.abs(loss)
     kept = (trial, new_loss, new_direction, jnp.minimum(1.0, 4 * length))
     cut = (best, loss, direction, 0.25 * length)
     return jax.tree.map(Partial(jnp.where, good), kept, cut), None
 
 
 def _penalised(
-    caller: str,
-    feature_map: FeatureMap,
-    data: Blocks,
-    penalty: Float[Array, " features"],
-    coefficients: Float[Array, " features"],
-) -> tuple[Scalar, Float[Array, " features"]]:
+    feature_map: FeatureMap, data: Blocks, penalty: Coefficients, c: Coefficients
+) -> tuple[Scalar, Coefficients]:
     """The loss, and Newton's direction."""
-    offset, scale = _prior(data)
-    loss, slope, curve = total(Partial(_sums, feature_map, coefficients, offset), data)
-    loss = loss * scale + 0.5 * jnp.sum(penalty * coefficients**2)
-    slope = slope * scale + penalty * coefficients
-    return loss, solve(caller, curve * scale + jnp.diag(penalty), slope)
+    loss, slope, curve = _mean(feature_map, data, c)
+    loss = loss + 0.5 * jnp.sum(penalty * c**2)
+    return loss, solve(curve + jnp.diag(penalty), slope + penalty * c)
 
 
-def _prior(data: Blocks) -> tuple[Scalar, Scalar]:
-    """log m/n, and one over the number of samples."""
+def logistic_loss(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Scalar:
+    """Mean logistic loss on samples [nats]; for choosing among fits on others."""
+    return _mean(feature_map, data, c)[0]
+
+
+def _mean(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Sums:
+    """Mean logistic loss, its gradient and its Hessian, without the penalty."""
     n, m = jnp.sum(data.weights, axis=(0, 1))
-    return jnp.log(m) - jnp.log(n), 1 / (n + m)
+    sums = Partial(_sums, feature_map, c, jnp.log(m) - jnp.log(n))
+    return jax.tree.map(Partial(jnp.multiply, 1 / (n + m)), total(sums, data))
 
 
 def _sums(
-    feature_map: FeatureMap,
-    coefficients: Float[Array, " features"],
-    offset: Scalar,
-    rows: Float[Array, "n dim"],
-    weights: Float[Array, "n sides"],
+    feature_map: FeatureMap, c: Coefficients, log_odds: Scalar, rows: XsQ, weights: Weights
 ) -> Sums:
-    phi = values(feature_map, rows)
-    logits = jnp.matmul(phi, coefficients, precision="highest") + offset
+    phi = jax.vmap(feature_map)(rows)
+    logits = jnp.matmul(phi, c, precision="highest") + log_odds
+    loss = jnp.sum(weights * jax.nn.softplus(jnp.stack([logits, -logits], axis=1)))
     on_q, on_p = jax.nn.sigmoid(logits), -jax.nn.sigmoid(-logits)
     slope = weights[:, 0] * on_q + weights[:, 1] * on_p
     curve = -jnp.sum(weights, axis=1) * on_q * on_p
     gradient = jnp.matmul(slope, phi, precision="highest")
-    return _log_loss(logits, weights), gradient, jnp.matmul(phi.T * curve, phi, precision="highest")
-
-
-def solve(
-    caller: str, matrix: Float[Array, "k k"], vector: Float[Array, " k"]
-) -> Float[Array, " k"]:
-    """Solves the normal equations by Cholesky, and refuses a matrix that is singular."""
-    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
-    found = lx.linear_solve(operator, vector, lx.Cholesky(), throw=False).value
-    words = (
-        f"{caller}: the normal equations are singular to working precision; raise `ridge`, lower "
-        "`features`, or use float64."
-    )
-    return eqx.error_if(found, ~jnp.all(jnp.isfinite(found)), words)
-
-
-def logistic_loss(
-    feature_map: FeatureMap, coefficients: Float[Array, " features"], data: Blocks
-) -> Scalar:
-    """Mean logistic loss on samples [nats]; for choosing among fits on others."""
-    offset, scale = _prior(data)
-    return scale * total(Partial(_loss, feature_map, coefficients, offset), data)
-
-
-def _loss(
-    feature_map: FeatureMap,
-    coefficients: Float[Array, " features"],
-    offset: Scalar,
-    rows: Float[Array, "n dim"],
-    weights: Float[Array, "n sides"],
-) -> Scalar:
-    logits = jnp.matmul(values(feature_map, rows), coefficients, precision="highest") + offset
-    return _log_loss(logits, weights)
-
-
-def _log_loss(logits: Float[Array, " n"], weights: Float[Array, "n sides"]) -> Scalar:
-    """Of one side sp(logit), of the other sp(-logit)."""
-    return jnp.sum(weights * jax.nn.softplus(jnp.stack([logits, -logits], axis=1)))
+    return loss, gradient, jnp.matmul(phi.T * curve, phi, precision="highest")

@@ -1,11 +1,13 @@
-"""Checkpoints: arrays and a header of settings in one npz file, written whole or not at all.
+"""Checkpoints: a JSON line and a run's arrays in one file, written whole or not at all.
 
-No pickle is written or read. The header is the run's fingerprint: a file of another run is
-refused, so that what resumes is bit for bit what was interrupted. The archive's comment is the
-SHA-256 of all other bytes: a file that was cut short, or lost a bit, is refused too.
+The JSON line is the run's fingerprint: a file of another run is refused, so that what resumes is
+bit for bit what was interrupted. The file ends in a CRC of all bytes before it: one that was cut
+short or damaged is refused too. No pickle is written or read.
 """
 
 import contextlib
+import dataclasses
+import glob
 import hashlib
 import io
 import json
@@ -14,174 +16,188 @@ import pathlib
 import re
 import secrets
 import time
-import zipfile
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
-_KIND = "divergence_flows checkpoint "
-_NUMBER = 2
-_SEAL = 64  # hexadecimal digits at the end of the file
-# A temporary file that nobody has touched for so long was left by a killed process [s].
+from .._types import traced
+
+_CRC = 4  # bytes
+# A temporary file that was not written to for so long was left by a killed process [s].
 _STALE = 600.0
-Stored = Shaped[np.ndarray, "..."]
-_FOREIGN = "{caller}: checkpoint {path} {what}; pass another `checkpoint`, or move that file away."
+# What differs between two runs, by the entry of the fingerprint that does.
+_OTHER = {
+    "program": "another program: another GAN, network, optimiser or option, or another version",
+    "numbers": "other numbers: other data, weights, options or another key",
+}
+# Metrics of a run so far, by name, in parts along time.
+History = dict[str, list[Any]]
 
 
-def refusal(caller: str, path: pathlib.Path, what: str) -> ValueError:
-    """The error for a file that is not this run's checkpoint."""
-    return ValueError(_FOREIGN.format(caller=caller, path=path, what=what))
+def join(parts: list[Any]) -> Shaped[Array | np.ndarray, "..."]:
+    """One metric along time; on the host unless traced."""
+    if traced(parts):
+        return jnp.concatenate(parts)
+    return np.concatenate([np.asarray(part) for part in parts])
 
 
-def digest(tree: PyTree) -> str:
-    """Fingerprint of every array of a tree."""
-    total = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        array = on_host(leaf)
-        total.update(f"{array.shape}{array.dtype}".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()[:16]
+def _constants(jaxpr: Any) -> list[Any]:
+    """The constants of a program and of all programs inside it."""
+    found = list(getattr(jaxpr, "consts", ()))
+    for equation in jaxpr.eqns:
+        for part in jax.tree.leaves(list(equation.params.values())):
+            found += _constants(part) if hasattr(part, "eqns") else []
+    return found
 
 
-def on_host(leaf: Any) -> Stored:
-    """An array as a file can hold it."""
+def _call(step: Callable[..., Any], state: PyTree) -> PyTree:
+    return step(state)
+
+
+def fingerprint(caller: str, step: Callable[..., Any], state: PyTree) -> dict[str, str]:
+    """Hashes of the program of one step, and of all numbers that go into it."""
+    program = eqx.filter_make_jaxpr(_call)(step, state)[0]
+    numbers = jax.tree.leaves(eqx.filter((step, state), eqx.is_array)) + _constants(program)
+    # Inside jit even constants are tracers; adding 0 detects that.
+    if traced((numbers, jnp.asarray(0) + 0)):
+        raise ValueError(
+            f"{caller}: `checkpoint` needs numbers, and this call is inside `jit` or `vmap`; "
+            "leave `checkpoint` out there."
+        )
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
+    contents = {"program": [text.encode()], "numbers": [_plain(x).tobytes() for x in numbers]}
+    return {k: hashlib.sha256(b"".join(part)).hexdigest()[:16] for k, part in contents.items()}
+
+
+def _plain(leaf: Any) -> Shaped[np.ndarray, "..."]:
+    """An array as numpy can write it, which takes neither typed keys nor bfloat16."""
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return np.asarray(jax.random.key_data(leaf))
-    return np.asarray(leaf)
-
-
-def values(gan: Any) -> list[list[float]]:
-    """Fingerprint of a GAN: its functions at a few arguments."""
-    d = jnp.array([0.1, 0.3, 0.9])
-    return [np.asarray(function(d)).tolist() for function in (gan.phi, gan.psi, gan.h_t)]
-
-
-def prepare(path: pathlib.Path) -> None:
-    """Makes the folder, tries to write there, and clears away what killed processes left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ours = re.compile(re.escape(path.name) + r"\.[0-9]+\.[0-9a-f]{8}\.tmp")
-    for left in path.parent.iterdir():
-        if ours.fullmatch(left.name):
-            with contextlib.suppress(OSError):
-                if time.time() - left.stat().st_mtime > _STALE:
-                    left.unlink()
-    trial = _temporary(path)
-    trial.touch(exist_ok=False)
-    trial.unlink()
-
-
-def _temporary(path: pathlib.Path) -> pathlib.Path:
-    """A name beside the file that no other process, on this machine or another, will choose."""
-    return path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-
-
-def _sync_folder(path: pathlib.Path) -> None:
-    """Makes a new name in a folder survive a power cut, where the system knows how."""
-    if os.name != "posix":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        # Some network file systems know no such thing; the file itself is safe by now.
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def save(path: pathlib.Path, header: dict[str, Any], arrays: dict[str, Stored]) -> None:
-    """Writes a checkpoint so that a kill at any moment leaves the old file or the new one."""
-    dtypes = {name: array.dtype.name for name, array in arrays.items()}
-    words = {"format": f"{_KIND}{_NUMBER}", "header": json.dumps(header)}
-    kept = {**words, "dtypes": json.dumps(dtypes), **arrays}
-    temporary = _temporary(path)
-    try:
-        with open(temporary, "x+b") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name, array in kept.items():
-                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, _plain(array), allow_pickle=False)
-                archive.comment = bytes(_SEAL)
-            file.seek(0)
-            seal = hashlib.file_digest(file, "sha256").hexdigest().encode()
-            file.seek(-_SEAL, os.SEEK_END)
-            file.write(seal)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _plain(value: Any) -> Stored:
-    """Numpy's own dtypes instead of those that npz files do not know, bfloat16 for one."""
-    array = np.asarray(value)
+        leaf = jax.random.key_data(leaf)
+    array = np.asarray(leaf)
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "V" else array
 
 
-def _unsealed(content: bytes) -> str:
-    """What is wrong with a file whose checksum does not fit."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            number = int(str(stored["format"]).removeprefix(_KIND))
-    # A file of any kind, broken in any way: numpy and zipfile raise nearly everything.
-    except Exception:
-        return "is no checkpoint, or was cut short or damaged"
-    if number == _NUMBER:
-        return "is damaged: its checksum does not fit its bytes"
-    return _version(number)
+def _restored(like: Any, stored: Shaped[np.ndarray, "..."]) -> Any:
+    """Undoes `_plain` for an array of the state."""
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(stored), impl=jax.random.key_impl(like))
+    return jnp.asarray(stored.view(like.dtype))
 
 
-def _version(number: int) -> str:
-    age = "an older" if number < _NUMBER else "a newer"
-    return (
-        f"has format {number}, which {age} version of divergence_flows wrote, and this version "
-        f"reads format {_NUMBER}"
-    )
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The file of one run: where it is, and the run's fingerprint."""
 
+    path: pathlib.Path
+    run: dict[str, Any]
 
-def _opened(content: bytes) -> tuple[int, dict[str, Any], dict[str, Stored]]:
-    """Number of the format, header and arrays of a file whose checksum fits."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        number = int(str(stored["format"]).removeprefix(_KIND))
-        if number != _NUMBER:
-            return number, {}, {}
-        header, dtypes = (json.loads(str(stored[name])) for name in ("header", "dtypes"))
-        names = set(stored.files) - {"format", "header", "dtypes"}
-        return number, dict(header), {n: stored[n].view(jnp.dtype(dtypes[n])) for n in names}
+    def _refusal(self, what: str) -> ValueError:
+        """The error for a file that is not this run's checkpoint."""
+        return ValueError(
+            f"{self.run['caller']}: checkpoint {self.path} {what}; pass another `checkpoint`, or "
+            "move that file away."
+        )
 
+    def prepare(self) -> None:
+        """Refuses a place that cannot be written to, and removes what killed processes left."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.path.parent.glob(f"{glob.escape(self.path.name)}.{'?' * 16}.tmp"):
+                with contextlib.suppress(OSError):
+                    if time.time() - left.stat().st_mtime > _STALE:
+                        left.unlink()
+            trial = self._temporary()
+            trial.touch(exist_ok=False)
+            trial.unlink()
+        except OSError as error:
+            words = (
+                f"{self.run['caller']}: nothing can be written to checkpoint {self.path}: "
+                f"{error.strerror}; pass a `checkpoint` in a folder that you may write to, on a "
+                "disk with room."
+            )
+            raise OSError(error.errno, words) from error
 
-def _read(path: pathlib.Path, caller: str) -> tuple[dict[str, Any], dict[str, Stored]]:
-    """Reads header and arrays of a checkpoint, or says why it is none."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise refusal(caller, path, f"cannot be read: {error.strerror}") from error
-    body, seal = memoryview(content)[:-_SEAL], content[-_SEAL:]
-    total = hashlib.sha256(body)
-    total.update(bytes(_SEAL))
-    if total.hexdigest().encode() != seal:
-        raise refusal(caller, path, _unsealed(content))
-    try:
-        number, header, arrays = _opened(content)
-    except Exception as error:
-        raise refusal(caller, path, "is sealed as a checkpoint, and holds none") from error
-    if number != _NUMBER:
-        raise refusal(caller, path, _version(number))
-    return header, arrays
+    def _temporary(self) -> pathlib.Path:
+        """A name beside the file that no other process, on this machine or another, will choose."""
+        return self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}.tmp")
 
+    def save(self, done: int, state: PyTree, history: History) -> None:
+        """Writes the run so that a kill at any moment leaves the old file or the new one."""
+        metrics = {name: np.asarray(join(parts)) for name, parts in history.items()}
+        shapes = {name: [part.shape, part.dtype.name] for name, part in metrics.items()}
+        arrays = jax.tree.map(_plain, (eqx.filter(state, eqx.is_array), metrics))
+        content = io.BytesIO()
+        content.write(json.dumps({**self.run, "done": done, "metrics": shapes}).encode() + b"\n")
+        eqx.tree_serialise_leaves(content, arrays)
+        content.write(zlib.crc32(content.getbuffer()).to_bytes(_CRC, "big"))
+        temporary = self._temporary()
+        try:
+            with open(temporary, "xb") as file:
+                file.write(content.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError as error:
+            words = (
+                f"{self.run['caller']}: checkpoint {self.path} could not be written after step "
+                f"{done}: {error.strerror}. {self.standing()}, so make room first."
+            )
+            raise OSError(error.errno, words) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows and some network file systems cannot do this
+            folder = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # so that the new name survives a power cut
+            finally:
+                os.close(folder)
 
-def load(path: pathlib.Path, header: dict[str, Any], caller: str) -> dict[str, Stored]:
-    """Reads a checkpoint of this very run."""
-    theirs, arrays = _read(path, caller)
-    ours = json.loads(json.dumps(header))
-    for name in (*ours, *theirs):
-        one, other = theirs.get(name), ours.get(name)
-        # As text, in which NaN equals itself.
-        if json.dumps(one) != json.dumps(other):
-            what = f"was written with {name} = {one}, and this run has {other}"
-            raise refusal(caller, path, what)
-    return arrays
+    def _read(self) -> tuple[dict[str, Any], io.BytesIO]:
+        """The JSON line and the arrays of a whole file of this very run."""
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise self._refusal(f"cannot be read: {error.strerror}") from error
+        body, crc = content[:-_CRC], content[-_CRC:]
+        if len(content) <= _CRC or zlib.crc32(body).to_bytes(_CRC, "big") != crc:
+            raise self._refusal("is no checkpoint, or was cut short or damaged")
+        file = io.BytesIO(body)
+        try:
+            head = dict(json.loads(file.readline()))
+        except (ValueError, TypeError) as error:
+            raise self._refusal("is no checkpoint") from error
+        for name, ours in self.run.items():
+            if (theirs := head.get(name)) != ours:
+                other = f"{name} = {theirs}, and this run has {ours}"
+                raise self._refusal(f"was written with {_OTHER.get(name, other)}")
+        return head, file
+
+    def load(self, state: PyTree) -> tuple[int, PyTree, History]:
+        """Steps done, state and metrics; `state` is the run's first."""
+        head, file = self._read()
+        arrays, rest = eqx.partition(state, eqx.is_array)
+        try:
+            shapes = {name: (s, jnp.dtype(d)) for name, (s, d) in head["metrics"].items()}
+            metrics = {name: np.empty(*shape) for name, shape in shapes.items()}
+            like = jax.tree.map(_plain, (arrays, metrics))
+            stored, parts = eqx.tree_deserialise_leaves(file, like)
+            if file.read():
+                raise ValueError("There is more in the file than belongs to the run.")
+        except Exception as error:  # of numpy and equinox, for a file that was forged
+            raise self._refusal("holds another state than this run's") from error
+        history = {name: [part.view(metrics[name].dtype)] for name, part in parts.items()}
+        return head["done"], eqx.combine(jax.tree.map(_restored, arrays, stored), rest), history
+
+    def standing(self) -> str:
+        """What the file holds now, found by reading it, and what the same call will do."""
+        try:
+            done = self._read()[0]["done"]
+        except (ValueError, KeyError):
+            return f"{self.path} holds nothing of this run yet; the same call starts anew"
+        return f"{self.path} holds step {done}; the same call goes on from there"

@@ -1,7 +1,7 @@
 """A long run in pieces: chunks of `lax.scan`, and between them a checkpoint or a look.
 
 A step is `step(state) -> (state, metrics)`, `metrics` a dict of numbers by name; the state counts
-its steps in `state.step`. The metrics of all steps so far are the run's history.
+its steps in `state.step`.
 """
 
 import functools
@@ -13,14 +13,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from .._types import traced
+from .._checks import check_counts
+from .._types import Scalar, traced
 from ..flows._integrate import AbstractProgressMeter
-from ._resume import History, check_place, count, join, read, standing, write
-from ._stopping import Metrics, error, hold, no_signs, verdict
+from ._checkpoint import Checkpoint, fingerprint, join
+from ._stopping import Metrics, error, first_bad_step, keep_last_good, not_finite
 
 Cloud = Float[Array, "_ *event"]
+_NOT_FINITE = Partial(not_finite, {})
 
 
 class Loop(eqx.Module):
@@ -29,10 +33,13 @@ class Loop(eqx.Module):
     caller: str
     steps: int
     chunk: int
-    meter: AbstractProgressMeter
-    path: pathlib.Path | None
-    header: dict[str, Any]
+    progress_meter: AbstractProgressMeter
+    checkpoint: str | os.PathLike | None
     on_chunk: Callable[..., Any] | None
+
+    def __check_init__(self) -> None:
+        """Refuses a run of no steps."""
+        check_counts(self.caller, {"steps": self.steps, "chunk": self.chunk})
 
 
 def _arrays_only(
@@ -55,7 +62,7 @@ def scan(
 def _metered(
     step: Callable[..., Any],
     meter: AbstractProgressMeter,
-    steps: int,
+    steps: Scalar,
     carry: tuple[PyTree, PyTree],
     _: None,
 ) -> tuple[tuple[PyTree, PyTree], PyTree]:
@@ -68,92 +75,79 @@ def _metered(
 def _run_chunk(
     step: Callable[..., Any],
     meter: AbstractProgressMeter,
-    steps: int,
+    steps: Scalar,
     length: int,
-    signs: Callable[..., Any],
+    stop: Callable[..., Any],
     state: PyTree,
     shown: PyTree,
-) -> tuple[PyTree, PyTree, PyTree, PyTree]:
-    """Runs `length` steps without coming back to the host, and says whether they went well."""
+) -> tuple[PyTree, ...]:
+    """Runs `length` steps without coming back to the host, and looks whether they went well."""
     body = functools.partial(_metered, step, meter, steps)
     (new, shown), metrics = scan(body, (state, shown), None, length)
-    return new, shown, metrics, verdict(signs, state, new, metrics)
+    flags = stop(state, new, metrics)
+    return new, shown, metrics, flags, first_bad_step(flags, length)
 
 
-def nothing(state: PyTree, done: int) -> Metrics:
-    """Keeps nothing of a state at the end of a chunk."""
-    del state, done
+def _nothing(state: PyTree) -> Metrics:
+    del state
     return {}
 
 
-def _stopped(loop: Loop, done: int, history: History) -> KeyboardInterrupt:
-    """What to tell somebody who pressed Ctrl-C."""
-    words = f"{loop.caller}: stopped after step {done} of {loop.steps}; "
-    if loop.path is None:
-        words += "no checkpoint was asked for: pass `checkpoint` to keep what a run did"
-    else:
-        stands, at = standing(loop.caller, loop.path, loop.header, history)
-        words += f"{stands}; the same call goes on from {'there' if at else 'the start'}"
-    return KeyboardInterrupt(f"{words}.")
-
-
-def follow(
+def run_chunks(
     loop: Loop,
     step: Callable[..., Any],
     state: PyTree,
-    history: History,
-    keep: Callable[..., Any] = nothing,
-    signs: Callable[..., Any] = no_signs,
+    stop: Callable[..., Any] = _NOT_FINITE,
+    keep: Callable[..., Any] = _nothing,
 ) -> tuple[PyTree, dict[str, Shaped[Array, "..."]]]:
-    """Runs from the start, or from a checkpoint, to the end; the meter is closed in any case."""
-    if loop.path is not None and os.path.exists(loop.path):
-        state, history = read(loop.caller, loop.path, loop.header, state, history)
-    done = count(history)
-    if loop.path is not None and done < loop.steps:
-        check_place(loop.caller, loop.path)
-    # In a trace a run that has diverged runs on, so that others are the same programs as ever.
-    shown, diverged, good = loop.meter.init(), jnp.asarray(-1), state
+    """Runs from the start, or from a checkpoint, to the end.
+
+    `keep(state)` is what else to collect, at the start and at the end of each chunk.
+    """
+    done, history = 0, {name: [part] for name, part in keep(state).items()}
+    file = None
+    if loop.checkpoint is not None:
+        run = {"caller": loop.caller, "steps": loop.steps, "chunk": loop.chunk}
+        run |= fingerprint(loop.caller, step, state)
+        # The target of a link is replaced, not the link.
+        file = Checkpoint(pathlib.Path(os.path.realpath(loop.checkpoint)), run)
+        if os.path.exists(file.path):
+            done, state, history = file.load(state)
+        if done < loop.steps:
+            file.prepare()
+    meter, tracing = loop.progress_meter, False
+    shown, diverged, good = meter.init(), jnp.asarray(-1), state
+    total = jnp.asarray(loop.steps, float)
     try:
         while done < loop.steps:
             length = min(loop.chunk, loop.steps - done)
-            new, shown, metrics, first = _run_chunk(
-                step, loop.meter, loop.steps, length, signs, state, shown
+            new, shown, metrics, flags, first = _run_chunk(
+                step, meter, total, length, stop, state, shown
             )
-            metrics = {name: metrics[name] for name in history if name in metrics}
-            if traced(first):
-                good, metrics, diverged = hold(good, new, metrics, first, done, diverged)
-            elif trouble := error(loop.caller, loop.steps, done, metrics, first, state, loop.path):
-                raise trouble
+            if tracing := traced(first):
+                # A run that has diverged goes on: the program is the same for all seeds.
+                good, metrics, diverged = keep_last_good(good, new, metrics, first, done, diverged)
+            elif (at := np.asarray(first)).min() < length:
+                path = file.path if file is not None and done else None
+                raise error(loop.caller, loop.steps, done, state, metrics, flags, at, path)
             else:
                 good = new
             state, done = new, done + length
-            parts = {**metrics, **keep(good, done)}
-            history = {name: [*past, parts[name]] for name, past in history.items()}
+            for name, part in {**metrics, **keep(good)}.items():
+                history.setdefault(name, []).append(part)
             # Checkpoint first, so that a caller who stops the run loses nothing.
-            if loop.path is not None:
-                write(loop.caller, loop.path, loop.header, good, history)
+            if file is not None:
+                file.save(done, good, history)
             if loop.on_chunk is not None:
                 loop.on_chunk(good)
-    except KeyboardInterrupt as stop:
-        # Words are a caller's own; a trace has not run yet.
-        if stop.args or traced(diverged):
+    except KeyboardInterrupt as stopped:
+        # Re-raise unchanged if the caller gave a message, or if we are only tracing.
+        if stopped.args or tracing:
             raise
-        raise _stopped(loop, done, history) from None
+        none = "no checkpoint was asked for: pass `checkpoint` to keep what a run did"
+        words = f"{loop.caller}: stopped after step {done} of {loop.steps}; "
+        raise KeyboardInterrupt(words + (none if file is None else file.standing()) + ".") from None
     finally:
-        loop.meter.close(shown)
+        meter.close(shown)
     whole = {name: jnp.asarray(join(parts)) for name, parts in history.items()}
     return good, {**whole, "diverged": diverged}
-
-
-def as_path(caller: str, checkpoint: str | os.PathLike | None, tree: PyTree) -> pathlib.Path | None:
-    """Makes a path of what was passed as a checkpoint, and refuses one inside a trace."""
-    if checkpoint is None:
-        return None
-    # A trace may hold numbers only, and still make no numbers.
-    if traced((tree, jnp.asarray(0) + 0)):
-        raise ValueError(
-            f"{caller}: `checkpoint` needs numbers, and this call is inside `jit` or `vmap`; "
-            "leave `checkpoint` out there."
-        )
-    # A link's target is what is replaced, not the link.
-    return pathlib.Path(os.path.realpath(checkpoint))

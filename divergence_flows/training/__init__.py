@@ -5,20 +5,15 @@ A discriminator learns the ratio and particles follow it (`transport`), or a gen
 optax's to minimise, and every loop can be written by hand from the public steps.
 """
 
-from ._chunk import TransportState as TransportState
 from ._flow_ratio_step import (
     FlowRatioState as FlowRatioState,
-    flow_log_ratio as flow_log_ratio,
     flow_ratio_step as flow_ratio_step,
 )
 from ._gan_step import GANState as GANState, gan_step as gan_step
 from ._penalty import gradient_penalty as gradient_penalty
 from ._ratio_step import (
-    RatioCheck as RatioCheck,
     RatioState as RatioState,
-    learned_log_ratio as learned_log_ratio,
     particle_step as particle_step,
-    ratio_check as ratio_check,
     ratio_step as ratio_step,
 )
 from ._train_flow_ratio import (
@@ -26,4 +21,8 @@ from ._train_flow_ratio import (
     train_flow_ratio as train_flow_ratio,
 )
 from ._train_gan import TrainInfo as TrainInfo, train_gan as train_gan
-from ._transport import TransportInfo as TransportInfo, transport as transport
+from ._transport import (
+    TransportInfo as TransportInfo,
+    TransportState as TransportState,
+    transport as transport,
+)

@@ -13,33 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._types import Scalar, ScalarLike, vmapped
+from .._types import Scalar
 from ..gans._losses import discriminator_loss
 
 Paths = Float[Array, "time n *event"]
 Grid = Float[Array, " time"]
 
 
-def _at_one(network: PyTree, t: Scalar, xs: Float[Array, "n *event"]) -> Float[Array, " n"]:
-    return vmapped(functools.partial(network, t))(xs)
-
-
 def _at(network: PyTree, ts: Grid, clouds: Paths) -> Float[Array, "time n"]:
     """Evaluates d(t, x) on one cloud for each time."""
-    return jax.vmap(functools.partial(_at_one, network))(ts, clouds)
-
-
-def ratio_losses(
-    gan: Any, network: PyTree, ts: Grid, paths: Paths, clouds_p: Paths
-) -> tuple[Scalar, Scalar]:
-    """Mean loss of p against each q_t, and of each time against the next."""
-    d_q = _at(network, ts, paths)
-    direct = discriminator_loss(gan, _at(network, ts, clouds_p), d_q)
-    # Each cloud at its own time, and at the time of its neighbour.
-    u, u_next = gan.log_t(d_q), gan.log_t(_at(network, ts[1:], paths[:-1]))
-    u_last = gan.log_t(_at(network, ts[:-1], paths[1:]))
-    later, earlier = gan.inverse(u_last - u[1:]), gan.inverse(u[:-1] - u_next)
-    return direct, discriminator_loss(gan, later, earlier)
+    return jax.vmap(jax.vmap(network, in_axes=(None, 0), axis_name="batch"))(ts, clouds)
 
 
 def _log_r(gan: Any, network: PyTree, t: Scalar, x: Float[Array, "*event"]) -> Scalar:
@@ -73,16 +56,22 @@ def score_loss(
 
 
 def total_loss(
-    recipe: Any, ts: Grid, paths: Paths, clouds_p: Paths, network: PyTree
+    config: Any, ts: Grid, paths: Paths, clouds_p: Paths, network: PyTree
 ) -> tuple[Scalar, tuple[Scalar, Scalar, Scalar]]:
-    """Weighted sum of the losses that a recipe asks for, and each of them."""
-    direct, chain = ratio_losses(recipe.gan, network, ts, paths, clouds_p)
-    total = direct + _weigh(recipe.neighbours, chain)
-    if recipe.score_p is None:
+    """The weighted sum of the losses of a `FlowRatioConfig`, and each of them.
+
+    They are of p against each q_t, of each time against the next, and of the score.
+    """
+    gan, d_q = config.gan, _at(network, ts, paths)
+    direct = discriminator_loss(gan, _at(network, ts, clouds_p), d_q)
+    # Each cloud at its own time, and at the time of its neighbour.
+    u, u_next = gan.log_t(d_q), gan.log_t(_at(network, ts[1:], paths[:-1]))
+    u_last = gan.log_t(_at(network, ts[:-1], paths[1:]))
+    later, earlier = gan.inverse(u_last - u[1:]), gan.inverse(u[:-1] - u_next)
+    chain = discriminator_loss(gan, later, earlier)
+    total = direct + jnp.asarray(config.neighbours, chain.dtype) * chain
+    if config.score_p is None:
         return total, (direct, chain, jnp.zeros_like(direct))
-    score = score_loss(recipe.gan, network, ts, paths, recipe.score_p)
-    return total + _weigh(recipe.score_weight, score), (direct, chain, score)
-
-
-def _weigh(weight: ScalarLike, loss: Scalar) -> Scalar:
-    return jnp.asarray(weight, loss.dtype) * loss
+    score = score_loss(gan, network, ts, paths, config.score_p)
+    total += jnp.asarray(config.score_weight, score.dtype) * score
+    return total, (direct, chain, score)

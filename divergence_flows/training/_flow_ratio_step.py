@@ -11,18 +11,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
-from .._checks import Network, check_over_time, check_samples
-from .._types import LogRatioFn, Scalar, ScalarLike, as_float
-from ..flows._states import Times, check_times
+from .._checks import Network, check_counts, check_over_time, check_samples
+from .._types import Scalar, ScalarLike, as_float
+from ..flows._integrate import Times, check_times
 from ..gans._losses import require_fields
-from ._flow_ratio_losses import Grid, Paths, total_loss
-from ._flow_recipe import FlowRecipe, check_flow
-from ._ratio_step import Batch, Cloud, draw
+from ..runs._loop import Cloud
+from ._flow_ratio_losses import Grid, total_loss
+from ._penalty import check_weights
+from ._ratio_step import Batch, draw
 from ._replay import Replay, extend, jittered, trajectories
-from ._update import Optimizer, average, check_memory, descend, initial
+from ._update import Optimizer, average, check_decay, check_opt_state, descend, initial
 
 
 class FlowRatioState(eqx.Module):
@@ -72,50 +72,65 @@ class FlowRatioState(eqx.Module):
             check_times(caller, ts)
             xs = check_samples(caller, xs_q=xs_q)[0]
             replay = Replay.start(xs, jnp.asarray(ts, xs.dtype))
-        memory = initial(optimizer, discriminator)
-        return cls(discriminator, discriminator, memory, jnp.asarray(0), replay)
+        opt_state = initial(optimizer, discriminator)
+        return cls(discriminator, discriminator, opt_state, jnp.asarray(0), replay)
 
 
 class FlowRatioStepInfo(eqx.Module):
-    """What one `flow_ratio_step` reports, before the step and without weights."""
+    """The losses of one `flow_ratio_step`, before the step and without weights."""
 
     loss: Scalar
     neighbour_loss: Scalar
     score_loss: Scalar
 
 
-def _clouds(
-    recipe: FlowRecipe, state: FlowRatioState, xs_q: Cloud, key: PRNGKeyArray
-) -> tuple[Grid, Paths, Replay | None]:
-    """Times and clouds of q to learn from: fresh trajectories, or a replay."""
-    key_times, key_rows = jax.random.split(key)
-    if state.replay is None:
-        ts = jittered(recipe.ts.astype(xs_q.dtype), key_times)
-        start = draw(key_rows, xs_q, recipe.batch_size)
-        return ts, trajectories(recipe.gan, state.ema, start, ts), None
-    replay, stage = extend(recipe.gan, state.ema, state.replay, state.step, recipe.hold)
-    return *replay.pick(stage, recipe.batch_size, key_rows), replay
+class FlowRatioConfig(eqx.Module):
+    """The arguments of `flow_ratio_step` that stay the same."""
+
+    gan: Any
+    optimizer: Optimizer
+    ts: Grid
+    hold: int
+    batch_size: int
+    neighbours: ScalarLike
+    score_p: Callable[..., Any] | None
+    score_weight: ScalarLike
+    ema_decay: ScalarLike
+
+    def check(self, caller: str) -> None:
+        """Refuses options that make no step."""
+        require_fields(caller, self.gan, "phi", "psi", "h_t", "log_t", "inverse")
+        check_counts(caller, {"batch_size": self.batch_size, "hold": self.hold})
+        check_decay(caller, self.ema_decay)
+        check_weights(caller, neighbours=self.neighbours, score_weight=self.score_weight)
 
 
-def _warmed(decay: ScalarLike, step: Int[Array, ""]) -> Scalar:
-    """Weight of the past, less in the first steps, so that the first weights are forgotten."""
-    return jnp.minimum(jnp.asarray(decay), (1 + step) / (10 + step))
-
-
-def take(
-    recipe: FlowRecipe, state: FlowRatioState, batch: tuple[Cloud, Cloud], key: PRNGKeyArray
+def unchecked_flow_ratio_step(
+    config: FlowRatioConfig, batch: tuple[Cloud, Cloud], state: FlowRatioState, key: PRNGKeyArray
 ) -> tuple[FlowRatioState, FlowRatioStepInfo]:
-    """Makes one step of a recipe that has been checked."""
+    """`flow_ratio_step` of arguments that have been checked."""
     xs_q, xs_p = batch
     key_q, key_p = jax.random.split(key)
-    ts, paths, replay = _clouds(recipe, state, xs_q, key_q)
+    key_times, key_rows = jax.random.split(key_q)
+    if state.replay is None:
+        replay, ts = None, jittered(config.ts.astype(xs_q.dtype), key_times)
+        start = draw(key_rows, xs_q, config.batch_size)
+        paths = trajectories(config.gan, state.ema, start, ts)
+    else:
+        now = (state.replay, state.step, config.hold)
+        replay, stage = extend(config.gan, state.ema, *now)
+        ts, paths = replay.pick(stage, config.batch_size, key_rows)
     rows = jax.random.randint(key_p, paths.shape[:2], 0, xs_p.shape[0])
     paths = jax.lax.stop_gradient(paths)
-    loss = functools.partial(total_loss, recipe, ts, paths, xs_p[rows])
-    network, memory, metrics = descend(loss, recipe.optimizer, state.discriminator, state.opt_state)
-    ema = average(network, state.ema, _warmed(recipe.ema_decay, state.step))
-    new = FlowRatioState(network, ema, memory, state.step + 1, replay)
-    return new, FlowRatioStepInfo(*metrics)
+    loss = functools.partial(total_loss, config, ts, paths, xs_p[rows])
+    old = (state.discriminator, state.opt_state)
+    network, opt_state, losses = descend(loss, config.optimizer, *old)
+    # The weight of the past is less in the first steps, so that the first weights are forgotten.
+    step = state.step
+    decay = jnp.minimum(jnp.asarray(config.ema_decay), (1 + step) / (10 + step))
+    ema = average(network, state.ema, decay)
+    new = FlowRatioState(network, ema, opt_state, step + 1, replay)
+    return new, FlowRatioStepInfo(*losses)
 
 
 def flow_ratio_step(
@@ -164,7 +179,7 @@ def flow_ratio_step(
 
     Raises:
         ValueError: If an option is wrong, `gan` has no ratio, there are no samples, or the
-            discriminator, `score_p` or what the optimiser remembers does not fit.
+            discriminator, `score_p` or the optimiser's state does not fit.
 
     References:
         Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
@@ -177,40 +192,9 @@ def flow_ratio_step(
     check_over_time(
         caller, "state.discriminator", state.discriminator, score_p, xs_q=xs_q, xs_p=xs_p
     )
-    check_memory(caller, optimizer, state.discriminator, state.opt_state)
-    form = "self_consistent" if state.replay is None else "sequential"
+    check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
     grid = jnp.asarray(ts, xs_q.dtype)
-    options = (form, hold, batch_size, neighbours, score_p, score_weight, ema_decay)
-    recipe = FlowRecipe(gan, optimizer, grid, *options)
-    check_flow(caller, recipe)
-    return take(recipe, state, (xs_q, xs_p), key)
-
-
-def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
-    del args
-    return gan.log_t(discriminator(t, as_float(x)))
-
-
-def flow_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
-    r"""The log ratio that a time-conditioned discriminator has learned, log T(d(t, x)).
-
-    `velocity(gan.h, flow_log_ratio(gan, state.ema))` is the field. Where log p is known,
-    log q_t(x) = log p(x) - log_r(t, x).
-
-    Args:
-        gan: The GAN that it was trained with.
-        discriminator: A module d(t, x) of one time and one sample.
-
-    Returns:
-        `log_r(t, x, args)` of one point [nats].
-
-    Raises:
-        ValueError: If `gan` has no log T.
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
-    """
-    require_fields("flow_log_ratio", gan, "log_t")
-    return Partial(_log_r, gan, discriminator)
+    options = (hold, batch_size, neighbours, score_p, score_weight, ema_decay)
+    config = FlowRatioConfig(gan, optimizer, grid, *options)
+    config.check(caller)
+    return unchecked_flow_ratio_step(config, (xs_q, xs_p), state, key)

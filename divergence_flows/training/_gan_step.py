@@ -2,10 +2,11 @@ r"""Two networks in training, one step at a time: a discriminator, and a generat
 
 The generator moves its samples along $\nabla h_T(d)$: by the gradient of its loss, or by
 regression onto moved samples. At the weights that made the samples the two are the same step;
-after it only the regression still means what the discriminator said.
+after it only the regression still follows what the discriminator has learned.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -13,15 +14,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
-from .._checks import Network
+from .._checks import Network, check_counts, check_critic, check_generator, check_positive
 from .._types import Scalar, ScalarLike, as_float, vmapped
 from ..gans._losses import generator_loss, regression_loss
-from ..runs._loop import scan
-from ._gan_recipe import Recipe, check_networks, check_recipe
-from ._ratio_step import Cloud, RatioInfo, RatioState, particle_step, ratio_step
-from ._update import Optimizer, average, check_memory, descend, initial
+from ..runs._loop import Cloud, scan
+from ._ratio_step import (
+    RatioConfig,
+    RatioInfo,
+    RatioState,
+    unchecked_particle_step,
+    unchecked_ratio_step,
+)
+from ._update import Optimizer, average, check_decay, check_opt_state, descend, initial
 
 Noise = Float[Array, "_ latent"]
+_FORMS = ("loss", "distillation")
 
 
 class GANState(eqx.Module):
@@ -67,14 +74,44 @@ class GANInfo(eqx.Module):
     penalty: Scalar
 
 
-def _sample(recipe: Recipe, generator: PyTree, key: PRNGKeyArray, like: Cloud) -> tuple[Any, Any]:
-    """Noise, and what the generator makes of it."""
-    zs = jax.random.normal(key, (recipe.batch_size, recipe.latent), like.dtype)
-    return zs, vmapped(generator)(zs)
+class GANConfig(eqx.Module):
+    """How a GAN is trained: the arguments of `gan_step` that stay the same."""
+
+    critic: RatioConfig
+    g_optimizer: Optimizer
+    latent: int
+    critic_steps: int
+    generator_steps: int
+    form: str
+    step_size: ScalarLike
+    ema_decay: ScalarLike
+    share_fakes: bool
+
+    def check(self, caller: str, discriminator: Network, generator: Network, xs_p: Cloud) -> None:
+        """Refuses options that make no step, and networks that do not fit samples or noise."""
+        self.critic.check(caller, "phi", "psi", "h_t")
+        names = ("latent", "critic_steps", "generator_steps")
+        check_counts(caller, {name: getattr(self, name) for name in names})
+        check_positive(caller, step_size=self.step_size)
+        check_decay(caller, self.ema_decay)
+        if self.form not in _FORMS:
+            raise ValueError(f"{caller}: `form` is {self.form!r}; pass 'loss' or 'distillation'.")
+        if self.form == "loss" and self.generator_steps > 1:
+            raise ValueError(
+                f"{caller}: `generator_steps` is {self.generator_steps} with form='loss'. After "
+                "one step only regression onto a kept target stays right: pass form='distillation'."
+            )
+        check_critic(caller, "discriminator", discriminator, xs_p=xs_p)
+        check_generator(caller, "generator", generator, self.latent, xs_p)
+
+    def noise(self, key: PRNGKeyArray, like: Cloud) -> Noise:
+        """One minibatch of the noise that the generator takes."""
+        size: Any = self.critic.batch_size  # None in `transport` only
+        return jax.random.normal(key, (size, self.latent), like.dtype)
 
 
 def _critic(
-    recipe: Recipe,
+    config: GANConfig,
     generator: PyTree,
     shared: Cloud | None,
     xs_p: Cloud,
@@ -83,65 +120,51 @@ def _critic(
 ) -> tuple[RatioState, RatioInfo]:
     """One discriminator step, on a fresh minibatch of p and on shared or fresh fakes."""
     key_noise, key_step = jax.random.split(key)
-    fakes = _sample(recipe, generator, key_noise, xs_p)[1] if shared is None else shared
-    return ratio_step(
-        recipe.gan,
-        recipe.d_optimizer,
-        ratio,
-        (fakes, xs_p),
-        batch_size=recipe.batch_size,
-        penalty=recipe.penalty,
-        penalty_weight=recipe.penalty_weight,
-        key=key_step,
-    )
+    fakes = vmapped(generator)(config.noise(key_noise, xs_p)) if shared is None else shared
+    return unchecked_ratio_step(config.critic, (fakes, xs_p), ratio, key_step)
 
 
-def _direct(gan: Any, discriminator: PyTree, zs: Noise, generator: PyTree) -> tuple[Scalar, Scalar]:
-    loss = generator_loss(gan, vmapped(discriminator)(vmapped(generator)(zs)))
-    return loss, loss
+def _against(gan: Any, discriminator: PyTree, fakes: Cloud) -> Scalar:
+    return generator_loss(gan, vmapped(discriminator)(fakes))
 
 
-def _regression(zs: Noise, targets: Cloud, generator: PyTree) -> tuple[Scalar, Scalar]:
-    loss = regression_loss(vmapped(generator)(zs), targets)
-    return loss, loss
+def _of_generator(loss: Callable[..., Any], zs: Noise, generator: PyTree) -> tuple[Scalar, Scalar]:
+    value = loss(vmapped(generator)(zs))
+    return value, value
 
 
-def _regress(
-    optimizer: Optimizer, zs: Noise, targets: Cloud, carry: tuple[PyTree, PyTree], _: None
+def _descend(
+    loss: Callable[..., Any], optimizer: Optimizer, zs: Noise, carry: tuple[PyTree, PyTree], _: None
 ) -> tuple[tuple[PyTree, PyTree], Scalar]:
-    """One of several steps onto the same targets."""
-    loss = functools.partial(_regression, zs, targets)
-    generator, opt_state, metrics = descend(loss, optimizer, *carry)
-    return (generator, opt_state), metrics
+    """One step of the generator down a loss of its samples."""
+    loss = functools.partial(_of_generator, loss, zs)
+    generator, opt_state, value = descend(loss, optimizer, *carry)
+    return (generator, opt_state), value
 
 
-def _generator(
-    recipe: Recipe, discriminator: PyTree, zs: Noise, state: GANState
-) -> tuple[PyTree, PyTree, Scalar]:
-    """The generator's steps in either form, and its loss before them."""
-    carry = (state.generator, state.g_opt_state)
-    if recipe.form == "loss":
-        loss = functools.partial(_direct, recipe.gan, discriminator, zs)
-        return descend(loss, recipe.g_optimizer, *carry)
-    fakes = vmapped(state.generator)(zs)
-    targets, info = particle_step(recipe.gan, discriminator, fakes, recipe.step_size)
-    body = functools.partial(_regress, recipe.g_optimizer, zs, targets)
-    (generator, opt_state), _ = scan(body, carry, None, recipe.generator_steps)
-    return generator, opt_state, info.loss
-
-
-def take(
-    recipe: Recipe, state: GANState, xs_p: Cloud, key: PRNGKeyArray
+def unchecked_gan_step(
+    config: GANConfig, xs_p: Cloud, state: GANState, key: PRNGKeyArray
 ) -> tuple[GANState, GANInfo]:
-    """Makes one step of a recipe that has been checked."""
+    """`gan_step` of arguments that have been checked."""
+    gan = config.critic.gan
     key_noise, key_critics = jax.random.split(key)
-    zs, fakes = _sample(recipe, state.generator, key_noise, xs_p)
-    shared = fakes if recipe.share_fakes else None
-    critic = functools.partial(_critic, recipe, state.generator, shared, xs_p)
+    zs = config.noise(key_noise, xs_p)
+    fakes = vmapped(state.generator)(zs)
+    shared = fakes if config.share_fakes else None
+    critic = functools.partial(_critic, config, state.generator, shared, xs_p)
     ratio = RatioState(state.discriminator, state.d_opt_state)
-    ratio, metrics = scan(critic, ratio, jax.random.split(key_critics, recipe.critic_steps))
-    generator, g_opt_state, g_loss = _generator(recipe, ratio.discriminator, zs, state)
-    ema = average(generator, state.ema, recipe.ema_decay)
+    ratio, metrics = scan(critic, ratio, jax.random.split(key_critics, config.critic_steps))
+    carry = (state.generator, state.g_opt_state)
+    if config.form == "loss":
+        loss = functools.partial(_against, gan, ratio.discriminator)
+        (generator, g_opt_state), g_loss = _descend(loss, config.g_optimizer, zs, carry, None)
+    else:
+        d, eps = ratio.discriminator, config.step_size
+        targets, info = unchecked_particle_step(gan, d, fakes, eps)
+        loss, g_loss = functools.partial(regression_loss, targets=targets), info.loss
+        body = functools.partial(_descend, loss, config.g_optimizer, zs)
+        (generator, g_opt_state), _ = scan(body, carry, None, config.generator_steps)
+    ema = average(generator, state.ema, config.ema_decay)
     new = (ratio.discriminator, generator, ema, ratio.opt_state, g_opt_state, state.step + 1)
     return GANState(*new), GANInfo(metrics.loss[-1], g_loss, metrics.penalty[-1])
 
@@ -195,30 +218,17 @@ def gan_step(
 
     Raises:
         ValueError: If an option is wrong, `gan` is a `Divergence`, with the reason, there are no
-            samples, or a network or what an optimiser remembers does not fit.
+            samples, or a network or an optimiser's state does not fit.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4; Gao et al., Deep generative learning via
         variational gradient flow, ICML 2019 (distillation).
     """
-    recipe = Recipe(
-        gan,
-        d_optimizer,
-        g_optimizer,
-        latent,
-        batch_size,
-        critic_steps,
-        generator_steps,
-        form,
-        step_size,
-        penalty,
-        penalty_weight,
-        ema_decay,
-        share_fakes,
-    )
     caller, goal = "gan_step", as_float(xs_p)
-    check_recipe(caller, recipe)
-    check_networks(caller, recipe, (state.discriminator, state.generator), goal)
-    check_memory(caller, d_optimizer, state.discriminator, state.d_opt_state)
-    check_memory(caller, g_optimizer, state.generator, state.g_opt_state)
-    return take(recipe, state, goal, key)
+    critic = RatioConfig(gan, d_optimizer, batch_size, penalty, penalty_weight)
+    options = (latent, critic_steps, generator_steps, form, step_size, ema_decay, share_fakes)
+    config = GANConfig(critic, g_optimizer, *options)
+    config.check(caller, state.discriminator, state.generator, goal)
+    check_opt_state(caller, d_optimizer, state.discriminator, state.d_opt_state)
+    check_opt_state(caller, g_optimizer, state.generator, state.g_opt_state)
+    return unchecked_gan_step(config, goal, state, key)

@@ -5,20 +5,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from .._checks import Network, check_critic
+from .._checks import Network, check_critic, check_numbers
 from .._types import Scalar, ScalarLike, as_float
 
 PENALTIES = ("r1", "zero", "one")
 
 
+def check_weights(caller: str, **weights: Any) -> None:
+    """Refuses weights of losses that are negative or infinite."""
+    good = {name: (value, (value >= 0) & (value < np.inf)) for name, value in weights.items()}
+    check_numbers(caller, {name: (*pair, "0 or more") for name, pair in good.items()})
+
+
 def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) -> None:
-    """Refuses a penalty that we do not know, and a weight that is negative."""
-    price: Any = weight  # the checker's ScalarLike holds complex numbers, which have no order
-    if not isinstance(price, Tracer) and not 0 <= price < np.inf:
-        raise ValueError(f"{caller}: `penalty_weight` is {weight}; pass 0 or more.")
+    """Refuses an unknown penalty, and a weight that is none."""
+    check_weights(caller, penalty_weight=weight)
     if penalty is not None and penalty not in PENALTIES:
         raise ValueError(
             f"{caller}: `penalty` is {penalty!r}; pass 'r1' (squared slope at samples of p), "
@@ -27,7 +30,7 @@ def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) ->
 
 
 def _between(
-    xs_p: Float[Array, "m *event"], xs_q: Float[Array, "n *event"], key: PRNGKeyArray
+    xs_p: Float[Array, "m *event"], xs_q: Float[Array, "n *event"], key: Any
 ) -> Float[Array, "_ *event"]:
     """One random point on the line between each pair; the smaller cloud starts again."""
     count = max(xs_p.shape[0], xs_q.shape[0])
@@ -35,12 +38,6 @@ def _between(
     ends_p, ends_q = xs_p[which % xs_p.shape[0]], xs_q[which % xs_q.shape[0]]
     where = jax.random.uniform(key, (count, *[1] * (xs_p.ndim - 1)), xs_p.dtype)
     return ends_q + where * (ends_p - ends_q)
-
-
-def _length(squared: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Square root whose slope at zero is zero: a critic that is flat somewhere still trains."""
-    steep = squared > 0
-    return jnp.where(steep, jnp.sqrt(jnp.where(steep, squared, 1)), 0)
 
 
 def gradient_penalty(
@@ -63,14 +60,14 @@ def gradient_penalty(
         penalty: Its name.
         discriminator: A module d(x) of one sample.
         xs_p: Samples of p [units of x].
-        xs_q: Samples of q, paired in order with those of p; "r1" does not look at them.
+        xs_q: Samples of q, paired in order with those of p; "r1" ignores them.
         key: Randomness of the points between; "r1" needs none.
 
     Returns:
         The penalty [units of d squared per unit of x squared; "one" takes both as 1].
 
     Raises:
-        ValueError: If the name is unknown, `key` is needed and missing, samples that are looked at
+        ValueError: If the name is unknown, `key` is needed and missing, samples that it uses
             are empty, or the discriminator does not make one number of one sample.
 
     References:
@@ -78,13 +75,26 @@ def gradient_penalty(
         ("zero"); Gulrajani et al., NeurIPS 2017 ("one").
     """
     check_penalty("gradient_penalty", penalty)
-    points = as_float(xs_p)
-    clouds = {"xs_p": points} if penalty == "r1" else {"xs_p": points, "xs_q": as_float(xs_q)}
+    points, others = as_float(xs_p), as_float(xs_q)
+    clouds = {"xs_p": points} if penalty == "r1" else {"xs_p": points, "xs_q": others}
     check_critic("gradient_penalty", "discriminator", discriminator, **clouds)
-    if penalty != "r1":
-        if key is None:
-            raise ValueError(f"gradient_penalty: {penalty!r} draws points; pass `key` too.")
-        points = _between(points, as_float(xs_q), key)
+    if penalty != "r1" and key is None:
+        raise ValueError(f"gradient_penalty: {penalty!r} draws points; pass `key` too.")
+    return unchecked_penalty(penalty, discriminator, points, others, key)
+
+
+def unchecked_penalty(
+    penalty: str,
+    discriminator: Network,
+    xs_p: Float[Array, "m *event"],
+    xs_q: Float[Array, "n *event"],
+    key: PRNGKeyArray | None,
+) -> Scalar:
+    """`gradient_penalty` of arguments that have been checked."""
+    points = xs_p if penalty == "r1" else _between(xs_p, xs_q, key)
     slopes = jax.vmap(jax.grad(discriminator))(points)
     squared = jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim)))
-    return jnp.mean((_length(squared) - 1) ** 2 if penalty == "one" else squared)
+    # The slope of the root at zero is zero: a critic that is flat somewhere still trains.
+    steep = squared > 0
+    length = jnp.where(steep, jnp.sqrt(jnp.where(steep, squared, 1)), 0)
+    return jnp.mean((length - 1) ** 2 if penalty == "one" else squared)

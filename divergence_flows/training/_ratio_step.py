@@ -10,7 +10,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
 from .._checks import (
@@ -18,23 +17,20 @@ from .._checks import (
     check_counts,
     check_critic,
     check_positive,
-    check_samples,
-    scalar_valued,
 )
-from .._types import LogRatioFn, Scalar, ScalarLike, as_float, vmapped
-from ..gans._ipm import is_witness
-from ..gans._losses import NO_RATIO, discriminator_loss, require_fields
+from .._types import Scalar, ScalarLike, as_float, vmapped
+from ..gans._losses import discriminator_loss, require_fields
 from ..networks._spectral import refresh
 from ..runs._loop import Cloud
-from ._penalty import check_penalty, gradient_penalty
-from ._update import Optimizer, check_memory, descend, initial
+from ._penalty import check_penalty, unchecked_penalty
+from ._update import Optimizer, check_opt_state, descend, initial
 
-# Samples of q first, then of p; a public door takes numpy arrays too.
+# Samples of q first, then of p.
 Batch = tuple[Real[ArrayLike, "_ *event"], Real[ArrayLike, "_ *event"]]
 
 
 class RatioState(eqx.Module):
-    """A discriminator in training: itself, and what its optimiser remembers."""
+    """A discriminator in training, and its optimiser's state."""
 
     discriminator: PyTree
     opt_state: PyTree
@@ -67,29 +63,36 @@ class ParticleInfo(eqx.Module):
     speed: Scalar
 
 
-class RatioCheck(eqx.Module):
-    """How far a ratio is from one: see `ratio_check`."""
+class RatioConfig(eqx.Module):
+    """How a discriminator is trained: the arguments of `ratio_step` that stay the same."""
 
-    mean_r: Scalar
-    mean_inverse_r: Scalar
-    effective_sample_size: Scalar
+    gan: Any
+    optimizer: Optimizer
+    batch_size: int | None
+    penalty: str | None
+    penalty_weight: ScalarLike
+
+    def check(self, caller: str, *fields: str) -> None:
+        """Refuses options that make no step, and a GAN without these fields."""
+        require_fields(caller, self.gan, *fields)
+        check_penalty(caller, self.penalty, self.penalty_weight)
+        check_counts(caller, {"batch_size": self.batch_size})
 
 
 def _loss(
-    gan: Any,
-    penalty: str | None,
-    weight: ScalarLike,
+    config: RatioConfig,
     batch: tuple[Cloud, Cloud],
     key: PRNGKeyArray | None,
     discriminator: PyTree,
 ) -> tuple[Scalar, RatioInfo]:
     xs_q, xs_p = batch
     values = vmapped(discriminator)
-    loss = discriminator_loss(gan, values(xs_p), values(xs_q))
-    if penalty is None:
+    loss = discriminator_loss(config.gan, values(xs_p), values(xs_q))
+    if config.penalty is None:
         return loss, RatioInfo(loss, jnp.zeros_like(loss))
-    price = gradient_penalty(penalty, discriminator, xs_p, xs_q, key=key)
-    return loss + jnp.asarray(weight, loss.dtype) * price, RatioInfo(loss, price)
+    price = unchecked_penalty(config.penalty, discriminator, xs_p, xs_q, key)
+    weight = jnp.asarray(config.penalty_weight, loss.dtype)
+    return loss + weight * price, RatioInfo(loss, price)
 
 
 def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
@@ -98,6 +101,22 @@ def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
     if size is None or size >= count:
         return xs
     return xs[jax.random.randint(key, (size,), 0, count)]
+
+
+def unchecked_ratio_step(
+    config: RatioConfig,
+    batch: tuple[Cloud, Cloud],
+    state: RatioState,
+    key: PRNGKeyArray | None,
+) -> tuple[RatioState, RatioInfo]:
+    """`ratio_step` of arguments that have been checked."""
+    xs_q, xs_p = batch
+    if key is not None:
+        key_q, key_p, key = jax.random.split(key, 3)
+        xs_q, xs_p = draw(key_q, xs_q, config.batch_size), draw(key_p, xs_p, config.batch_size)
+    loss = functools.partial(_loss, config, (xs_q, xs_p), key)
+    network, opt_state, info = descend(loss, config.optimizer, state.discriminator, state.opt_state)
+    return RatioState(refresh(network), opt_state), info
 
 
 def ratio_step(
@@ -129,27 +148,22 @@ def ratio_step(
     Raises:
         ValueError: If `batch_size` or a penalty that draws comes without `key`, the penalty is
             unknown, a number is out of range, `gan` has no phi and psi, there are no samples, or
-            the discriminator or what the optimiser remembers does not fit.
+            the discriminator or the optimiser's state does not fit.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
     caller = "ratio_step"
-    require_fields(caller, gan, "phi", "psi")
-    check_penalty(caller, penalty, penalty_weight)
-    check_counts(caller, {"batch_size": batch_size})
+    config = RatioConfig(gan, optimizer, batch_size, penalty, penalty_weight)
+    config.check(caller, "phi", "psi")
     xs_q, xs_p = (as_float(xs) for xs in batch)
     check_critic(caller, "state.discriminator", state.discriminator, xs_q=xs_q, xs_p=xs_p)
-    check_memory(caller, optimizer, state.discriminator, state.opt_state)
-    key_penalty = None
-    if key is not None:
-        key_q, key_p, key_penalty = jax.random.split(key, 3)
-        xs_q, xs_p = draw(key_q, xs_q, batch_size), draw(key_p, xs_p, batch_size)
-    elif batch_size is not None:
-        raise ValueError(f"{caller}: `batch_size` draws samples; pass `key` too.")
-    loss = functools.partial(_loss, gan, penalty, penalty_weight, (xs_q, xs_p), key_penalty)
-    discriminator, opt_state, info = descend(loss, optimizer, state.discriminator, state.opt_state)
-    return RatioState(refresh(discriminator), opt_state), info
+    check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
+    if key is None and (batch_size is not None or penalty in ("zero", "one")):
+        raise ValueError(
+            f"{caller}: `batch_size` and the penalties between p and q draw; pass `key` too."
+        )
+    return unchecked_ratio_step(config, (xs_q, xs_p), state, key)
 
 
 def _generator_value(gan: Any, discriminator: PyTree, x: Float[Array, "*event"]) -> Scalar:
@@ -187,80 +201,15 @@ def particle_step(
     check_positive(caller, step_size=step_size)
     start = as_float(xs)
     check_critic(caller, "discriminator", discriminator, xs=start)
+    return unchecked_particle_step(gan, discriminator, start, step_size)
+
+
+def unchecked_particle_step(
+    gan: Any, discriminator: Network, xs: Float[Array, "n *event"], step_size: ScalarLike
+) -> tuple[Float[Array, "n *event"], ParticleInfo]:
+    """`particle_step` of arguments that have been checked."""
     value = functools.partial(_generator_value, gan, discriminator)
-    values, vs = jax.vmap(jax.value_and_grad(value))(start)
-    speed = jnp.sqrt(jnp.sum(vs**2) / start.shape[0])
-    moved = start + jnp.asarray(step_size, start.dtype) * vs
+    values, vs = jax.vmap(jax.value_and_grad(value))(xs)
+    speed = jnp.sqrt(jnp.sum(vs**2) / xs.shape[0])
+    moved = xs + jnp.asarray(step_size, xs.dtype) * vs
     return moved, ParticleInfo(-jnp.mean(values), speed)
-
-
-def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
-    return gan.log_t(discriminator(as_float(x)))
-
-
-def learned_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
-    """The log ratio that a discriminator has learned, log T(d(x)), at all times.
-
-    Args:
-        gan: The GAN that it was trained with.
-        discriminator: A module d(x) of one sample; its leaves should be arrays only.
-
-    Returns:
-        `log_r(t, x, args)` of one point [nats], for `velocity` and `ratio_check`.
-
-    Raises:
-        ValueError: If `gan` has no log T: an `IPM` gives no ratio, and `witness` is for it.
-
-    References:
-        Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
-    """
-    require_fields("learned_log_ratio", gan, "log_t")
-    return Partial(_log_r, gan, discriminator)
-
-
-def ratio_check(
-    log_r: LogRatioFn,
-    xs_q: Real[ArrayLike, "n *event"],
-    xs_p: Real[ArrayLike, "m *event"],
-    *,
-    t: ScalarLike = 0.0,
-    args: Any = None,
-) -> RatioCheck:
-    r"""How far a function is from the log ratio of two samples, in three numbers.
-
-    A true ratio has $E_q[r] = 1$ and $E_p[1/r] = 1$. The effective sample size
-    $(\sum r)^2 / \sum r^2$ over samples of q is how many samples of p they are worth; when it is
-    small neither mean says much. All sums are taken in log space.
-
-    Args:
-        log_r: `log_r(t, x, args)` of one point [nats].
-        xs_q: Samples of q, best held out from what trained `log_r` [units of x].
-        xs_p: Samples of p, likewise [units of x].
-        t: Flow time passed on [units of flow time].
-        args: Passed on.
-
-    Returns:
-        `mean_r` = E_q[r] and `mean_inverse_r` = E_p[1/r], both 1 for a true ratio, and
-        `effective_sample_size` between 1 and the number of samples of q.
-
-    Raises:
-        ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio, or returns
-            no scalar, or there are no samples.
-        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
-
-    References:
-        Kong, A note on importance sampling using standardized weights, 1992.
-    """
-    caller = "ratio_check"
-    if is_witness(log_r):
-        raise ValueError(f"{caller}: `log_r` is no log ratio: {NO_RATIO}")
-    one, other = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
-    along = jax.vmap(scalar_valued(caller, "log_r", log_r), in_axes=(None, 0, None))
-    u_q, u_p = along(t, one, args), along(t, other, args)
-    total = jax.nn.logsumexp(u_q)
-    size = jnp.exp(2 * total - jax.nn.logsumexp(2 * u_q))
-    mean_r = jnp.exp(total - jnp.log(u_q.size))
-    mean_inverse = jnp.exp(jax.nn.logsumexp(-u_p) - jnp.log(u_p.size))
-    return RatioCheck(mean_r, mean_inverse, size)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._types import Field, Scalar, ScalarLike
+from .._types import Field, Scalar, ScalarLike, identity
 from ..flows._velocity import velocity
 from ..runs._loop import Cloud
 from ._flow_ratio_losses import Grid, Paths
@@ -21,11 +21,6 @@ from ._flow_ratio_losses import Grid, Paths
 def _raw(network: PyTree, t: ScalarLike, x: Float[Array, "*event"], args: Any) -> Scalar:
     del args
     return network(t, x)
-
-
-def raw_velocity(gan: Any, network: PyTree) -> Field:
-    """The field grad h_T(d(t, x))."""
-    return velocity(gan.h_t, Partial(_raw, network))
 
 
 def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[Cloud, Cloud]:
@@ -39,7 +34,7 @@ def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[Clo
 
 def trajectories(gan: Any, network: PyTree, xs: Cloud, ts: Grid) -> Paths:
     """Moves a cloud through all times, one midpoint step from each to the next."""
-    step = functools.partial(_midpoint, raw_velocity(gan, network))
+    step = functools.partial(_midpoint, velocity(gan.h_t, Partial(_raw, network)))
     _, later = jax.lax.scan(step, xs, (ts[:-1], ts[1:]))
     return jnp.concatenate([xs[None], later])
 
@@ -73,23 +68,20 @@ class Replay(eqx.Module):
         return self.ts[chosen], self.clouds[chosen[:, None], rows]
 
 
-def _keep(replay: Replay, stage: Int[Array, ""]) -> Replay:
-    del stage
-    return replay
-
-
-def _move(gan: Any, network: PyTree, replay: Replay, stage: Int[Array, ""]) -> Replay:
+def _move(
+    gan: Any, network: PyTree, ts: Grid, stage: Int[Array, ""], clouds: Paths
+) -> Float[Array, "time n *event"]:
     """Moves the cloud before a stage to it."""
-    pair = jax.lax.dynamic_slice_in_dim(replay.ts, stage - 1, 2)
-    moved = trajectories(gan, network, replay.clouds[stage - 1], pair)[-1]
-    return Replay(replay.ts, replay.clouds.at[stage].set(moved))
+    pair = jax.lax.dynamic_slice_in_dim(ts, stage - 1, 2)
+    moved = trajectories(gan, network, clouds[stage - 1], pair)[-1]
+    return clouds.at[stage].set(moved)
 
 
 def extend(
     gan: Any, network: PyTree, replay: Replay, step: Int[Array, ""], hold: int
 ) -> tuple[Replay, Int[Array, ""]]:
-    """Lets a replay know one time more whenever `hold` steps have passed."""
+    """Fills in one time more whenever `hold` steps have passed."""
     stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
     fresh = (step % hold == 0) & (step > 0) & (step // hold == stage)
-    move = functools.partial(_move, gan, network)
-    return jax.lax.cond(fresh, move, _keep, replay, stage), stage
+    move = functools.partial(_move, gan, network, replay.ts, stage)
+    return Replay(replay.ts, jax.lax.cond(fresh, move, identity, replay.clouds)), stage

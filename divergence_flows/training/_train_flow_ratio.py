@@ -7,38 +7,39 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from .._checks import (
     Network,
-    check_counts,
     check_over_time,
     check_positive,
     check_samples,
     raise_if,
 )
 from .._types import Scalar, ScalarLike, as_partial
-from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
-from ..flows._states import Times, check_times
-from ..runs._checkpoint import digest, values
-from ..runs._loop import Loop, as_path, follow
-from ._flow_ratio_step import FlowRatioState, take
-from ._flow_recipe import FlowRecipe, check_flow
-from ._update import Optimizer, default_optimizer, first_updates
+from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, Times, check_times
+from ..runs._loop import Cloud, Loop, run_chunks
+from ..runs._stopping import not_finite
+from ._advice import CRITIC
+from ._flow_ratio_step import FlowRatioConfig, FlowRatioState, unchecked_flow_ratio_step
+from ._update import Optimizer, default_optimizer
 
 # Intervals of the default grid; each is one midpoint step of the flow.
 _INTERVALS = 32
+_FORMS = ("self_consistent", "sequential")
+_METRICS = ("losses", "neighbour_losses", "score_losses")
+_STATE = ("discriminator", "ema", "opt_state", "replay")
+_STOP = Partial(not_finite, dict.fromkeys((*_METRICS, *_STATE), CRITIC))
 
 
 class FlowRatioInfo(eqx.Module):
     """What happened at each step, before it and without weights.
 
     `losses` of p against q_t and `neighbour_losses` of each time against the next, means over
-    times [nats for the logistic pairs]; `score_losses`, zero without `score_p`. `diverged` is -1;
-    inside `jit` and `vmap`, where nothing is raised, the step at which the run diverged, if it
-    did: what is told from there on is NaN, and the state is the last good one.
+    times [nats for the logistic pairs]; `score_losses`, zero without `score_p`. `diverged` is -1,
+    or inside `jit` and `vmap`, where nothing is raised, the step at which the run diverged:
+    metrics from there on are NaN, and the state is the last good one.
     """
 
     losses: Float[Array, " steps"]
@@ -47,43 +48,15 @@ class FlowRatioInfo(eqx.Module):
     diverged: Int[Array, ""]
 
 
-class _Plan(eqx.Module):
-    """All that stays the same during a run."""
-
-    recipe: FlowRecipe
-    xs_q: Array
-    xs_p: Array
-    key: PRNGKeyArray
-
-
-def _step(plan: _Plan, state: FlowRatioState) -> tuple[FlowRatioState, dict[str, Scalar]]:
+def _step(
+    config: FlowRatioConfig, batch: tuple[Cloud, Cloud], key: PRNGKeyArray, state: FlowRatioState
+) -> tuple[FlowRatioState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
-    key = jax.random.fold_in(plan.key, state.step)
-    state, info = take(plan.recipe, state, (plan.xs_q, plan.xs_p), key)
-    metrics = {"losses": info.loss, "neighbour_losses": info.neighbour_loss}
-    return state, {**metrics, "score_losses": info.score_loss}
-
-
-def _header(plan: _Plan, state: FlowRatioState, steps: int, chunk: int) -> dict[str, Any]:
-    """The run's fingerprint: its settings, and its functions at a few arguments."""
-    recipe, d, x = plan.recipe, state.discriminator, plan.xs_q[0]
-    score = recipe.score_p
-    names = ("form", "hold", "batch_size")
-    numbers = ("ts", "neighbours", "score_weight", "ema_decay")
-    return {
-        "run": "train_flow_ratio",
-        "steps": steps,
-        "chunk": chunk,
-        **{name: getattr(recipe, name) for name in names},
-        **{name: np.asarray(getattr(recipe, name)).tolist() for name in numbers},
-        "gan": values(recipe.gan),
-        "key": digest(plan.key),
-        "xs_q": digest(plan.xs_q),
-        "xs_p": digest(plan.xs_p),
-        "score_p": None if score is None else digest(score(x)),
-        "discriminator": digest((d, d(recipe.ts[-1], x))),
-        "optimizer": digest(first_updates(recipe.optimizer, d)),
-    }
+    key = jax.random.fold_in(key, state.step)
+    state, info = unchecked_flow_ratio_step(config, batch, state, key)
+    return state, dict(
+        zip(_METRICS, (info.loss, info.neighbour_loss, info.score_loss), strict=True)
+    )
 
 
 def _times(horizon: ScalarLike | None, ts: Times | None, like: Array) -> Float[Array, " time"]:
@@ -180,22 +153,21 @@ def train_flow_ratio(
         Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
         NeurIPS 2023; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020.
     """
-    check_counts("train_flow_ratio", {"steps": steps, "chunk": chunk})
-    start, goal = check_samples("train_flow_ratio", xs_q=xs_q, xs_p=xs_p)
+    caller = "train_flow_ratio"
+    loop = Loop(caller, steps, chunk, progress_meter, checkpoint, on_chunk)
+    start, goal = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
     grid = _times(horizon, ts, start)
-    check_over_time("train_flow_ratio", "discriminator", discriminator, score_p, xs_q=start)
+    check_over_time(caller, "discriminator", discriminator, score_p, xs_q=start)
+    if form not in _FORMS:
+        raise ValueError(f"{caller}: `form` is {form!r}; pass 'self_consistent' or 'sequential'.")
     optimizer = default_optimizer(steps) if optimizer is None else optimizer
     score = None if score_p is None else as_partial(score_p)
     hold = max(1, steps // grid.shape[0])
-    options = (form, hold, batch_size, neighbours, score, score_weight, ema_decay)
-    recipe = FlowRecipe(gan, optimizer, grid, *options)
-    check_flow("train_flow_ratio", recipe)
-    plan = _Plan(recipe, start, goal, key)
-    path = as_path("train_flow_ratio", checkpoint, (plan, discriminator))
+    options = (hold, batch_size, neighbours, score, score_weight, ema_decay)
+    config = FlowRatioConfig(gan, optimizer, grid, *options)
+    config.check(caller)
     stored = {"xs_q": start, "ts": grid} if form == "sequential" else {}
     state = FlowRatioState.start(discriminator, optimizer, **stored)
-    header = {} if path is None else _header(plan, state, steps, chunk)
-    loop = Loop("train_flow_ratio", steps, chunk, progress_meter, path, header, on_chunk)
-    history: dict[str, Any] = {"losses": [], "neighbour_losses": [], "score_losses": []}
-    state, metrics = follow(loop, Partial(_step, plan), state, history)
+    step = Partial(_step, config, (start, goal), key)
+    state, metrics = run_chunks(loop, step, state, _STOP)
     return state, FlowRatioInfo(**metrics)

@@ -1,6 +1,5 @@
 r"""A GAN trained to the end: `gan_step` in chunks of `lax.scan`, seeds side by side if you like."""
 
-import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -8,20 +7,23 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
-from .._checks import Network, check_counts, check_samples
+from .._checks import Network, check_samples
 from .._types import Scalar, ScalarLike, vmapped
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
-from ..runs._checkpoint import digest, values
-from ..runs._loop import Loop, as_path, follow
-from ..runs._stopping import FAR, STILL, Metrics, extent, flat, lengths
-from ._gan_recipe import Recipe, check_networks, check_recipe
-from ._gan_step import GANState, take
-from ._ratio_step import particle_step
-from ._update import Optimizer, first_updates, game_optimizer
+from ..runs._loop import Cloud, Loop, run_chunks
+from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
+from ._advice import COLLAPSED, CRITIC, GENERATOR
+from ._gan_step import GANConfig, GANState, unchecked_gan_step
+from ._ratio_step import RatioConfig, unchecked_particle_step
+from ._update import Optimizer, game_optimizer
+
+_ADVICE = {
+    **{name: CRITIC for name in ("d_losses", "penalties", "discriminator", "d_opt_state")},
+    **{name: GENERATOR for name in ("g_losses", "generator", "ema", "g_opt_state")},
+}
 
 
 class TrainInfo(eqx.Module):
@@ -29,9 +31,8 @@ class TrainInfo(eqx.Module):
 
     `d_losses` is the discriminator loss without the penalty, and `penalties` the penalty without
     its weight, before the last of the discriminator's updates; `g_losses` is -E_q[h_T(d)] before
-    the generator's. `diverged` is -1; inside `jit` and `vmap`, where nothing is raised, the step at
-    which the run diverged, if it did: what is told from there on is NaN, and the state is the last
-    good one.
+    the generator's. `diverged` is -1, or inside `jit` and `vmap`, where nothing is raised, the step
+    at which the run diverged: metrics from there on are NaN, and the state is the last good one.
     """
 
     d_losses: Float[Array, " steps"]
@@ -40,67 +41,37 @@ class TrainInfo(eqx.Module):
     diverged: Int[Array, ""]
 
 
-class _Plan(eqx.Module):
-    """All that stays the same during a run."""
-
-    recipe: Recipe
-    xs_p: Array
-    key: PRNGKeyArray
-
-
-def _step(plan: _Plan, state: GANState) -> tuple[GANState, dict[str, Scalar]]:
+def _step(
+    config: GANConfig, xs_p: Cloud, key: PRNGKeyArray, state: GANState
+) -> tuple[GANState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
-    key = jax.random.fold_in(plan.key, state.step)
-    state, info = take(plan.recipe, state, plan.xs_p, key)
+    state, info = unchecked_gan_step(config, xs_p, state, jax.random.fold_in(key, state.step))
     return state, {"d_losses": info.d_loss, "g_losses": info.g_loss, "penalties": info.penalty}
 
 
-def _signs(
-    plan: _Plan, start: Network, old: GANState, new: GANState, metrics: Metrics
-) -> dict[str, Bool[Array, ""]]:
-    """Signs of a game that is lost though its numbers are finite."""
-    recipe = plan.recipe
-    noise = jax.random.normal(plan.key, (recipe.batch_size, recipe.latent), plan.xs_p.dtype)
+def _stop(
+    config: GANConfig,
+    xs_p: Cloud,
+    key: PRNGKeyArray,
+    start: Network,
+    old: GANState,
+    new: GANState,
+    info: Metrics,
+) -> list[Flag]:
+    """Stops where numbers are not finite, and where the generator throws samples far or rests."""
+    noise = config.noise(key, xs_p)
     first, fakes = (vmapped(generator)(noise) for generator in (start, new.generator))
-    middle, reach = extent(plan.xs_p, first)
-    away = flat(fakes) - middle
-    far = (jnp.max(lengths(away)) > FAR * reach) & (reach > 0)
-    if len(metrics["g_losses"]) < STILL:
-        return {"samples": far}
-    slope = particle_step(recipe.gan, new.discriminator, fakes, 1.0)[1].speed
-    idle = (slope == 0) & _unchanged(old.generator, new.generator)
-    apart = lengths(jnp.mean(away, axis=0)) > 1e-3 * reach
-    return {"samples": far, "motion": idle & apart}
-
-
-def _unchanged(old: PyTree, new: PyTree) -> Bool[Array, ""]:
-    """Whether all numbers of two trees are the same."""
-    before, after = (jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (old, new))
-    equal = [jnp.all(a == b) for a, b in zip(before, after, strict=True)]
-    return functools.reduce(jnp.logical_and, equal, jnp.asarray(True))
-
-
-def _header(plan: _Plan, state: GANState, steps: int, chunk: int) -> dict[str, Any]:
-    """The run's fingerprint: its settings, and its functions at a few arguments."""
-    recipe, d, g = plan.recipe, state.discriminator, state.generator
-    noise = jnp.eye(2, recipe.latent, dtype=plan.xs_p.dtype)
-    names = ("latent", "batch_size", "critic_steps", "generator_steps", "form", "penalty")
-    numbers = ("step_size", "penalty_weight", "ema_decay")
-    return {
-        "run": "train_gan",
-        "steps": steps,
-        "chunk": chunk,
-        **{name: getattr(recipe, name) for name in names},
-        **{name: np.asarray(getattr(recipe, name)).tolist() for name in numbers},
-        "share_fakes": recipe.share_fakes,
-        "gan": values(recipe.gan),
-        "key": digest(plan.key),
-        "xs_p": digest(plan.xs_p),
-        "discriminator": digest((d, vmapped(d)(plan.xs_p[:2]))),
-        "generator": digest((g, vmapped(g)(noise))),
-        "d_optimizer": digest(first_updates(recipe.d_optimizer, d)),
-        "g_optimizer": digest(first_updates(recipe.g_optimizer, g)),
-    }
+    extent = Extent(xs_p, first)
+    problem = f"lie {FAR:g} times as far out as the data reach, or more"
+    far = extent.thrown_far(jnp.max(extent.distances(fakes)))
+    flags = [*not_finite(_ADVICE, old, new, info), Flag("samples", problem, GENERATOR, far)]
+    if len(info["g_losses"]) < STILL:
+        return flags
+    slope = unchecked_particle_step(config.critic.gan, new.discriminator, fakes, 1.0)[1].speed
+    unchanged = jnp.asarray(eqx.tree_equal(old.generator, new.generator))
+    still = (slope == 0) & unchanged & extent.apart(fakes)
+    problem = "is none: the generator rests in the steps before, and its samples are not p's"
+    return [*flags, Flag("motion", problem, COLLAPSED, still)]
 
 
 def train_gan(
@@ -180,31 +151,14 @@ def train_gan(
     """
     d_optimizer = game_optimizer(2e-4) if d_optimizer is None else d_optimizer
     g_optimizer = game_optimizer(1e-4) if g_optimizer is None else g_optimizer
-    recipe = Recipe(
-        gan,
-        d_optimizer,
-        g_optimizer,
-        latent,
-        batch_size,
-        critic_steps,
-        generator_steps,
-        form,
-        step_size,
-        penalty,
-        penalty_weight,
-        ema_decay,
-        share_fakes,
-    )
-    check_recipe("train_gan", recipe)
-    check_counts("train_gan", {"steps": steps, "chunk": chunk})
-    goal = check_samples("train_gan", xs_p=xs_p)[0]
-    check_networks("train_gan", recipe, (discriminator, generator), goal)
-    plan = _Plan(recipe, goal, key)
-    path = as_path("train_gan", checkpoint, (plan, discriminator, generator))
+    caller = "train_gan"
+    loop = Loop(caller, steps, chunk, progress_meter, checkpoint, on_chunk)
+    critic = RatioConfig(gan, d_optimizer, batch_size, penalty, penalty_weight)
+    options = (latent, critic_steps, generator_steps, form, step_size, ema_decay, share_fakes)
+    config = GANConfig(critic, g_optimizer, *options)
+    goal = check_samples(caller, xs_p=xs_p)[0]
+    config.check(caller, discriminator, generator, goal)
     state = GANState.start(discriminator, generator, d_optimizer, g_optimizer)
-    header = {} if path is None else _header(plan, state, steps, chunk)
-    loop = Loop("train_gan", steps, chunk, progress_meter, path, header, on_chunk)
-    history: dict[str, Any] = {"d_losses": [], "g_losses": [], "penalties": []}
-    lost = Partial(_signs, plan, generator)
-    state, metrics = follow(loop, Partial(_step, plan), state, history, signs=lost)
+    step, stop = Partial(_step, config, goal, key), Partial(_stop, config, goal, key, generator)
+    state, metrics = run_chunks(loop, step, state, stop)
     return state, TrainInfo(**metrics)

@@ -1,30 +1,43 @@
-r"""The main job: samples of q moved onto samples of p by a discriminator that follows them.
+r"""Samples of q moved onto samples of p by a discriminator that follows them.
 
 A few discriminator steps, one Euler step of the MonoFlow, again: all inside `lax.scan`, a chunk
 at a time. Between chunks the host may write a checkpoint or look at the particles.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_counts, check_critic, check_positive, check_samples
 from .._types import Scalar, ScalarLike, as_float, as_partial
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
-from ..gans._losses import require_fields
-from ..runs._checkpoint import digest, values
-from ..runs._loop import Loop, as_path, follow
-from ..runs._stopping import Metrics
-from ._chunk import Plan, TransportState, signs, step
-from ._penalty import check_penalty
-from ._ratio_step import RatioState
-from ._update import Optimizer, default_optimizer, default_step_size, first_updates
+from ..runs._loop import Cloud, Loop, run_chunks, scan
+from ..runs._stopping import STILL, Extent, Flag, Metrics, not_finite
+from ._advice import COLLAPSED, CRITIC, PARTICLES
+from ._ratio_step import (
+    RatioConfig,
+    RatioState,
+    unchecked_particle_step,
+    unchecked_ratio_step,
+)
+from ._update import Optimizer, default_optimizer, default_step_size
+
+_ADVICE = {"losses": CRITIC, "ratio": CRITIC, "speeds": PARTICLES, "xs": PARTICLES}
+
+
+class TransportState(eqx.Module):
+    """Where a run stands: the particles, the discriminator, and the Euler steps done."""
+
+    xs: Float[Array, "n *event"]
+    ratio: RatioState
+    step: Int[Array, ""]
 
 
 class TransportInfo(eqx.Module):
@@ -32,9 +45,9 @@ class TransportInfo(eqx.Module):
 
     `losses` is the discriminator loss before the last of its updates at each step [nats for the
     logistic pairs]; `speeds` the root mean square velocity [units of x per unit of flow time];
-    `path` the particles at `path_steps`; `discriminator` the last one. `diverged` is -1; inside
-    `jit` and `vmap`, where nothing is raised, the step at which the run diverged, if it did: what
-    is told from there on is NaN, and all else is of the last good state.
+    `path` the particles at `path_steps`; `discriminator` the last one. `diverged` is -1, or inside
+    `jit` and `vmap`, where nothing is raised, the step at which the run diverged: metrics from
+    there on are NaN, and all else is of the last good state.
     """
 
     losses: Float[Array, " steps"]
@@ -45,35 +58,73 @@ class TransportInfo(eqx.Module):
     diverged: Int[Array, ""]
 
 
+class TransportConfig(eqx.Module):
+    """The arguments of `transport` that its steps need."""
+
+    critic: RatioConfig
+    schedule: Callable[..., Any]
+    critic_steps: int
+
+
+def _step(
+    config: TransportConfig, xs_p: Cloud, key: PRNGKeyArray, state: TransportState
+) -> tuple[TransportState, dict[str, Scalar]]:
+    """A few discriminator steps, then one Euler step."""
+    keys = jax.random.split(jax.random.fold_in(key, state.step), config.critic_steps)
+    critic = functools.partial(unchecked_ratio_step, config.critic, (state.xs, xs_p))
+    ratio, metrics = scan(critic, state.ratio, keys)
+    eps = config.schedule(state.step)
+    xs, info = unchecked_particle_step(config.critic.gan, ratio.discriminator, state.xs, eps)
+    new = TransportState(xs, ratio, state.step + 1)
+    return new, {"losses": metrics.loss[-1], "speeds": info.speed}
+
+
+def _stop(
+    config: TransportConfig,
+    xs_p: Cloud,
+    start: Cloud,
+    old: TransportState,
+    new: TransportState,
+    info: Metrics,
+) -> list[Flag]:
+    """Stops where numbers are not finite, and where a step throws particles far or none moves."""
+    speeds, extent = jnp.asarray(info["speeds"]), Extent(xs_p, start)
+    eps = jax.vmap(functools.partial(_eps, config.schedule))(old.step + jnp.arange(len(speeds)))
+    far = extent.thrown_far(jnp.abs(eps) * speeds)
+    flags = [
+        *not_finite(_ADVICE, old, new, info),
+        Flag("speeds", "throw the particles far from all data", PARTICLES, far),
+    ]
+    if len(speeds) < STILL:
+        return flags
+    still = jnp.all(speeds == 0) & extent.apart(new.xs)
+    problem = "are exactly 0 from there on, the particles stand still"
+    return [*flags, Flag("speeds", problem, COLLAPSED, still & (speeds == 0))]
+
+
+def _eps(schedule: Callable[..., Any], step: Int[Array, ""]) -> Scalar:
+    return jnp.asarray(schedule(step), float)
+
+
+def _path(state: TransportState) -> Metrics:
+    """The particles at the end of a chunk."""
+    return {"path": state.xs[None]}
+
+
 def _constant(value: Scalar, step: Int[Array, ""]) -> Scalar:
     """A schedule that does not change."""
     del step
     return value
 
 
-def _header(plan: Plan, state: TransportState, steps: int, chunk: int) -> dict[str, Any]:
-    """The run's fingerprint: its settings, and its functions at a few arguments."""
-    when, discriminator = (0, steps // 2, steps - 1), state.ratio.discriminator
-    return {
-        "run": "transport",
-        "steps": steps,
-        "chunk": chunk,
-        "critic_steps": plan.critic_steps,
-        "batch_size": plan.batch_size,
-        "step_size": [float(plan.schedule(jnp.asarray(moment))) for moment in when],
-        "gan": values(plan.gan),
-        "penalty": plan.penalty and [plan.penalty, np.asarray(plan.penalty_weight).item()],
-        "key": digest(plan.key),
-        "xs_q": digest(state.xs),
-        "xs_p": digest(plan.xs_p),
-        "discriminator": digest((state.ratio, discriminator(state.xs[0]))),
-        "optimizer": digest(first_updates(plan.optimizer, discriminator)),
-    }
-
-
-def _keep(state: TransportState, done: int) -> Metrics:
-    """The particles at the end of a chunk."""
-    return {"path": state.xs[None], "path_steps": np.array([done])}
+def _schedule(step_size: ScalarLike | Callable[..., Any] | None, steps: int) -> Callable[..., Any]:
+    """A schedule of whatever was passed."""
+    if step_size is None:
+        return default_step_size(steps)
+    if callable(step_size):
+        return as_partial(step_size)
+    check_positive("transport", step_size=step_size)
+    return Partial(_constant, as_float(step_size))
 
 
 def transport(
@@ -141,31 +192,18 @@ def transport(
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.
     """
-    require_fields("transport", gan, "phi", "psi", "h_t")
-    check_penalty("transport", penalty, penalty_weight)
-    counts = {"steps": steps, "critic_steps": critic_steps, "batch_size": batch_size}
-    check_counts("transport", {**counts, "chunk": chunk})
-    start, goal = check_samples("transport", xs_q=xs_q, xs_p=xs_p)
-    check_critic("transport", "discriminator", discriminator, xs_q=start)
+    caller = "transport"
+    loop = Loop(caller, steps, chunk, progress_meter, checkpoint, on_chunk)
+    check_counts(caller, {"critic_steps": critic_steps})
     optimizer = default_optimizer(steps * critic_steps) if optimizer is None else optimizer
-    schedule, price = _schedule(step_size, steps), (penalty, penalty_weight)
-    plan = Plan(gan, optimizer, schedule, goal, key, critic_steps, batch_size, *price)
-    path = as_path("transport", checkpoint, (plan, discriminator, start))
-    ratio = RatioState.start(discriminator, optimizer)
-    state = TransportState(start, ratio, jnp.asarray(0))
-    header = {} if path is None else _header(plan, state, steps, chunk)
-    loop = Loop("transport", steps, chunk, progress_meter, path, header, on_chunk)
-    history = {"losses": [], "speeds": [], **{k: [v] for k, v in _keep(state, 0).items()}}
-    lost = Partial(signs, plan, start)
-    state, metrics = follow(loop, Partial(step, plan), state, history, _keep, lost)
-    return state.xs, TransportInfo(**metrics, discriminator=state.ratio.discriminator)
-
-
-def _schedule(step_size: ScalarLike | Callable[..., Any] | None, steps: int) -> Callable[..., Any]:
-    """Makes a schedule of whatever was passed."""
-    if step_size is None:
-        return default_step_size(steps)
-    if callable(step_size):
-        return as_partial(step_size)
-    check_positive("transport", step_size=step_size)
-    return Partial(_constant, as_float(step_size))
+    critic = RatioConfig(gan, optimizer, batch_size, penalty, penalty_weight)
+    critic.check(caller, "phi", "psi", "h_t")
+    start, goal = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
+    check_critic(caller, "discriminator", discriminator, xs_q=start)
+    config = TransportConfig(critic, _schedule(step_size, steps), critic_steps)
+    state = TransportState(start, RatioState.start(discriminator, optimizer), jnp.asarray(0))
+    step, stop = Partial(_step, config, goal, key), Partial(_stop, config, goal, start)
+    state, metrics = run_chunks(loop, step, state, stop, _path)
+    path_steps = jnp.asarray([*range(0, steps, chunk), steps])
+    network = state.ratio.discriminator
+    return state.xs, TransportInfo(**metrics, path_steps=path_steps, discriminator=network)

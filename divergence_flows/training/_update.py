@@ -1,4 +1,4 @@
-"""The one door to optax: a step of an optimiser on a network, an average, and the defaults."""
+"""The only file of this room that uses optax: a step of an optimiser, an average, the defaults."""
 
 import functools
 from collections.abc import Callable
@@ -7,9 +7,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import optax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from .._types import Scalar, ScalarLike
+from .._checks import check_numbers
+from .._types import ScalarLike
 
 Optimizer = optax.GradientTransformation
 
@@ -33,36 +34,34 @@ def game_optimizer(rate: float) -> Optimizer:
 
 
 def initial(optimizer: Optimizer, module: PyTree) -> PyTree:
-    """What an optimiser remembers of a module before the first step."""
+    """The optimiser's state for a module before the first step."""
     return optimizer.init(eqx.filter(module, eqx.is_inexact_array))
 
 
-def check_memory(caller: str, optimizer: Optimizer, module: PyTree, opt_state: PyTree) -> None:
-    """Refuses what another optimiser remembers, or the same of another network."""
+def check_opt_state(caller: str, optimizer: Optimizer, module: PyTree, opt_state: PyTree) -> None:
+    """Refuses the state of another optimiser, or for another network."""
     fresh = jax.eval_shape(optimizer.init, eqx.filter(module, eqx.is_inexact_array))
     if jax.tree.structure(fresh) != jax.tree.structure(opt_state):
         raise ValueError(
-            f"{caller}: `state` remembers another optimiser or network; start it with the "
-            "optimiser that you pass here."
+            f"{caller}: `state` is of another optimiser or network; start it with the optimiser "
+            "that you pass here."
         )
 
 
-def _of_trained(trained: PyTree, rest: PyTree, loss: Callable[..., Any]) -> tuple[Scalar, PyTree]:
-    return loss(eqx.combine(trained, rest))
+def check_decay(caller: str, decay: Any) -> None:
+    """Refuses the weight of the past in an average that is not in [0, 1)."""
+    words = "a number from 0 (no average) to below 1"
+    check_numbers(caller, {"ema_decay": (decay, (decay >= 0) & (decay < 1), words)})
 
 
 def descend(
     loss: Callable[..., Any], optimizer: Optimizer, module: PyTree, opt_state: PyTree
 ) -> tuple[PyTree, PyTree, PyTree]:
-    """One step of an optimiser down a loss."""
+    """One step of an optimiser down a loss `module -> (loss, info)`."""
+    slope, info = eqx.filter_grad(loss, has_aux=True)(module)
     trained, rest = eqx.partition(module, eqx.is_inexact_array)
-    slope, metrics = jax.grad(_of_trained, has_aux=True)(trained, rest, loss)
     updates, opt_state = optimizer.update(slope, opt_state, trained)
-    return eqx.combine(optax.apply_updates(trained, updates), rest), opt_state, metrics
-
-
-def _as_old(new: Float[Array, "*shape"], old: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    return new.astype(old.dtype)
+    return eqx.combine(optax.apply_updates(trained, updates), rest), opt_state, info
 
 
 def average(module: PyTree, old: PyTree, decay: ScalarLike) -> PyTree:
@@ -70,13 +69,4 @@ def average(module: PyTree, old: PyTree, decay: ScalarLike) -> PyTree:
     new, rest = eqx.partition(module, eqx.is_inexact_array)
     past = eqx.filter(old, eqx.is_inexact_array)
     mean = optax.incremental_update(new, past, 1 - decay)
-    return eqx.combine(jax.tree.map(_as_old, mean, past), rest)
-
-
-def first_updates(optimizer: Optimizer, module: PyTree) -> PyTree:
-    """An optimiser's first two answers to gradients equal to the weights: its fingerprint."""
-    weights = eqx.filter(module, eqx.is_inexact_array)
-    one, state = optimizer.update(weights, optimizer.init(weights), weights)
-    moved = optax.apply_updates(weights, one)
-    other, _ = optimizer.update(moved, state, moved)
-    return one, other
+    return eqx.combine(optax.tree.cast_like(mean, past), rest)

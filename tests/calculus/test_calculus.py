@@ -1,4 +1,7 @@
-"""Laws of the scalar calculus for functions that no table holds."""
+"""Laws of the scalar calculus for functions that no table holds.
+
+Round trips of drawn functions are in test_hypothesis, refusals in tests/contract.
+"""
 
 import chex
 import equinox as eqx
@@ -13,23 +16,27 @@ import divergence_flows as df
 pytestmark = pytest.mark.usefixtures("x64")
 
 
-def u_points():
-    return jnp.linspace(-3.0, 3.0, 7)
-
-
-def slope(function):
-    return jax.jit(jax.vmap(jax.grad(function)))
-
-
-def entropy(r):
-    return r * jnp.log(r)
+U = np.linspace(-3.0, 3.0, 7)
 
 
 def skewed(r):
     return r**4 - 4 * r + 3 + jnp.exp(-r)
 
 
-FS = {"entropy": entropy, "skewed": skewed, "root": lambda r: -jnp.sqrt(r)}
+def softplus(d):
+    return jax.nn.softplus(d)
+
+
+def cubic(d):
+    return d + d**3
+
+
+def to_second_order(function):
+    """A function, its slope and its curvature at many points, in one program."""
+    slope = jax.grad(function)
+    return jax.jit(jax.vmap(lambda x: (function(x), slope(x), jax.grad(slope)(x))))
+
+
 HS = {"tanh": jnp.tanh, "arcsinh": jnp.arcsinh, "steep": lambda u: jnp.exp(1.5 * u)}
 LOG_TS = {
     "line": (lambda d: 2 * d - 1, -np.inf, np.inf),
@@ -37,26 +44,24 @@ LOG_TS = {
     "log": (jnp.log, 0.0, np.inf),
     "logit": (lambda d: jnp.log(d) - jnp.log1p(-d), 0.0, 1.0),
     "negative": (lambda d: -jnp.log(-d), -np.inf, 0.0),
-    "cubic": (lambda d: d + d**3, -np.inf, np.inf),
+    "cubic": (cubic, -np.inf, np.inf),
     "log_unbounded": (jnp.log, -np.inf, np.inf),
 }
 
 
-@pytest.mark.parametrize("f", FS.values(), ids=FS)
-def test_h_to_f_undoes_f_to_h_up_to_a_line(f):
-    r = jnp.exp(u_points())
-    again = df.h_to_f(df.f_to_h(f))
-    want = slope(jax.grad(f))(r)
-    chex.assert_trees_all_close(slope(jax.grad(again))(r), want, rtol=1e-8)
-    line = f(r) - f(1.0) - jax.grad(f)(1.0) * (r - 1)
-    chex.assert_trees_all_close(again(r), line, rtol=1e-9, atol=1e-13)
+def test_h_to_f_undoes_f_to_h_up_to_a_line():
+    r = np.exp(U)
+    value, _, curvature = to_second_order(df.h_to_f(df.f_to_h(skewed)))(r)
+    want, _, bend = to_second_order(skewed)(r)
+    chex.assert_trees_all_close(curvature, bend, rtol=1e-8)
+    line = skewed(1.0) + jax.grad(skewed)(1.0) * (r - 1)
+    chex.assert_trees_all_close(value, want - line, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("h", HS.values(), ids=HS)
 def test_f_to_h_undoes_h_to_f_up_to_a_constant(h):
     again = jax.jit(df.f_to_h(df.h_to_f(h)))
-    u = u_points()
-    chex.assert_trees_all_close(again(u) - again(0.3), h(u) - h(0.3), rtol=1e-9, atol=1e-11)
+    chex.assert_trees_all_close(again(U) - again(U)[3], h(U) - h(0.0), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["id"] in ("D001", "D003")])
@@ -65,20 +70,11 @@ def test_h_to_f_meets_the_oracles(case):
     assert abs(f(np.exp(case["inputs"]["u"])) - case["expected"]) < 1e-11
 
 
-@pytest.mark.parametrize("reach", [50.0, 600.0])
-def test_h_to_f_keeps_its_digits_far_out(reach):
+def test_h_to_f_keeps_its_digits_far_out():
     """h = u has f = r - 1 - log r."""
-    u = jnp.array([-reach, reach])
+    u = jnp.array([-600.0, -50.0, 50.0, 600.0])
     f = df.h_to_f(lambda u: u)
     chex.assert_trees_all_close(f(jnp.exp(u)), jnp.expm1(u) - u, rtol=1e-11)
-
-
-@pytest.mark.parametrize("f", FS.values(), ids=FS)
-def test_first_variation_is_minus_h_and_slopes_by_minus_r_times_curvature(f):
-    r = jnp.exp(u_points())
-    chex.assert_trees_all_close(df.first_variation(f)(r), -df.f_to_h(f)(jnp.log(r)), rtol=1e-9)
-    want = -r * slope(jax.grad(f))(r)
-    chex.assert_trees_all_close(slope(df.first_variation(f))(r), want, rtol=1e-9)
 
 
 def test_first_variation_is_the_derivative_of_the_functional():
@@ -94,7 +90,7 @@ def test_first_variation_is_the_derivative_of_the_functional():
 
 
 CONJUGATES = {
-    "entropy": (entropy, lambda s: np.exp(s - 1)),
+    "entropy": (lambda r: r * jnp.log(r), lambda s: np.exp(s - 1)),
     "square": (lambda r: (r - 1) ** 2, lambda s: np.where(s >= -2, s**2 / 4 + s, -1.0)),
     "reverse": (lambda r: -jnp.log(r), lambda s: np.where(s < 0, -1 - np.log(np.abs(s)), np.inf)),
 }
@@ -107,22 +103,15 @@ def test_conjugate_meets_closed_forms_inside_and_outside_its_domain(name):
     chex.assert_trees_all_close(jax.jit(df.conjugate(f))(s), star(np.asarray(s)), rtol=1e-9)
 
 
-def test_derivative_of_the_conjugate_is_the_maximiser():
-    s = jnp.array([-1.0, 0.4, 3.0])
-    chex.assert_trees_all_close(slope(df.conjugate(entropy))(s), jnp.exp(s - 1), rtol=1e-9)
-
-
 @pytest.mark.parametrize("name", LOG_TS)
 def test_inverse_log_ratio_undoes_log_t_with_its_slope_and_curvature(name):
     log_t, lower, upper = LOG_TS[name]
     inverse = df.inverse_log_ratio(log_t, lower=lower, upper=upper)
-    u = u_points()
-    d = jax.jit(inverse)(u)
-    chex.assert_trees_all_close(log_t(d), u, rtol=1e-10, atol=1e-10)
-    slopes, curves = slope(log_t)(d), slope(jax.grad(log_t))(d)
-    chex.assert_trees_all_close(slope(inverse)(u), 1 / slopes, rtol=1e-8)
-    got = slope(jax.grad(inverse))(u)
-    chex.assert_trees_all_close(got, -curves / slopes**3, rtol=1e-7, atol=1e-9)
+    d, rate, curvature = to_second_order(inverse)(U)
+    u, slope, bend = to_second_order(log_t)(d)
+    chex.assert_trees_all_close(u, U, rtol=1e-10, atol=1e-10)
+    chex.assert_trees_all_close(rate, 1 / slope, rtol=1e-8)
+    chex.assert_trees_all_close(curvature, -bend / slope**3, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -145,29 +134,21 @@ def test_log_ratio_is_nan_where_t_is_not_positive():
     chex.assert_trees_all_close(log_t(d), jnp.array([jnp.nan, np.log(1 / 3), jnp.nan]))
 
 
-def test_lift_and_lower_are_inverse():
-    log_t = LOG_TS["cubic"][0]
-    u = u_points()
-    again = df.lower(df.lift(jnp.arcsinh, log_t), log_t)
-    chex.assert_trees_all_close(jax.jit(again)(u), jnp.arcsinh(u), rtol=1e-9, atol=1e-12)
-
-
-def softplus(d):
-    return jax.nn.softplus(d)
-
-
-def test_lower_tells_what_a_generator_descends_without_being_told():
+def test_lower_finds_the_divergence_that_a_generator_descends():
     log_t = df.log_ratio(lambda d: -softplus(-d), lambda d: -softplus(d))
     r = jnp.exp(jnp.array([-2.0, -0.3, 0.7, 2.0]))
     js = r * jnp.log(r) - (1 + r) * jnp.log((1 + r) / 2)
     kl = r - 1 - jnp.log(r)
-    for h_t, want in ((softplus, js), (lambda d: -softplus(-d), kl - js)):
-        f = df.h_to_f(df.lower(h_t, log_t))
-        chex.assert_trees_all_close(jax.jit(f)(r), want, rtol=1e-8)
     # The heuristic f-GAN of KL(p||q): phi = d, psi = -e^(d-1), h_T = d.
-    log_t = df.log_ratio(lambda d: d, lambda d: -jnp.exp(d - 1))
-    f = df.h_to_f(df.lower(lambda d: d, log_t))
-    chex.assert_trees_all_close(jax.jit(f)(r), kl, rtol=1e-8)
+    heuristic = df.log_ratio(lambda d: d, lambda d: -jnp.exp(d - 1))
+    lowered = {
+        "minimax": df.lower(softplus, log_t),
+        "non-saturating": df.lower(lambda d: -softplus(-d), log_t),
+        "heuristic": df.lower(lambda d: d, heuristic),
+    }
+    found = jax.jit(lambda r: {name: df.h_to_f(h)(r) for name, h in lowered.items()})(r)
+    want = {"minimax": js, "non-saturating": kl - js, "heuristic": kl}
+    chex.assert_trees_all_close(found, want, rtol=1e-8)
 
 
 def test_implied_curvature_of_least_squares_meets_the_oracle():
@@ -176,31 +157,16 @@ def test_implied_curvature_of_least_squares_meets_the_oracle():
     assert abs(jax.grad(jax.grad(f))(case["inputs"]["r"]) - case["expected"]) < 1e-10
 
 
-def test_total_variation_and_lines_are_refused_with_the_reason():
-    for f in (lambda r: jnp.abs(r - 1) / 2, lambda r: 3 * (r - 1)):
-        with pytest.raises(Exception, match="total variation"):
-            df.f_to_h(f)(0.7)
-
-
-def test_a_falling_h_is_refused_with_the_reason():
-    with pytest.raises(Exception, match="h` decreases"):
-        df.h_to_f(lambda u: -u)(2.0)
-
-
-def test_an_empty_domain_is_refused():
-    with pytest.raises(ValueError, match="must be below"):
-        df.inverse_log_ratio(jnp.log, lower=1.0, upper=0.0)
-
-
-def cubic(d):
-    return d + d**3
+def test_lines_are_refused_with_the_reason():
+    with pytest.raises(Exception, match="total variation"):
+        df.f_to_h(lambda r: 3 * (r - 1))(0.7)
 
 
 FACTORIES = {
-    "f_to_h": lambda: df.f_to_h(entropy),
+    "f_to_h": lambda: df.f_to_h(skewed),
     "h_to_f": lambda: df.h_to_f(jnp.arcsinh),
-    "first_variation": lambda: df.first_variation(entropy),
-    "conjugate": lambda: df.conjugate(entropy),
+    "first_variation": lambda: df.first_variation(skewed),
+    "conjugate": lambda: df.conjugate(skewed),
     "ratio": lambda: df.ratio(jnp.tanh, cubic),
     "log_ratio": lambda: df.log_ratio(jnp.tanh, cubic),
     "inverse_log_ratio": lambda: df.inverse_log_ratio(cubic),

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, strategies as st
 from jax.tree_util import Partial
 from strategies import dtypes, few, in_float64, law, numbers, seeds, shapes
@@ -45,37 +44,27 @@ def combined_slope(w, r):
     return sum(weight * part for weight, part in zip(w, each, strict=True))
 
 
-F_TO_H = jax.jit(lambda w, u: df.f_to_h(Partial(combined, w))(u))
-ROUND_TRIP = jax.jit(lambda w, u: df.h_to_f(df.f_to_h(Partial(combined, w)))(jnp.exp(u)))
-VARIATION = jax.jit(lambda w, u: df.first_variation(Partial(combined, w))(jnp.exp(u)))
+@jax.jit
+def derived(w, u):
+    f, r = Partial(combined, w), jnp.exp(u)
+    h = df.f_to_h(f)
+    return {"h": h(u), "back": df.h_to_f(h)(r), "variation": df.first_variation(f)(r)}
+
+
 CONJUGATE = jax.jit(lambda w, s: df.conjugate(Partial(combined, w))(s))
 MAXIMISER = jax.jit(lambda w, s: jax.vmap(jax.grad(df.conjugate(Partial(combined, w))))(s))
 
 
-@given(weights, weights, us)
-@law
-@in_float64
-def test_f_to_h_is_linear_and_right(w, v, u):
-    close(F_TO_H(w, u), combined_h(w, u), 1e-10, 1e-10)
-    close(F_TO_H(2 * w + 3 * v, u), 2 * F_TO_H(w, u) + 3 * F_TO_H(v, u), 1e-10, 1e-9)
-
-
 @given(weights, us)
 @law
 @in_float64
-def test_h_and_back_is_f_without_its_line(w, u):
-    r = np.exp(u)
+def test_h_the_way_back_and_the_first_variation_meet_closed_forms(w, u):
+    found, r = derived(w, u), np.exp(u)
+    close(found["h"], combined_h(w, u), 1e-10, 1e-10)
     line = combined_slope(w, np.ones(1)) * (r - 1)
     # The subtraction on this side cancels; f is of size 1e4 at the ends.
-    close(ROUND_TRIP(w, u), combined(w, r) - line, 1e-9, 1e-10)
-
-
-@given(weights, us)
-@law
-@in_float64
-def test_the_first_variation_is_f_minus_r_f_prime(w, u):
-    r = np.exp(u)
-    close(VARIATION(w, u), combined(w, r) - r * combined_slope(w, r), 1e-10, 1e-10)
+    close(found["back"], combined(w, r) - line, 1e-9, 1e-10)
+    close(found["variation"], combined(w, r) - r * combined_slope(w, r), 1e-10, 1e-10)
 
 
 @given(weights, us, us)
@@ -125,16 +114,16 @@ def line(a, d):
 
 signs = st.sampled_from([-1.0, 1.0])
 positive = st.floats(0.1, 5.0)
-INVERSE = jax.jit(lambda a, b, c, u: df.inverse_log_ratio(Partial(cubic, a, b, c))(u))
-LIFT = jax.jit(lambda a, b, c, d: df.lift(Partial(rise, a), Partial(cubic, a, b, c))(d))
 
 
-def _there_and_back(a, b, c, u):
-    log_t = Partial(cubic, a, b, c)
-    return df.lower(df.lift(Partial(rise, jnp.abs(a)), log_t), log_t)(u)
+@jax.jit
+def inverted(a, b, c, d, u):
+    """log T and its inverse; h lifted to d, and lowered again."""
+    log_t, h = Partial(cubic, a, b, c), Partial(rise, jnp.abs(a))
+    lifted = df.lift(h, log_t)
+    return df.inverse_log_ratio(log_t)(log_t(d)), lifted(d), df.lower(lifted, log_t)(u)
 
 
-BACK = jax.jit(_there_and_back)
 PAIR = jax.jit(
     lambda a, b, c, d: [
         made(Partial(line, a), Partial(minus_exp, b, c))(d) for made in (df.log_ratio, df.ratio)
@@ -142,28 +131,16 @@ PAIR = jax.jit(
 )
 
 
-@given(signs, positive, positive, st.floats(-3.0, 3.0), numbers(-50.0, 50.0, POINTS))
+@given(signs, positive, positive, st.floats(-3.0, 3.0), numbers(-50.0, 50.0, POINTS), us)
 @law
 @in_float64
-def test_inverse_log_ratio_undoes_any_cubic_rising_or_falling(sign, a, b, c, d):
-    u = cubic(sign * a, sign * b, c, d)
+def test_any_cubic_rising_or_falling_is_inverted_and_lower_undoes_lift(sign, a, b, c, d, u):
+    again, lifted, lowered = inverted(sign * a, sign * b, c, d, u)
     # d is known as well as u is, which holds c.
-    close(INVERSE(sign * a, sign * b, c, u), d, 1e-10, 1e-13 + 1e-14 / a)
-
-
-@given(signs, positive, positive, st.floats(-3.0, 3.0), us)
-@law
-@in_float64
-def test_lower_undoes_lift(sign, a, b, c, u):
-    close(BACK(sign * a, sign * b, c, u), a * u + np.arcsinh(u), 1e-10, 1e-11)
-
-
-@given(positive, positive, st.floats(-3.0, 3.0), us)
-@law
-@in_float64
-def test_lift_is_h_of_log_t(a, b, c, d):
-    u = cubic(a, b, c, d)
-    close(LIFT(a, b, c, d), a * u + np.arcsinh(u), 1e-12)
+    close(again, d, 1e-10, 1e-13 + 1e-14 / a)
+    there = cubic(sign * a, sign * b, c, d)
+    close(lifted, a * there + np.arcsinh(there), 1e-12)
+    close(lowered, a * u + np.arcsinh(u), 1e-10, 1e-11)
 
 
 @given(positive, positive, positive, us)
@@ -247,25 +224,18 @@ def test_slopes_of_h_are_right_wherever_they_are_numbers(a, c, u, dtype):
         assert not np.any(np.isnan(slope)), (name, u)
 
 
-@given(orders, shifts, us)
-@law
-@in_float64
-def test_f_vanishes_at_1_and_curves_as_h_says(a, c, u):
-    for name, found in table(a, c, u).items():
-        assert abs(found["one"]) < 1e-14, name
-        close(found["second"] * np.exp(2 * u), found["slope"], 1e-12)
-        assert np.all(np.asarray(found["second"]) > 0), name
-        assert np.all(np.asarray(found["standard"]) >= 0), name
-
-
 @given(orders, shifts, us, st.floats(0.0, 1.0))
 @law
 @in_float64
-def test_f_is_convex_and_h_increases(a, c, u, t):
+def test_f_vanishes_at_1_is_convex_and_curves_as_the_increasing_h_says(a, c, u, t):
     r = np.exp(u)
     between = np.log((1 - t) * r + t * r[::-1])
     ends, middle = table(a, c, u), table(a, c, between)
     for name, found in ends.items():
+        assert abs(found["one"]) < 1e-14, name
+        close(found["second"] * np.exp(2 * u), found["slope"], 1e-12)
+        assert np.all(np.asarray(found["second"]) > 0), name
+        assert np.all(np.asarray(found["standard"]) >= 0), name
         f = np.asarray(found["f"])
         chord = (1 - t) * f + t * f[::-1]
         assert np.all(middle[name]["f"] <= chord + 1e-12 * (1 + np.max(np.abs(f)))), name
@@ -284,36 +254,27 @@ def test_symmetric_divergences_are_and_alpha_mirrors_one_minus_alpha(a, u):
     close(here["pearson"]["standard"], np.exp(u) * there["neyman"]["standard"], 1e-11)
 
 
-# Functions at doors that take anything like an array.
-DOORS = {
+TAKES_NUMBERS = {
     "hellinger.h": lambda: D.squared_hellinger.h,
     "kl_pq.f": lambda: D.kl_pq.f,
     "pearson.conjugate": lambda: D.pearson.conjugate,
     "vanilla.h_t": lambda: G.vanilla(1.0).h_t,
-    "first_variation": lambda: df.first_variation(_square),
+    "first_variation": lambda: df.first_variation(jnp.square),
 }
 
 
-def _square(r):
-    return r**2
-
-
-@pytest.mark.parametrize("name", DOORS)
-@given(st.booleans(), shapes, seeds, st.sampled_from([np.int32, np.float32, np.float64, float]))
-@few
-def test_doors_take_numbers_of_every_kind_and_shape(name, wide, shape, seed, kind):
+@given(st.sampled_from(sorted(TAKES_NUMBERS)), st.booleans(), shapes, seeds)
+@law
+def test_numbers_of_every_kind_and_shape_are_taken(name, wide, shape, seed):
     with jax.enable_x64(wide):
+        function, default = TAKES_NUMBERS[name](), jnp.result_type(float)
         x = np.random.default_rng(seed).integers(1, 5, shape)
-        flat = DOORS[name]()(jnp.asarray(x.ravel(), float))
-        default = jnp.result_type(float)
-        if kind is float:
-            found = DOORS[name]()(x.ravel().tolist()[0] * 1.0)
-            shape, flat, dtype = (), flat[:1], default
-        else:
-            found = DOORS[name]()(x.astype(kind))
-            dtype = jnp.result_type(np.float32 if kind == np.float32 else float)
-        assert found.shape == shape and found.dtype == dtype
-        close(found.ravel(), flat, 100 * jnp.finfo(dtype).eps, 0)
+        flat = function(jnp.asarray(x.ravel(), float))
+        for kind, dtype in (int, default), (np.float32, np.float32), (np.float64, default):
+            found = function(x.astype(kind))
+            assert found.shape == shape and found.dtype == dtype
+            close(found.ravel(), flat, 100 * jnp.finfo(dtype).eps, 0)
+        assert function(float(x.flat[0])) == flat[0]
 
 
 # --- GANs ---
@@ -388,6 +349,5 @@ def test_what_a_game_measures_is_never_negative(a, c, x, y):
     """Between two drawn distributions on a few points."""
     p, q = (np.exp(z) / np.sum(np.exp(z)) for z in (x, y))
     for name, found in games(a, c, np.log(p / q)).items():
-        assert np.sum(q * found["measures"]) >= -1e-10 * (1 + np.max(np.abs(found["measures"]))), (
-            name
-        )
+        value = found["measures"]
+        assert np.sum(q * value) >= -1e-10 * (1 + np.max(np.abs(value))), name

@@ -1,4 +1,6 @@
-"""Bad input for rules of nodes, fields of Gaussians, fits and path gradients."""
+"""Bad input for rules of nodes, fields of Gaussians and forward-backward steps."""
+
+from functools import partial
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,6 +14,7 @@ import divergence_flows as df
 
 KEY = jr.key(0)
 POINTS, WEIGHTS = jnp.array([[1.0], [-1.0]]), jnp.array([0.5, 0.5])
+NO_SUM = by_content("Nodes", "`weights` must sum to 1", "divide")
 ROWS = {}
 
 
@@ -31,118 +34,80 @@ ROWS["Nodes"] = {
     ],
     "mismatched shapes": [
         Cell(nodes, (POINTS, jnp.ones(3) / 3), by_type("__init__", "weights")),
-        Cell(
-            nodes,
-            (POINTS, WEIGHTS, jnp.ones(3)),
-            by_value("Nodes", "`batches` has shape (3,)", "mini"),
-        ),
+        Cell(nodes, (POINTS, WEIGHTS, jnp.ones(3)), by_value("Nodes", "`batches` has shape (3,)")),
     ],
     "empty": [
-        Cell(
-            nodes,
-            (POINTS[:0], NONE),
-            by_value("Nodes", "`points` is empty, of shape (0, 1)", "pass"),
-        ),
+        Cell(nodes, (POINTS[:0], NONE), by_value("Nodes", "`points` is empty, of shape (0, 1)"))
     ],
     "nan and inf": [
         Cell(nodes, (POINTS * NAN, WEIGHTS), by_content("Nodes", "`points` must be finite")),
-        Cell(nodes, (POINTS, WEIGHTS * INF), by_content("Nodes", "`weights` must sum to 1")),
+        Cell(nodes, (POINTS, WEIGHTS * INF), NO_SUM),
     ],
+    # numpy checks its own arrays.
     "integers": [Cell(nodes, (np.array([[1], [-1]]), WEIGHTS), Right((POINTS, WEIGHTS)))],
-    "python floats": [Cell(nodes, (1.0, 1.0), by_type("__init__", "points"))],
     "numpy arrays": [
         Cell(nodes, (np.array([[1.0], [-1.0]]), np.array([0.5, 0.5])), Right((POINTS, WEIGHTS))),
-        Cell(nodes, (np.ones((2, 1)), np.ones(2)), by_content("Nodes", "`weights` must sum to 1")),
+        Cell(nodes, (np.ones((2, 1)), np.ones(2)), NO_SUM),
     ],
-    "wrong value": [
-        Cell(
-            nodes, (POINTS, jnp.ones(2)), by_content("Nodes", "`weights` must sum to 1", "divide")
-        ),
-    ],
+    "wrong value": [Cell(nodes, (POINTS, jnp.ones(2)), NO_SUM)],
 }
 
-
-def counted(make, **options):
-    """A rule of numbers, which are part of its shape and so static under jit."""
-
-    def call(*numbers):
-        return make(*numbers, **options)
-
-    return call
-
-
+# Rules: good sizes, options, and sizes that are too large.
 RULES = {
-    "cubature": ({"dim": 2}, {}),
-    "gauss_hermite": ({"dim": 1, "order": 3}, {}),
-    "trapezoid": ({"dim": 1}, {}),
-    "normal_nodes": ({"n": 4, "dim": 2}, {"key": KEY}),
-    "sobol_nodes": ({"n": 4, "dim": 2}, {"key": KEY}),
-}
-TOO_MANY = {
-    "gauss_hermite": [
-        ((1, 181), "`order` is 181", "use `trapezoid`"),
-        ((9, 9), "9^9 nodes are too many", "use `sobol_nodes`"),
-    ],
-    "trapezoid": [((3,), "`dim` is 3", "use `sobol_nodes`")],
-    "sobol_nodes": [((4, 30000), "`dim` is 30000", "at most 21201")],
+    "cubature": ({"dim": 2}, {}, []),
+    "gauss_hermite": (
+        {"dim": 1, "order": 3},
+        {},
+        [
+            ((1, 181), "`order` is 181", "use `trapezoid`"),
+            ((9, 9), "9^9 nodes are too many", "use `sobol_nodes`"),
+        ],
+    ),
+    "trapezoid": ({"dim": 1}, {}, [((3,), "`dim` is 3", "use `sobol_nodes`")]),
+    "normal_nodes": ({"n": 4, "dim": 2}, {"key": KEY}, []),
+    "sobol_nodes": (
+        {"n": 4, "dim": 2},
+        {"key": KEY},
+        [((4, 30000), "`dim` is 30000", "at most 21201")],
+    ),
 }
 
 
 def _row_of_rule(name):
-    sizes, options = RULES[name]
+    sizes, options, too_large = RULES[name]
     make = getattr(df, name)
+    call, good = partial(make, **options), tuple(sizes.values())
 
-    def with_(argument, value):
-        return tuple(value if argument == each else good for each, good in sizes.items())
+    def cell(argument, value, verdict):
+        return Cell(call, tuple((sizes | {argument: value}).values()), verdict)
 
     row = {
-        "wrong rank": [
-            Cell(counted(make, **options), with_("dim", jnp.ones(2)), by_type(name, "dim"))
-        ],
+        "wrong rank": [cell("dim", jnp.ones(2), by_type(name, "dim"))],
+        # A size is a Python integer, which a trace can see.
         "wrong dtype": [
-            *[
-                Cell(counted(make, **options), with_(each, 2.0), by_type(name, each))
-                for each in sizes
-            ],
-            *[
-                Cell(counted(make, **options), with_(each, "2"), by_type(name, each))
-                for each in sizes
-            ],
+            *[cell(each, bad, by_type(name, each)) for each in sizes for bad in (2.0, "2")],
+            *[cell("dim", bad, by_type(name, "dim")) for bad in (jnp.asarray(2), np.array(2))],
         ],
-        "nan and inf": [Cell(counted(make, **options), with_("dim", NAN), by_type(name, "dim"))],
-        "integers": [
-            # A size is a Python integer, which a trace can see.
-            Cell(counted(make, **options), with_("dim", jnp.asarray(2)), by_type(name, "dim")),
-        ],
-        "python floats": [Cell(counted(make, **options), with_("dim", 2.0), by_type(name, "dim"))],
-        "numpy arrays": [
-            Cell(counted(make, **options), with_("dim", np.array(2)), by_type(name, "dim")),
-        ],
+        "nan and inf": [cell("dim", NAN, by_type(name, "dim"))],
         "wrong value": [
             *[
-                Cell(
-                    counted(make, **options), with_(each, bad), by_value(name, f"`{each}` is {bad}")
-                )
+                cell(each, bad, by_value(name, f"`{each}` is {bad}"))
                 for each in sizes
                 for bad in (0, -1)
             ],
-            *[
-                Cell(counted(make, **options), values, by_value(name, *words))
-                for values, *words in TOO_MANY.get(name, [])
-            ],
+            *[Cell(call, values, by_value(name, *words)) for values, *words in too_large],
         ],
     }
     if options:
-        numbers = tuple(sizes.values())
-        row["key missing"] = [Cell(counted(make), numbers, without_key())]
-        row["wrong dtype"].append(Cell(counted(make, key=0), numbers, by_type(name, "key")))
+        row["key missing"] = [Cell(make, good, without_key())]
+        row["wrong dtype"].append(Cell(partial(make, key=0), good, by_type(name, "key")))
     return row
 
 
 ROWS |= {name: _row_of_rule(name) for name in RULES}
 
 
-# Fields
+# Targets
 
 
 def log_p(x):
@@ -169,9 +134,8 @@ def beyond(edge, x):
     return jnp.where(x[0] > edge, log_p(x), -jnp.inf)
 
 
-def outside(edge):
-    """A target whose support ends; its gradient outside is 0, and finite."""
-    return Partial(beyond, jnp.asarray(edge))
+# A target whose support ends; its gradient outside is 0, and finite.
+OUTSIDE = Partial(beyond, jnp.zeros(()))
 
 
 def times(by):
@@ -179,181 +143,122 @@ def times(by):
     return Partial(scaled, jnp.asarray(by))
 
 
-def at(make, law, **options):
-    """Makes a field of a target and nodes, and asks it at a law."""
-
-    def call(target, rule, law):
-        return make(target, rule, **options)(0.0, law, None)
-
-    return call
-
-
-# Target, state, its fields as arrays, and the states that have no density.
+# Fields: a state, states that have no density, and states of many times.
 PAIR = (ORIGIN, EYE)
 FIELDS = {
-    "gaussian_field": (Q, [FLAT, LINE]),
-    "fisher_rao_field": (Q, [FLAT, LINE]),
-    "bures_field": (PAIR, [(ORIGIN, jnp.array([[1.0, 2.0], [2.0, 1.0]]))]),
-    "mixture_field": (MIX, [df.Mixture(ORIGIN, EYE, 0 * EYE)]),
+    "gaussian_field": (Q, [FLAT, LINE], MANY),
+    "fisher_rao_field": (Q, [FLAT, LINE], MANY),
+    "bures_field": (PAIR, [(ORIGIN, jnp.array([[1.0, 2.0], [2.0, 1.0]]))], None),
+    "mixture_field": (MIX, [df.Mixture(ORIGIN, EYE, 0 * EYE)], MIXES),
 }
 RULE, WIDE = df.cubature(2), df.cubature(3)
 
 
 def _row_of_field(name):
-    law, singular = FIELDS[name]
+    law, singular, many = FIELDS[name]
     make = getattr(df, name)
-    call = at(make, law)
-    many = MIXES if name == "mixture_field" else MANY
-    inside = "_covariance_rates" if name == "bures_field" else "_rates"
-    state = "state" if name == "bures_field" else "q"
+    pair, mixture = name == "bures_field", name == "mixture_field"
+    inside, state = ("_covariance_rates", "state") if pair else ("_rates", "q")
+    option, good = ("metric", "euclidean") if mixture else ("estimator", "price")
+    wide = by_value(name, "`nodes` have dimension 3", "make nodes")
+    falls = by_content(name, "`h` decreases", "Give an increasing h")
+    unknown = by_value(name, f"`{option}` is 'best'", "give", good)
+
+    def at(target, rule, law, t=0.0, **options):
+        return make(target, rule, **options)(t, law, None)
 
     def mean(target, rule, law):
-        rates = make(target, rule)(0.0, law, None)
-        return (
-            rates.means[0]
-            if name == "mixture_field"
-            else (rates[0] if name == "bures_field" else rates.mean)
-        )
+        rates = at(target, rule, law)
+        return rates[0] if pair else rates.means[0] if mixture else rates.mean
 
-    def drift(x):
-        return jnp.sum(x)
+    def no_number(law):
+        return jnp.isnan(mean(log_p, RULE, law)).any()
+
+    def refused(verdict, **options):
+        return Cell(partial(at, **options), (log_p, RULE, law), verdict)
 
     row = {
         "wrong rank": [
-            Cell(call, (log_p, RULE, ORIGIN), by_type(inside, state)),
-            Cell(
-                call,
-                (vector, RULE, law),
-                by_value(name, "`log_p` returns", "must"),
-            ),
+            Cell(at, (log_p, RULE, ORIGIN), by_type(inside, state)),
+            Cell(at, (vector, RULE, law), by_value(name, "`log_p` returns", "must")),
         ],
         "wrong dtype": [
-            Cell(lambda law: make(3.0, RULE)(0.0, law, None), (law,), by_type(name, "log_p")),
-            Cell(call, (log_p, ONES, law), by_type(name, "nodes")),
-            Cell(lambda law: make(log_p, RULE)("now", law, None), (law,), by_type(inside, "t")),
-            Cell(at(make, law, h=3.0), (log_p, RULE, law), by_type(name, "h")),
+            Cell(partial(at, 3.0), (RULE, law), by_type(name, "log_p")),
+            Cell(at, (log_p, ONES, law), by_type(name, "nodes")),
+            refused(by_type(inside, "t"), t="now"),
+            refused(by_type(name, "h"), h=3.0),
         ],
-        "mismatched shapes": [
-            Cell(
-                call, (log_p, WIDE, law), by_value(name, "`nodes` have dimension 3", "make nodes")
-            ),
-        ],
-        "nan and inf": [
-            # A field has no check of values in it; what solves it has, and reports.
-            Cell(mean, (lost, RULE, law), Right(np.array([NAN, NAN]))),
-        ],
-        "not positive definite": [
-            Cell(lambda law, m=mean: jnp.isnan(m(log_p, RULE, law)).any(), (one,), Right(True))
-            for one in singular
-        ],
-        "h does not increase": [
-            Cell(
-                at(make, law, h=jnp.negative),
-                (log_p, RULE, law),
-                by_content(name, "`h` decreases", "Give an increasing h"),
-            ),
-        ],
-        "integers": [
-            # A target of integers, a constant for one, has a rate too.
-            Cell(mean, (nothing, RULE, law), Right(np.array([0.0, 0.0]))),
-        ],
-        "python floats": [Cell(mean, (drift, RULE, law), Right(np.array([1.0, 1.0]), atol=1e-5))],
+        "mismatched shapes": [Cell(at, (log_p, WIDE, law), wide)],
+        # A field has no check of values in it; what solves it has, and reports.
+        "nan and inf": [Cell(mean, (lost, RULE, law), Right(np.array([NAN, NAN])))],
+        "not positive definite": [Cell(no_number, (one,), Right(True)) for one in singular],
+        "h does not increase": [refused(falls, h=jnp.negative)],
+        # A target of integers, a constant for one, has a rate too.
+        "integers": [Cell(mean, (nothing, RULE, law), Right(np.array([0.0, 0.0])))],
         "wrong value": [
-            Cell(at(make, law, h=df.divergences.kl_qp), (log_p, RULE, law), by_type(name, "h")),
+            refused(by_type(name, "h"), h=df.divergences.kl_qp),
+            refused(unknown, **{option: "best"}),
+            refused(by_type(name, option), **{option: 3}),
         ],
     }
-    if name == "bures_field":
-        whole, floats = (np.zeros(2, int), np.eye(2, dtype=int)), (np.zeros(2), np.eye(2))
-        row["integers"].append(
-            Cell(mean, (drift, RULE, whole), Right(np.array([1.0, 1.0]), atol=1e-5))
-        )
-        row["numpy arrays"] = [
-            Cell(mean, (drift, RULE, floats), Right(np.array([1.0, 1.0]), atol=1e-5))
-        ]
-        wide = (ORIGIN, jnp.eye(3))
-        row["mismatched shapes"].append(Cell(call, (log_p, RULE, wide), by_type(inside, state)))
+    if pair:
+        whole = (np.zeros(2, int), np.eye(2, dtype=int))
+        row["integers"].append(Cell(mean, (jnp.sum, RULE, whole), Right(ONES, atol=1e-5)))
+        wide = (log_p, RULE, (ORIGIN, jnp.eye(3)))
+        row["mismatched shapes"].append(Cell(at, wide, by_type(inside, state)))
     else:
-        row["wrong rank"].append(Cell(call, (log_p, RULE, many), by_value(name, "jax.vmap")))
-        rule = df.Nodes(np.asarray(RULE.points), np.asarray(RULE.weights))
-        row["numpy arrays"] = [
-            Cell(mean, (drift, rule, law), Right(np.array([1.0, 1.0]), atol=1e-5))
-        ]
-    option, good = ("metric", "euclidean") if name == "mixture_field" else ("estimator", "price")
-    row["wrong value"] += [
-        Cell(
-            at(make, law, **{option: "best"}),
-            (log_p, RULE, law),
-            by_value(name, f"`{option}` is 'best'", "give", good),
-        ),
-        Cell(at(make, law, **{option: 3}), (log_p, RULE, law), by_type(name, option)),
-    ]
+        row["wrong rank"].append(Cell(at, (log_p, RULE, many), by_value(name, "jax.vmap")))
     return row
 
 
 ROWS |= {name: _row_of_field(name) for name in FIELDS}
+
+_STEP = "forward_backward_step"
+ETA = jnp.asarray(0.1)
+NO_STEP = by_content(_STEP, "`step` must be positive and at most")
+SINGULAR = by_content(_STEP, "`q` has a singular", "not finite", "pass one")
 
 
 def step(target, rule, q, size=0.1, **options):
     return df.forward_backward_step(target, rule, q, step=size, **options)
 
 
-_STEP = "forward_backward_step"
-ETA = jnp.asarray(0.1)
+def _step(verdict, target=log_p, rule=RULE, q=Q, size=ETA):
+    return Cell(step, (target, rule, q, size), verdict)
+
+
 ROWS[_STEP] = {
     "wrong rank": [
-        Cell(step, (log_p, RULE, Q, jnp.ones(2)), by_type(_STEP, "step")),
-        Cell(step, (log_p, RULE, MANY), by_value(_STEP, "(4, 2)", "jax.vmap")),
-        Cell(step, (vector, RULE, Q), by_value(_STEP, "`log_p` returns", "must return")),
+        _step(by_type(_STEP, "step"), size=jnp.ones(2)),
+        _step(by_value(_STEP, "(4, 2)", "jax.vmap"), q=MANY),
+        _step(by_value(_STEP, "`log_p` returns", "must return"), vector),
     ],
     "wrong dtype": [
-        Cell(step, (log_p, RULE, Q, "small"), by_type(_STEP, "step")),
-        Cell(step, (log_p, RULE, PAIR), by_type(_STEP, "q")),
-        Cell(step, (log_p, ONES, Q), by_type(_STEP, "nodes")),
-        Cell(lambda q: step(3.0, RULE, q), (Q,), by_type(_STEP, "log_p")),
+        _step(by_type(_STEP, "step"), size="small"),
+        _step(by_type(_STEP, "q"), q=PAIR),
+        _step(by_type(_STEP, "nodes"), rule=ONES),
+        Cell(partial(step, 3.0), (RULE, Q), by_type(_STEP, "log_p")),
     ],
     "mismatched shapes": [
-        Cell(step, (log_p, WIDE, Q), by_value(_STEP, "`nodes` have dimension 3", "make nodes")),
+        _step(by_value(_STEP, "`nodes` have dimension 3", "make nodes"), rule=WIDE)
     ],
     "nan and inf": [
-        Cell(
-            step,
-            (times(NAN), RULE, Q, ETA),
-            by_content(_STEP, "`log_p`", "not finite at nodes", "start"),
-        ),
-        Cell(
-            step, (outside(0.0), RULE, Q, ETA), by_content(_STEP, "-inf at nodes of `q`", "support")
-        ),
-        Cell(step, (times(3e38), RULE, Q, ETA), by_content(_STEP, "derivatives", "sums overflow")),
-        Cell(
-            step, (times(1.0), RULE, LOST, ETA), by_content(_STEP, "`q`", "not finite", "pass one")
-        ),
-        Cell(step, (times(1.0), RULE, Q, ETA * NAN), by_content(_STEP, "`step` must be positive")),
+        _step(by_content(_STEP, "`log_p`", "not finite at nodes", "start"), times(NAN)),
+        _step(by_content(_STEP, "-inf at nodes of `q`", "support"), OUTSIDE),
+        _step(by_content(_STEP, "derivatives", "sums overflow"), times(3e38)),
+        _step(SINGULAR, times(1.0), q=LOST),
+        _step(NO_STEP, times(1.0), size=ETA * NAN),
     ],
-    "not positive definite": [
-        Cell(
-            step, (times(1.0), RULE, law, ETA), by_content(_STEP, "`q` has a singular", "pass one")
-        )
-        for law in (FLAT, LINE)
-    ],
+    "not positive definite": [_step(SINGULAR, times(1.0), q=law) for law in (FLAT, LINE)],
     # At the optimum the step rests, whatever its size.
-    "integers": [Cell(step, (times(1.0), RULE, Q, 1), Right(Q))],
-    "python floats": [Cell(step, (times(1.0), RULE, Q, 0.5), Right(Q))],
-    "numpy arrays": [Cell(step, (times(1.0), RULE, Q, np.array(0.5)), Right(Q))],
+    "integers": [_step(Right(Q), times(1.0), size=1)],
     "wrong value": [
-        *[
-            Cell(
-                step,
-                (times(1.0), RULE, Q, jnp.asarray(size)),
-                by_content(_STEP, "`step` must be positive and at most"),
-            )
-            for size in (-0.1, 3.0)
-        ],
+        *[_step(NO_STEP, times(1.0), size=jnp.asarray(size)) for size in (-0.1, 3.0)],
         Cell(
-            lambda q: step(log_p, RULE, q, estimator="best"),
-            (Q,),
+            partial(step, estimator="best"),
+            (log_p, RULE, Q),
             by_value(_STEP, "`estimator` is 'best'", "give"),
         ),
     ],
 }
-
 TABLE = ROWS

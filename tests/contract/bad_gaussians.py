@@ -49,10 +49,10 @@ def halfway(a, b):
 def _row_of_bures(name):
     call = halfway if name == "geodesic" else getattr(df.bures, name)
     names, good, kinds = zip(*BURES[name], strict=True)
-    where = f"bures.{name}"
+    where, first = f"bures.{name}", names[0]
     shape = () if name in ("inner", "distance", "squared_distance") else (2, 2)
-
-    whole = (*WHOLE, WHOLE[1])[: len(good)]
+    checked = [i for i, kind in enumerate(kinds) if kind]
+    empty = (jnp.zeros((0, 0)),) * len(good)
 
     def with_(i, matrix):
         return (*good[:i], matrix, *good[i + 1 :])
@@ -60,25 +60,14 @@ def _row_of_bures(name):
     def refused(i, matrix):
         return Cell(call, with_(i, matrix), by_content(where, f"`{names[i]}`", kinds[i]))
 
-    checked = [i for i, kind in enumerate(kinds) if kind]
+    def typed(i, matrix):
+        return Cell(call, with_(i, matrix), by_type(name, names[i]))
+
     row = {
-        "wrong rank": [
-            Cell(call, with_(i, good[0][0]), by_type(name, argument))
-            for i, argument in enumerate(names)
-        ],
-        "wrong dtype": [
-            *[
-                Cell(call, with_(i, A + 0j), by_type(name, argument))
-                for i, argument in enumerate(names)
-            ],
-            Cell(call, with_(0, [[1.0]]), by_type(name, names[0])),
-        ],
+        "wrong rank": [typed(i, good[0][0]) for i in range(len(names))],
+        "wrong dtype": [*[typed(i, A + 0j) for i in range(len(names))], typed(0, [[1.0]])],
         "empty": [
-            Cell(
-                call,
-                (jnp.zeros((0, 0)),) * len(good),
-                by_value(where, f"`{names[0]}` is empty, of shape (0, 0)", "pass a matrix"),
-            ),
+            Cell(call, empty, by_value(where, f"`{first}` is empty, of shape (0, 0)", "pass a mat"))
         ],
         "nan and inf": [
             *[refused(i, good[i].at[0, 1].set(bad)) for i in checked for bad in (NAN, INF)],
@@ -92,15 +81,11 @@ def _row_of_bures(name):
             *[refused(i, INDEFINITE) for i in checked if kinds[i] in (DEFINITE, SEMI)],
             *[refused(i, SINGULAR) for i in checked if kinds[i] in (DEFINITE, INVERTIBLE)],
         ],
-        "integers": [Cell(call, whole, Right(BECOMES[name], atol=1e-5))],
-        "python floats": [Cell(call, (2.0,) * len(good), by_type(name, names[0]))],
-        "numpy arrays": [
-            Cell(call, tuple(a.astype(float) for a in whole), Right(BECOMES[name], atol=1e-5)),
-        ],
+        # Every function converts its matrices by itself.
+        "integers": [Cell(call, (*WHOLE, WHOLE[1])[: len(good)], Right(BECOMES[name], atol=1e-5))],
     }
     if len(good) > 1:
-        cell = Cell(call, with_(1, jnp.eye(3)), by_type(name, names[1]))
-        row["mismatched shapes"] = [cell]
+        row["mismatched shapes"] = [typed(1, jnp.eye(3))]
     return row
 
 
@@ -108,34 +93,25 @@ ROWS = {f"bures.{name}": _row_of_bures(name) for name in BURES}
 ROWS["bures.submersion"] |= {
     "empty": [Cell(df.bures.submersion, (jnp.zeros((0, 0)),), Right(np.zeros((0, 0))))],
     # A factor is any square matrix: its product with its transpose is what is semidefinite.
-    "not positive definite": [
-        Cell(df.bures.submersion, (SINGULAR,), Right(2 * SINGULAR)),
-    ],
+    "not positive definite": [Cell(df.bures.submersion, (SINGULAR,), Right(2 * SINGULAR))],
+    "python floats": [Cell(df.bures.submersion, (2.0,), by_type("submersion", "s"))],
 }
-ROWS["bures.exp"]["outside the domain"] = [
-    Cell(
-        df.bures.exp, (B, -3 * B), by_content("bures.exp", "`u` leaves the geodesic", "Take a sh")
-    ),
-]
+LEAVES = by_content("bures.exp", "`u` leaves the geodesic", "Take a sh")
+ROWS["bures.exp"]["outside the domain"] = [Cell(df.bures.exp, (B, -3 * B), LEAVES)]
 ROWS["bures.geodesic"]["wrong rank"].append(
     Cell(df.bures.geodesic, (jnp.ones(2), A, B), by_type("geodesic", "t"))
 )
 ROWS["bures.geodesic"]["wrong dtype"].append(
     Cell(df.bures.geodesic, ("half", A, B), by_type("geodesic", "t"))
 )
+BEYOND = by_content("bures.geodesic", "`t` is beyond the end", "Take `t` between 0 and 1")
 ROWS["bures.geodesic"]["outside the domain"] = [
-    Cell(
-        df.bures.geodesic,
-        (t, B, B / 4),
-        by_content("bures.geodesic", "`t` is beyond the end", "Take `t` between 0 and 1"),
-    )
-    for t in (2.5, NAN)
+    Cell(df.bures.geodesic, (t, B, B / 4), BEYOND) for t in (2.5, NAN)
 ]
-for _name in ("distance", "squared_distance"):
+for _name, _far in (("distance", 2.0), ("squared_distance", 4.0)):
     # A singular covariance is a Gaussian on a subspace, and has a distance: here from a point.
-    _squared = 4.0 if _name == "squared_distance" else 2.0
     ROWS[f"bures.{_name}"]["not positive definite"].append(
-        Cell(getattr(df.bures, _name), (0 * A, B), Right(_squared))
+        Cell(getattr(df.bures, _name), (0 * A, B), Right(_far))
     )
 
 # Laws
@@ -161,71 +137,76 @@ def method(law, name):
 
 
 def _points(law, many, owner, methods):
-    """Cells of points that are not of the law's dimension, and of laws of many times."""
-    return [
-        *[
-            Cell(
-                method(law, name),
-                (law, jnp.ones(n)),
-                by_value(f"{owner}.{name}", f"`{x}` has shape", "pass one"),
-            )
-            for name, x in methods.items()
-            for n in (1, 3)
+    """Cells of points that are not one point of the law, and of laws of many times."""
+
+    def cells(law, point, verdict):
+        return [Cell(method(law, name), (law, point), verdict(name)) for name in methods]
+
+    return {
+        "wrong rank": [
+            Cell(getattr(law, name), (EYE,), by_type(name, x)) for name, x in methods.items()
         ],
-        *[
-            Cell(method(many, name), (many, ONES), by_value(f"{owner}.{name}", "(4, 2", "jax.vmap"))
-            for name in methods
+        "wrong dtype": [
+            Cell(getattr(law, name), (ONES + 0j,), by_type(name, x)) for name, x in methods.items()
         ],
-    ]
+        "mismatched shapes": [
+            *[
+                cell
+                for n in (1, 3)
+                for cell in cells(
+                    law, jnp.ones(n), lambda m: by_value(f"{owner}.{m}", f"`{methods[m]}` has sh")
+                )
+            ],
+            *cells(many, ONES, lambda m: by_value(f"{owner}.{m}", "(4, 2", "jax.vmap")),
+        ],
+    }
 
 
-ROWS["Gaussian"] = {
-    "wrong rank": [
-        Cell(df.Gaussian, (0.0, 1.0), by_type("__init__", "mean")),
-        *[Cell(getattr(Q, name), (EYE,), by_type(name, x)) for name, x in METHODS.items()],
-        *[Cell(getattr(Q, name), (1.0,), by_type(name, x)) for name, x in METHODS.items()],
-    ],
-    "wrong dtype": [
-        Cell(df.Gaussian, (ORIGIN + 0j, EYE), by_type("__init__", "mean")),
-        Cell(df.Gaussian, (ORIGIN, [1.0, 1.0]), by_type("__init__", "scale")),
-        *[Cell(getattr(Q, name), (ONES + 0j,), by_type(name, x)) for name, x in METHODS.items()],
-    ],
-    "mismatched shapes": [
-        Cell(df.Gaussian, (ORIGIN, jnp.eye(3)), by_type("__init__", "scale")),
-        Cell(df.Gaussian, (ORIGIN, jnp.ones(1)), by_type("__init__", "scale")),
-        Cell(df.Gaussian, (jnp.zeros((4, 2)), jnp.ones((3, 2))), by_type("__init__", "scale")),
-        *_points(Q, MANY, "Gaussian", METHODS),
-        Cell(MANY.log_det, (), by_value("Gaussian.log_det", "(4, 2)", "jax.vmap")),
-    ],
-    "empty": [
-        Cell(
-            df.Gaussian,
-            (NONE, NONE),
-            by_value("Gaussian", "`mean` is empty, of shape (0,)", "pass"),
-        ),
-    ],
-    "nan and inf": [
-        Cell(Q.log_prob, (jnp.array([NAN, 0.0]),), Right(NAN)),
-        Cell(df.Gaussian(ORIGIN, ONES).log_prob, (jnp.array([INF, 0.0]),), Right(-INF)),
-        Cell(LOST.push, (ONES,), Right(np.array([NAN, NAN]))),
-    ],
-    "not positive definite": [
-        # A factor has no sign, and a singular one is a law without a density.
-        Cell(df.Gaussian(ORIGIN, -EYE).log_prob, (ORIGIN,), Right(-LOG_TWO_PI)),
-        *[Cell(law.log_prob, (ONES,), Right(NAN)) for law in (FLAT, LINE)],
-        *[Cell(law.log_det, (), Right(-INF)) for law in (FLAT, LINE)],
-    ],
-    "integers": [
-        Cell(df.Gaussian, (np.zeros(2, int), np.eye(2, dtype=int)), Right(Q)),
-        Cell(Q.log_prob, (np.array([1, 0]),), Right(-LOG_TWO_PI - 0.5)),
-        Cell(Q.log_prob_of_push, (np.array([1, 0]),), Right(-LOG_TWO_PI - 0.5)),
-    ],
-    "python floats": [Cell(df.Gaussian, (ORIGIN, 1.0), by_type("__init__", "scale"))],
-    "numpy arrays": [
-        Cell(df.Gaussian, (np.zeros(2), np.eye(2)), Right(Q)),
-        Cell(Q.push, (np.ones(2),), Right(ONES)),
-    ],
-}
+def _with(row, other):
+    """A row with the cells of another one."""
+    return row | {column: [*row[column], *cells] for column, cells in other.items()}
+
+
+EMPTY_MEAN = by_value("Gaussian", "`mean` is empty, of shape (0,)", "pass")
+ROWS["Gaussian"] = _with(
+    {
+        "wrong rank": [
+            Cell(df.Gaussian, (0.0, 1.0), by_type("__init__", "mean")),
+            Cell(Q.push, (1.0,), by_type("push", "z")),
+        ],
+        "wrong dtype": [
+            Cell(df.Gaussian, (ORIGIN + 0j, EYE), by_type("__init__", "mean")),
+            Cell(df.Gaussian, (ORIGIN, [1.0, 1.0]), by_type("__init__", "scale")),
+        ],
+        "mismatched shapes": [
+            Cell(df.Gaussian, (ORIGIN, jnp.eye(3)), by_type("__init__", "scale")),
+            Cell(df.Gaussian, (ORIGIN, jnp.ones(1)), by_type("__init__", "scale")),
+            Cell(df.Gaussian, (jnp.zeros((4, 2)), jnp.ones((3, 2))), by_type("__init__", "scale")),
+            Cell(MANY.log_det, (), by_value("Gaussian.log_det", "(4, 2)", "jax.vmap")),
+        ],
+        "empty": [Cell(df.Gaussian, (NONE, NONE), EMPTY_MEAN)],
+        "nan and inf": [
+            Cell(Q.log_prob, (jnp.array([NAN, 0.0]),), Right(NAN)),
+            Cell(df.Gaussian(ORIGIN, ONES).log_prob, (jnp.array([INF, 0.0]),), Right(-INF)),
+            Cell(LOST.push, (ONES,), Right(np.array([NAN, NAN]))),
+        ],
+        "not positive definite": [
+            # A factor has no sign, and a singular one is a law without a density.
+            Cell(df.Gaussian(ORIGIN, -EYE).log_prob, (ORIGIN,), Right(-LOG_TWO_PI)),
+            *[Cell(law.log_prob, (ONES,), Right(NAN)) for law in (FLAT, LINE)],
+            *[Cell(law.log_det, (), Right(-INF)) for law in (FLAT, LINE)],
+        ],
+        "integers": [
+            Cell(df.Gaussian, (np.zeros(2, int), np.eye(2, dtype=int)), Right(Q)),
+            Cell(Q.log_prob, (np.array([1, 0]),), Right(-LOG_TWO_PI - 0.5)),
+        ],
+        "python floats": [Cell(df.Gaussian, (ORIGIN, 1.0), by_type("__init__", "scale"))],
+        "numpy arrays": [Cell(df.Gaussian, (np.zeros(2), np.eye(2)), Right(Q))],
+    },
+    _points(Q, MANY, "Gaussian", METHODS),
+)
+_WIDE = df.Gaussian(jnp.zeros(3), jnp.eye(3))
+_SINGULAR = by_content("gaussian_kl", "`p` has a singular", "Pass")
 ROWS["gaussian_kl"] = {
     "wrong rank": [
         Cell(df.gaussian_kl, (MANY, Q), by_value("gaussian_kl", "`q`", "(4, 2)", "jax.vmap")),
@@ -236,11 +217,7 @@ ROWS["gaussian_kl"] = {
         Cell(df.gaussian_kl, (Q, (ORIGIN, EYE)), by_type("gaussian_kl", "p")),
     ],
     "mismatched shapes": [
-        Cell(
-            df.gaussian_kl,
-            (Q, df.Gaussian(jnp.zeros(3), jnp.eye(3))),
-            by_value("gaussian_kl", "`q` has dimension 2 and `p` 3", "pass"),
-        ),
+        Cell(df.gaussian_kl, (Q, _WIDE), by_value("gaussian_kl", "`q` has dimension 2 and `p` 3")),
     ],
     "nan and inf": [
         Cell(df.gaussian_kl, (LOST, Q), Right(NAN)),
@@ -248,66 +225,37 @@ ROWS["gaussian_kl"] = {
     ],
     "not positive definite": [
         *[Cell(df.gaussian_kl, (law, Q), Right(INF)) for law in (FLAT, LINE)],
-        *[
-            Cell(df.gaussian_kl, (Q, law), by_content("gaussian_kl", "`p` has a singular", "Pass"))
-            for law in (FLAT, LINE)
-        ],
-    ],
-    "integers": [
-        Cell(df.gaussian_kl, (df.Gaussian(np.array([2, 0]), np.eye(2, dtype=int)), Q), Right(2.0)),
-    ],
-    "numpy arrays": [
-        Cell(df.gaussian_kl, (df.Gaussian(np.array([2.0, 0.0]), np.ones(2)), Q), Right(2.0)),
+        *[Cell(df.gaussian_kl, (Q, law), _SINGULAR) for law in (FLAT, LINE)],
     ],
 }
-_MIX_METHODS = {"push": "z", "log_prob": "x"}
-ROWS["Mixture"] = {
-    "wrong rank": [
-        Cell(df.Mixture, (0.0, ORIGIN, ONES), by_type("__init__", "logits")),
-        *[Cell(getattr(MIX, name), (EYE,), by_type(name, x)) for name, x in _MIX_METHODS.items()],
-    ],
-    "wrong dtype": [
-        Cell(df.Mixture, (ORIGIN + 0j, EYE, EYE), by_type("__init__", "logits")),
-        Cell(df.Mixture, (ORIGIN, EYE, [[1.0]]), by_type("__init__", "scales")),
-        *[
-            Cell(getattr(MIX, name), (ONES + 0j,), by_type(name, x))
-            for name, x in _MIX_METHODS.items()
+NOBODY = NONE, jnp.zeros((0, 2)), jnp.zeros((0, 2))
+# A logit of -inf is a weight of zero.
+ALONE = df.Mixture(jnp.array([0.0, -INF]), EYE, jnp.ones((2, 2)))
+ROWS["Mixture"] = _with(
+    {
+        "wrong rank": [Cell(df.Mixture, (0.0, ORIGIN, ONES), by_type("__init__", "logits"))],
+        "wrong dtype": [
+            Cell(df.Mixture, (ORIGIN + 0j, EYE, EYE), by_type("__init__", "logits")),
+            Cell(df.Mixture, (ORIGIN, EYE, [[1.0]]), by_type("__init__", "scales")),
         ],
-    ],
-    "mismatched shapes": [
-        Cell(df.Mixture, (ORIGIN, jnp.ones((3, 2)), EYE), by_type("__init__", "means")),
-        Cell(df.Mixture, (ORIGIN, EYE, jnp.ones((2, 3))), by_type("__init__", "scales")),
-        *_points(MIX, MIXES, "Mixture", _MIX_METHODS),
-    ],
-    "empty": [
-        Cell(
-            df.Mixture,
-            (NONE, jnp.zeros((0, 2)), jnp.zeros((0, 2))),
-            by_value("Mixture", "`means` is empty", "pass"),
-        ),
-    ],
-    "nan and inf": [
-        Cell(MIX.log_prob, (ONES * NAN,), Right(NAN)),
-        # A logit of -inf is a weight of zero.
-        Cell(
-            df.Mixture(jnp.array([0.0, -INF]), EYE, jnp.ones((2, 2))).log_prob,
-            (EYE[0],),
-            Right(-LOG_TWO_PI),
-        ),
-    ],
-    "not positive definite": [
-        Cell(df.Mixture(ORIGIN, EYE, 0 * EYE).log_prob, (ONES,), Right(NAN)),
-    ],
-    "integers": [
-        Cell(
-            df.Mixture, (np.zeros(2, int), np.zeros((2, 2), int), np.ones((2, 2), int)), Right(MIX)
-        ),
-        Cell(MIX.log_prob, (np.zeros(2, int),), Right(-LOG_TWO_PI)),
-    ],
-    "python floats": [Cell(df.Mixture, (ORIGIN, EYE, 1.0), by_type("__init__", "scales"))],
-    "numpy arrays": [
-        Cell(df.Mixture, (np.zeros(2), np.zeros((2, 2)), np.ones((2, 2))), Right(MIX)),
-        Cell(MIX.push, (np.ones(2),), Right(np.ones((2, 2)))),
-    ],
-}
+        "mismatched shapes": [
+            Cell(df.Mixture, (ORIGIN, jnp.ones((3, 2)), EYE), by_type("__init__", "means")),
+            Cell(df.Mixture, (ORIGIN, EYE, jnp.ones((2, 3))), by_type("__init__", "scales")),
+        ],
+        "empty": [Cell(df.Mixture, NOBODY, by_value("Mixture", "`means` is empty", "pass"))],
+        "nan and inf": [
+            Cell(MIX.log_prob, (ONES * NAN,), Right(NAN)),
+            Cell(ALONE.log_prob, (EYE[0],), Right(-LOG_TWO_PI)),
+        ],
+        "not positive definite": [
+            Cell(df.Mixture(ORIGIN, EYE, 0 * EYE).log_prob, (ONES,), Right(NAN)),
+        ],
+        "integers": [
+            Cell(df.Mixture, (np.zeros(2, int), np.zeros((2, 2)), np.ones((2, 2))), Right(MIX)),
+            Cell(MIX.log_prob, (np.zeros(2, int),), Right(-LOG_TWO_PI)),
+        ],
+        "python floats": [Cell(df.Mixture, (ORIGIN, EYE, 1.0), by_type("__init__", "scales"))],
+    },
+    _points(MIX, MIXES, "Mixture", {"push": "z", "log_prob": "x"}),
+)
 TABLE = ROWS

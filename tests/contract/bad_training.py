@@ -1,42 +1,30 @@
 """Bad input for training: loops, states, and what a learned ratio returns."""
 
-import functools
 import math
+from functools import partial
 
+import bad_samples as some
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bad_input import Cell, Right, Same, by_content, by_type, by_value
-from bad_networks import AFFINE, IMAGE_MAKER, LINEAR, NOISE, TIMED, X
-from bad_samples import (
-    INTS,
-    KEY,
-    MORE_INTS,
-    NO_TS,
-    XS,
-    YS,
-    broken,
-    closed,
-    contents,
-    equals,
-    every,
-    floats,
-    keyless,
-    kinds,
-    options,
-)
+from bad_input import Cell, Right, by_content, by_type, by_value
+from bad_networks import AFFINE, LINEAR, NOISE, TIMED, X
+from bad_samples import INTS, KEY, NO_TS, XS, YS, every, options
 from bad_steps import (
     BOTH,
+    CONVERSIONS,
     GAN,
     NEVER,
     Q_AND_P,
     SGD,
     TIMES,
-    WHOLE,
-    misfits,
-    no_gans,
+    makers,
+    of_a_flow,
+    of_a_gan,
     positive,
     price,
+    row,
+    schedule,
 )
 
 import divergence_flows as df
@@ -58,131 +46,118 @@ def learned(xs_q, xs_p, gan=GAN, network=TIMED, ts=TIMES, key=KEY, **more):
     return df.train_flow_ratio(gan, network, xs_q, xs_p, ts=ts, key=key, **more)[1].losses
 
 
-def log_r(x, gan=GAN, network=LINEAR):
-    return df.learned_log_ratio(gan, network)(0.0, x, None)
-
-
-def log_r_at(x, gan=GAN, network=TIMED):
-    return df.flow_log_ratio(gan, network)(0.5, x, None)
-
-
-def looped(call, owner, names, good, ints):
-    """The columns of a loop, which looks at its samples at the door."""
+def samples(caller, call, names, good, bound):
+    """The columns of a loop, which checks the contents of its samples."""
+    unequal = every(call, by_type(caller, "xs_p"), (XS, YS[:, :1])) if len(good) == 2 else []
     return {
-        **kinds(call, owner, names, good),
-        **contents(call, owner, names, good),
-        **equals(call, good, ints, 1e-4),
+        **some.kinds(call, caller, names, good),
+        **some.contents(call, caller, names, good),
+        "mismatched shapes": unequal,
+        "key missing": some.keyless(bound, caller, good),
     }
 
 
 LOOPS = {
-    "transport": {
-        **looped(carried, "transport", Q_AND_P, BOTH, WHOLE),
-        "mismatched shapes": [
-            *every(carried, by_type("transport", "xs_p"), (XS, YS[:, :1])),
-            *misfits(carried, "transport", BOTH),
+    "transport": row(
+        "transport",
+        carried,
+        BOTH,
+        samples("transport", carried, Q_AND_P, BOTH, partial(df.transport, GAN, LINEAR)),
+        **positive("transport", "steps", "critic_steps", "batch_size", "chunk"),
+        **price("transport"),
+        step_size=[
+            (0.0, by_value("transport", "`step_size` is 0.0")),
+            (math.nan, by_value("transport", "`step_size` is nan")),
+            ("small", by_type("transport", "step_size")),
         ],
-        "no ratio estimator": no_gans(carried, "transport", BOTH),
-        "key missing": keyless(functools.partial(df.transport, GAN, LINEAR), "transport", BOTH),
-        "wrong value": options(
-            carried,
-            BOTH,
-            **positive("transport", "steps", "critic_steps", "batch_size", "chunk"),
-            **price("transport"),
-            step_size=[
-                (0.0, by_value("transport", "`step_size` is 0.0")),
-                (math.nan, by_value("transport", "`step_size` is nan")),
-                ("small", by_type("transport", "step_size")),
-            ],
-            optimizer=[("adam", by_type("transport", "optimizer"))],
-            network=[(None, by_type("transport", "discriminator"))],
-        ),
-    },
-    "train_gan": {
-        **looped(trained, "train_gan", ("xs_p",), (YS,), (MORE_INTS,)),
-        "mismatched shapes": [
-            *misfits(trained, "train_gan", (YS,)),
-            *options(
+        optimizer=[("adam", by_type("transport", "optimizer"))],
+    ),
+    "train_gan": row(
+        "train_gan",
+        trained,
+        (YS,),
+        {
+            **samples(
+                "train_gan",
                 trained,
+                ("xs_p",),
                 (YS,),
-                maker=[(IMAGE_MAKER, by_value("train_gan", "`generator` makes float32[1,8,8]"))],
-                latent=[(4, by_value("train_gan", "`generator` does not take float32[4]"))],
+                partial(df.train_gan, GAN, LINEAR, AFFINE, latent=3),
             ),
-        ],
-        "no ratio estimator": no_gans(trained, "train_gan", (YS,)),
-        "key missing": keyless(
-            functools.partial(df.train_gan, GAN, LINEAR, AFFINE, latent=3), "train_gan", (YS,)
-        ),
-        "wrong value": options(
-            trained,
-            (YS,),
-            **positive("train_gan", "latent", "steps", "chunk", "batch_size"),
-            **price("train_gan"),
-            maker=[(None, by_type("train_gan", "generator"))],
-        ),
-    },
-    "train_flow_ratio": {
-        **looped(learned, "train_flow_ratio", Q_AND_P, BOTH, WHOLE),
-        "mismatched shapes": [
-            *every(learned, by_type("train_flow_ratio", "xs_p"), (XS, YS[:, :1])),
-            *misfits(learned, "train_flow_ratio", BOTH, "discriminator", (LINEAR,)),
-            *options(
+            "mismatched shapes": options(trained, (YS,), **makers("train_gan")),
+        },
+        **positive("train_gan", "steps", "chunk"),
+        **of_a_gan("train_gan"),
+        maker=[(None, by_type("train_gan", "generator"))],
+    ),
+    "train_flow_ratio": row(
+        "train_flow_ratio",
+        learned,
+        BOTH,
+        {
+            **samples(
+                "train_flow_ratio",
+                learned,
+                Q_AND_P,
+                BOTH,
+                partial(df.train_flow_ratio, GAN, TIMED, horizon=1.0),
+            ),
+            NO_TS: options(
                 learned,
                 BOTH,
-                score_p=[(jnp.sum, by_value("train_flow_ratio", "`score_p` makes float32[]"))],
+                ts=[
+                    *schedule("train_flow_ratio"),
+                    (jnp.ones((2, 2)), by_type("train_flow_ratio", "ts")),
+                ],
             ),
-        ],
-        "no ratio estimator": no_gans(learned, "train_flow_ratio", BOTH, df.gans.wasserstein()),
-        NO_TS: options(
-            learned,
-            BOTH,
-            ts=[
-                ([0.0, 0.0], by_value("train_flow_ratio", "`ts` must increase")),
-                ([0.0], by_value("train_flow_ratio", "`ts` holds 1 time(s)")),
-                (jnp.ones((2, 2)), by_type("train_flow_ratio", "ts")),
-            ],
-        ),
-        "key missing": keyless(
-            functools.partial(df.train_flow_ratio, GAN, TIMED, horizon=1.0),
-            "train_flow_ratio",
-            BOTH,
-        ),
-        "wrong value": options(
-            functools.partial(learned, ts=None),
-            BOTH,
-            horizon=[
-                (-1.0, by_value("train_flow_ratio", "`horizon` is -1.0")),
-                (math.nan, by_value("train_flow_ratio", "`horizon` is nan")),
-                (None, by_value("train_flow_ratio", "pass either `horizon`")),
-            ],
-            **positive("train_flow_ratio", "steps", "chunk"),
-        ),
-    },
+        },
+        "discriminator",
+        (LINEAR,),
+        (df.gans.wasserstein(),),
+        **positive("train_flow_ratio", "steps", "chunk"),
+        **of_a_flow("train_flow_ratio"),
+        form=[("parallel", by_value("train_flow_ratio", "'self_consistent' or 'sequential'"))],
+        horizon=[(1.0, by_value("train_flow_ratio", "pass either `horizon`"))],
+    ),
 }
+LOOPS["train_flow_ratio"]["wrong value"] += options(
+    partial(learned, ts=None),
+    BOTH,
+    horizon=[
+        (-1.0, by_value("train_flow_ratio", "`horizon` is -1.0")),
+        (math.nan, by_value("train_flow_ratio", "`horizon` is nan")),
+        (None, by_value("train_flow_ratio", "pass either `horizon`")),
+    ],
+)
 
 
-def learns(call, name, network, others):
-    """Cells of a learned ratio: a function of one point, which looks at nothing."""
-    numbers = (np.array([1, -2]),)
+def learns(name, call, network):
+    """Cells of a learned ratio: a function of one point, which checks nothing."""
     return {
         "wrong rank": every(call, by_type(f"{network}.__call__", "x"), (XS,)),
         "wrong dtype": [
-            *every(call, by_type(f"_{others}", "x"), (X > 0,), (None,)),
+            *every(call, by_type("_log_r", "x"), (X > 0,), (None,)),
             *every(call, by_type(name, "discriminator"), (X, GAN, None), (X, GAN, "d")),
         ],
         "mismatched shapes": every(call, by_value(network, "`x` has shape"), (NOISE,)),
         "empty": every(call, by_value(network, "`x` has shape (0,)"), (X[:0],)),
-        "nan and inf": closed(call, ((broken(X),), np.nan)),
+        "nan and inf": some.closed(call, ((some.broken(X),), np.nan)),
         "no ratio estimator": every(
             call,
             by_value(name, "has no `log_t`"),
             (X, df.gans.wasserstein()),
             (X, df.divergences.kl_qp),
         ),
-        "integers": [Cell(call, numbers, Same(floats(numbers)))],
-        "python floats": every(call, by_type(f"_{others}", "x"), (X.tolist(),)),
-        "numpy arrays": [Cell(call, (np.asarray(X),), Same((X,)))],
+        "python floats": every(call, by_type("_log_r", "x"), (X.tolist(),)),
     }
+
+
+def log_r(x, gan=GAN, network=LINEAR):
+    return df.learned_log_ratio(gan, network)(0.0, x, None)
+
+
+def log_r_at(x, gan=GAN, network=TIMED):
+    return df.flow_log_ratio(gan, network)(0.5, x, None)
 
 
 HERE = "it lays arrays out, so inside jit it is refused: the last cell"
@@ -192,88 +167,70 @@ def laid(tree):
     return df.over_devices(tree)
 
 
+def begun(xs_q, ts=TIMES, network=TIMED, optimizer=SGD):
+    return df.FlowRatioState.start(network, optimizer, xs_q=xs_q, ts=ts).replay.clouds
+
+
+def starts(name, start, good, wrong):
+    """Cells of a state that gets a wrong argument, by its place and name."""
+    cells = [
+        Cell(start, some.swapped(good, i, value), by_type(f"{name}.start", argument))
+        for (i, argument), value in wrong
+    ]
+    return {"wrong value": cells}
+
+
+BEGIN, START = "FlowRatioState", "FlowRatioState.start"
 OTHERS = {
-    "learned_log_ratio": learns(log_r, "learned_log_ratio", "Discriminator", "log_r"),
-    "flow_log_ratio": learns(log_r_at, "flow_log_ratio", "TimeDiscriminator", "log_r"),
+    "learned_log_ratio": learns("learned_log_ratio", log_r, "Discriminator"),
+    "flow_log_ratio": learns("flow_log_ratio", log_r_at, "TimeDiscriminator"),
     "over_devices": {
         "wrong rank": [Cell(laid, (X[0],), by_value("over_devices", "leading axis"), HERE)],
         "wrong dtype": every(
-            laid,
-            by_value("over_devices", "`tree` has a leaf of type str"),
-            ("keys",),
-            (["a"],),
+            laid, by_value("over_devices", "`tree` has a leaf of type str"), ("keys",), (["a"],)
         ),
         "empty": every(laid, by_value("over_devices", "`tree` holds no arrays"), (None,), ({},)),
-        "nan and inf": [Cell(laid, (broken(XS),), Right(broken(XS)), HERE)],
+        "nan and inf": [Cell(laid, (some.broken(XS),), Right(some.broken(XS)), HERE)],
         "integers": [Cell(laid, (jnp.asarray(INTS),), Right(INTS), HERE)],
         "python floats": every(laid, by_value("over_devices", "leading axis"), (1.5,), ([1.0],)),
         "numpy arrays": [Cell(laid, (np.asarray(XS),), Right(XS), HERE)],
         "wrong value": every(jax.jit(laid), by_value("over_devices", "inside `jit`"), (XS,)),
     },
-    "RatioState.start": {
-        "wrong value": [
-            *every(
-                df.RatioState.start,
-                by_type("RatioState.start", "discriminator"),
-                (None, SGD),
-                ("d", SGD),
-            ),
-            *every(
-                df.RatioState.start,
-                by_type("RatioState.start", "optimizer"),
-                (LINEAR, None),
-                (LINEAR, "adam"),
-            ),
+    "RatioState.start": starts(
+        "RatioState",
+        df.RatioState.start,
+        (LINEAR, SGD),
+        [((0, "discriminator"), None), ((1, "optimizer"), "adam")],
+    ),
+    "GANState.start": starts(
+        "GANState",
+        df.GANState.start,
+        (LINEAR, AFFINE, SGD, SGD),
+        [((1, "generator"), None), ((3, "g_optimizer"), "adam")],
+    ),
+    START: {
+        **some.kinds(begun, START, ("xs_q",), (XS,)),
+        "wrong dtype": [
+            *every(begun, by_type(START, "xs_q"), (XS > 0,), ("a cloud",)),
+            *every(begun, by_type(START, "discriminator"), (XS, TIMES, None)),
         ],
+        "empty": every(begun, by_value(BEGIN, "`xs_q` has no samples"), (XS[:0],)),
+        "nan and inf": every(begun, by_content(BEGIN, "`xs_q` has NaN"), (some.broken(XS),)),
+        NO_TS: options(begun, (XS,), ts=schedule(BEGIN)),
+        "wrong value": every(begun, by_value(BEGIN, "pass both"), (None,), (XS, None)),
     },
-    "GANState.start": {
-        "wrong value": [
-            *every(
-                df.GANState.start, by_type("GANState.start", "generator"), (LINEAR, None, SGD, SGD)
-            ),
-            *every(
-                df.GANState.start,
-                by_type("GANState.start", "g_optimizer"),
-                (LINEAR, AFFINE, SGD, "adam"),
-            ),
-        ],
-    },
-}
-
-
-def begun(xs_q, ts=TIMES, network=TIMED, optimizer=SGD):
-    return df.FlowRatioState.start(network, optimizer, xs_q=xs_q, ts=ts).replay.clouds
-
-
-BEGIN = "FlowRatioState"
-OTHERS["FlowRatioState.start"] = {
-    **kinds(begun, "FlowRatioState.start", ("xs_q",), (XS,)),
-    "wrong dtype": [
-        *every(begun, by_type("FlowRatioState.start", "xs_q"), (XS > 0,), ("a cloud",)),
-        *every(begun, by_type("FlowRatioState.start", "discriminator"), (XS, TIMES, None)),
-    ],
-    "empty": every(begun, by_value(BEGIN, "`xs_q` has no samples"), (XS[:0],)),
-    "nan and inf": every(begun, by_content(BEGIN, "`xs_q` has NaN"), (broken(XS),)),
-    NO_TS: [
-        *every(begun, by_value(BEGIN, "`ts` must increase"), (XS, [0.0, 0.0])),
-        *every(begun, by_value(BEGIN, "`ts` holds 1 time(s)"), (XS, [0.0])),
-    ],
-    "integers": closed(begun, ((INTS,), np.stack([INTS, INTS]))),
-    "numpy arrays": closed(begun, ((np.asarray(XS),), jnp.stack([XS, XS]))),
-    "wrong value": every(begun, by_value(BEGIN, "pass both"), (None,), (XS, None)),
 }
 TABLE = {**LOOPS, **OTHERS}
 CLOUDS = ("wrong rank", "wrong dtype", "mismatched shapes", "empty", "nan and inf")
-NUMBERS = ("integers", "python floats", "numpy arrays")
-STATE = (*NEVER, *CLOUDS, *NUMBERS, "no ratio estimator", NO_TS, "key missing")
+STATE = (*NEVER, *CLOUDS, *CONVERSIONS, "python floats", "no ratio estimator", NO_TS, "key missing")
 ABSENT = {
-    "transport": (*NEVER, NO_TS),
-    "train_gan": (*NEVER, NO_TS),
-    "train_flow_ratio": NEVER,
-    "learned_log_ratio": (*NEVER, NO_TS, "key missing", "wrong value"),
-    "flow_log_ratio": (*NEVER, NO_TS, "key missing", "wrong value"),
+    "transport": (*NEVER, NO_TS, *CONVERSIONS),
+    "train_gan": (*NEVER, NO_TS, *CONVERSIONS),
+    "train_flow_ratio": (*NEVER, *CONVERSIONS),
+    "learned_log_ratio": (*NEVER, NO_TS, "key missing", "wrong value", *CONVERSIONS),
+    "flow_log_ratio": (*NEVER, NO_TS, "key missing", "wrong value", *CONVERSIONS),
     "over_devices": (*NEVER, NO_TS, "no ratio estimator", "key missing", "mismatched shapes"),
     "RatioState.start": STATE,
     "GANState.start": STATE,
-    "FlowRatioState.start": (*NEVER, "mismatched shapes", "no ratio estimator", "key missing"),
+    START: (*NEVER, "mismatched shapes", "no ratio estimator", "key missing", *CONVERSIONS),
 }

@@ -230,8 +230,8 @@ CLOUD, POINT, FLAT = jnp.ones((3, 2)), jnp.ones(2), jnp.ones(())
 # For each room one call with a wrong rank or dtype, of a function that lies in it.
 WRONG = {
     "_types": lambda: _types.as_float([1.0, 2.0]),
-    "_linalg": lambda: _linalg.sqrt(CLOUD),
-    "_checks": lambda: _checks.check_cloud("a test", "xs", [1.0]),
+    "_linalg": lambda: _linalg.root(CLOUD),
+    "_checks": lambda: _checks.check_clouds("a test", xs=[1.0]),
     "calculus": lambda: df.f_to_h(jnp.log)(jnp.ones(2, complex)),
     "bures": lambda: df.bures.distance(CLOUD, CLOUD),
     "divergences": lambda: df.divergences.alpha(POINT),

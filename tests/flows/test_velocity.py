@@ -19,30 +19,14 @@ def identity(u):
     return u
 
 
-def non_saturating(u):
-    return -jax.nn.softplus(-u)
-
-
-def least_squares(u):
-    return -(jax.nn.sigmoid(-u) ** 2)
-
-
-def le_cam(u):
-    return 4 * jax.nn.sigmoid(u) ** 2 - 1
-
-
-def decreasing(u):
-    return -u
-
-
 H = {
     "logit": identity,
     "vanilla": jax.nn.softplus,
-    "ns": non_saturating,
+    "ns": lambda u: -jax.nn.softplus(-u),
     "mle": jnp.exp,
     "arcsinh": jnp.arcsinh,
-    "least_squares": least_squares,
-    "lecam": le_cam,
+    "least_squares": lambda u: -(jax.nn.sigmoid(-u) ** 2),
+    "lecam": lambda u: 4 * jax.nn.sigmoid(u) ** 2 - 1,
     "kl_p_m": jax.nn.sigmoid,
 }
 # theory.md section 8: dKL/dt and own dF/dt with q = N(1, 1), p = N(0, 1).
@@ -79,19 +63,21 @@ def test_dissipation_of_kl_and_of_the_flows_own_divergence(name):
     chex.assert_trees_all_close((kl, own), RATES[name], atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("case", "name", "own"),
-    [
-        ("E019", "logit", False),
-        ("E023", "vanilla", True),
-        ("E025", "ns", False),
-        ("E029", "arcsinh", True),
-        ("E031", "lecam", False),
-        ("E035", "kl_p_m", True),
-        ("E037", "mle", False),
-    ],
-)
-def test_dissipation_of_a_narrow_gaussian(case, name, own):
+# The oracle's case, h, and of which divergence: KL or the flow's own.
+NARROW = {
+    "E019": ("logit", False),
+    "E023": ("vanilla", True),
+    "E025": ("ns", False),
+    "E029": ("arcsinh", True),
+    "E031": ("lecam", False),
+    "E035": ("kl_p_m", True),
+    "E037": ("mle", False),
+}
+
+
+@pytest.mark.parametrize("case", NARROW)
+def test_dissipation_of_a_narrow_gaussian(case):
+    name, own = NARROW[case]
     _, u, slope = nodes()
     of = H[name] if own else None
     rate = df.dissipation(H[name], u, slope[:, None], of=of, weights=WEIGHTS)
@@ -109,13 +95,6 @@ def test_dissipation_sums_over_any_event_and_averages_over_particles():
     u, grad_u = np.array([0.0, 1.0]), np.arange(12.0).reshape(2, 2, 3)
     expected = -(55.0 + np.e * (506.0 - 55.0)) / 2
     np.testing.assert_allclose(df.dissipation(jnp.exp, u, grad_u), expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("argument", ["h", "of"])
-def test_dissipation_refuses_what_decreases(argument):
-    functions = {"h": identity, "of": identity} | {argument: decreasing}
-    with pytest.raises(Exception, match=f"`{argument}` decreases"):
-        df.dissipation(functions["h"], np.zeros(2), np.ones((2, 1)), of=functions["of"])
 
 
 def test_velocity_is_h_prime_times_grad_u_on_any_event():
@@ -189,28 +168,7 @@ def test_hutchinson_is_unbiased_on_a_nonlinear_field():
     np.testing.assert_allclose(estimate, exact, atol=0.09)
 
 
-def test_with_log_prob_refuses_interacting_fields():
-    with pytest.raises(ValueError, match="particles may interact"):
-        df.with_log_prob(df.gradient_flow(attraction))
-
-
 def test_factories_return_pytrees_without_function_leaves():
     v = df.velocity(identity, quadratic)
     for made in (v, df.gradient_flow(attraction), df.with_log_prob(v, noise=np.ones((1, 2, 3)))):
         assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(made))
-
-
-def test_fields_and_rates_agree_under_jit_and_vmap():
-    xs = jnp.linspace(-1, 1, 12).reshape(2, 3, 2)
-    fields = (df.velocity(jnp.exp, quadratic), df.gradient_flow(attraction))
-    for field in fields:
-        each = jnp.stack([field(0.0, x, 1.0) for x in xs])
-        together = jax.jit(jax.vmap(field, in_axes=(None, 0, None)))(0.0, xs, 1.0)
-        chex.assert_trees_all_close(together, each, atol=1e-12)
-    rates = jax.jit(jax.vmap(exp_dissipation))(xs[..., 0], xs)
-    each = jnp.stack([exp_dissipation(x[:, 0], x) for x in xs])
-    chex.assert_trees_all_close(rates, each, rtol=1e-12)
-
-
-def exp_dissipation(u, grad_u):
-    return df.dissipation(jnp.exp, u, grad_u)

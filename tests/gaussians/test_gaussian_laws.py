@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from catalogue import ROWS
-from targets import SQUARE, P, close, grid, near_wavy, wavy
+from targets import SQUARE, P, close, grid, near_wavy, rates, wavy
 
 import divergence_flows as df
 
@@ -17,10 +17,6 @@ ESTIMATORS = ("stein", "price")
 # All rows but those that are others by another name.
 DISTINCT = [row for row in ROWS if row not in ("alpha_0", "alpha_1", "alpha_half", "shifted_0")]
 every_row = pytest.mark.parametrize("row", DISTINCT)
-
-
-def rates(field, q):
-    return jax.jit(field)(0.0, q, None)
 
 
 @functools.cache

@@ -191,11 +191,6 @@ def test_mini_batches_average_the_target():
     chex.assert_trees_all_close(ours, at(plain, mixture()), atol=1e-12)
 
 
-def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="`metric` is 'fisher'"):
-        df.mixture_field(log_p, df.cubature(1), metric="fisher")
-
-
 def test_the_field_is_a_pytree_of_arrays():
     field = df.mixture_field(log_p, df.cubature(1), h=jnp.arcsinh, move_weights=True)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(field))

@@ -14,7 +14,7 @@ from scipy.stats import gaussian_kde
 from sklearn.linear_model import LogisticRegression
 
 import divergence_flows as df
-from divergence_flows.ratios._least_squares import least_squares_loss, weighted
+from divergence_flows.ratios._least_squares import both, least_squares_loss
 
 pytestmark = pytest.mark.usefixtures("x64")
 RNG = np.random.default_rng(0)
@@ -49,13 +49,17 @@ def slopes(potential, points=POINTS):
 # KDE
 
 
-def test_kde_is_scipys():
-    ours = df.kde_log_prob(XS_Q, block=10)
-    theirs = gaussian_kde(XS_Q.T).logpdf(POINTS.T)
-    np.testing.assert_allclose(jax.vmap(ours)(POINTS), theirs, rtol=1e-10)
+def test_kde_is_scipys_and_keeps_its_digits_in_float32_thirty_deviations_out():
+    theirs = gaussian_kde(XS_Q.T).logpdf
+    ours = jax.vmap(df.kde_log_prob(XS_Q, block=10))(POINTS)
+    np.testing.assert_allclose(ours, theirs(POINTS.T), rtol=1e-10)
+    far = np.array([[30.0, 30.0], [-30.0, 10.0]], np.float32)
+    ours = jax.vmap(df.kde_log_prob(np.float32(XS_Q)))(far)
+    assert ours.dtype == jnp.float32
+    np.testing.assert_allclose(ours, theirs(far.T), rtol=1e-5)
 
 
-@pytest.mark.parametrize("block", [1, 10, 53, 1000])
+@pytest.mark.parametrize("block", [1, 10, 1000])
 def test_kde_of_a_bandwidth_and_its_gradient_are_the_dense_ones(block):
     log_prob = df.kde_log_prob(XS_Q, bandwidth=0.4, block=block)
     found, slope = jax.vmap(jax.value_and_grad(log_prob))(POINTS)
@@ -63,13 +67,6 @@ def test_kde_of_a_bandwidth_and_its_gradient_are_the_dense_ones(block):
     np.testing.assert_allclose(found, np.log(np.mean(kernel, 1) / (2 * np.pi * 0.4**2)), rtol=1e-10)
     nearest = kernel @ XS_Q / np.sum(kernel, 1, keepdims=True)
     np.testing.assert_allclose(slope, (nearest - POINTS) / 0.4**2, rtol=1e-8)
-
-
-def test_kde_in_float32_keeps_its_digits_thirty_deviations_out():
-    xs, far = np.float32(XS_Q), np.array([[30.0, 30.0], [-30.0, 10.0]], np.float32)
-    ours = jax.vmap(df.kde_log_prob(xs))(far)
-    assert ours.dtype == jnp.float32
-    np.testing.assert_allclose(ours, gaussian_kde(XS_Q.T).logpdf(far.T), rtol=1e-5)
 
 
 # Logistic
@@ -89,19 +86,23 @@ def test_logistic_ratio_is_scikit_learns_on_the_same_features():
     np.testing.assert_allclose(at(log_r), theirs, atol=1e-5)
 
 
+FACTOR = np.array([[1.0, 0.0], [0.5, 0.8]])
+
+
+def two_gaussians():
+    """q = N(0, I), p = N((1, -.5), C C^T)."""
+    return df.Gaussian(np.zeros(2), np.eye(2)), df.Gaussian(np.array([1.0, -0.5]), FACTOR)
+
+
 def gaussian_log_r(x):
-    """Of p = N((1, -.5), C C^T) to q = N(0, I)."""
-    mean, factor = jnp.array([1.0, -0.5]), jnp.array([[1.0, 0.0], [0.5, 0.8]])
-    p = df.Gaussian(mean, factor)
-    return p.log_prob(x) - df.Gaussian(jnp.zeros(2), jnp.eye(2)).log_prob(x)
+    q, p = two_gaussians()
+    return p.log_prob(x) - q.log_prob(x)
 
 
 @functools.cache
 def many(n, m):
-    q = df.Gaussian(np.zeros(2), np.eye(2))
-    p = df.Gaussian(np.array([1.0, -0.5]), np.array([[1.0, 0.0], [0.5, 0.8]]))
-    xs_q, xs_p = jr.normal(jr.key(0), (n, 2)), jr.normal(jr.key(1), (m, 2))
-    return jax.vmap(q.push)(xs_q), jax.vmap(p.push)(xs_p)
+    noise = jr.normal(jr.key(0), (n, 2)), jr.normal(jr.key(1), (m, 2))
+    return [jax.vmap(law.push)(z) for law, z in zip(two_gaussians(), noise, strict=True)]
 
 
 @pytest.mark.parametrize(("n", "m"), [(4000, 4000), (8000, 2000), (2000, 8000)])
@@ -109,12 +110,11 @@ def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
     xs_q, xs_p = many(n, m)
     log_r = df.rff_log_ratio(xs_q, xs_p, features=64, ridge=1e-3, key=KEY)
     unseen = jr.normal(jr.key(2), (2000, 2))
-    exact = jax.vmap(jax.grad(gaussian_log_r))(unseen)
+    value, exact = jax.vmap(jax.value_and_grad(gaussian_log_r))(unseen)
     error = jnp.linalg.norm(slopes(log_r, unseen) - exact) / jnp.linalg.norm(exact)
     assert error < 0.15 * np.sqrt(4000 / min(n, m))
-    u = at(log_r, unseen)
     # Unequal numbers shift no log ratio: log(8000 / 2000) would be 1.39.
-    assert abs(jnp.median(u - jax.vmap(gaussian_log_r)(unseen))) < 0.15
+    assert abs(jnp.median(at(log_r, unseen) - value)) < 0.15
 
 
 def test_ratio_check_of_held_out_samples_is_near_one():
@@ -189,15 +189,12 @@ def test_the_witness_moves_particles_down_the_squared_mmd(widths):
 
 def test_the_witness_of_two_gaussians_has_a_closed_form():
     xs_q, xs_p = many(4000, 4000)
-    factor = np.array([[1.0, 0.0], [0.5, 0.8]])
-    smooth = lambda mean, cov, x: (
-        jnp.exp(-0.5 * (x - mean) @ jnp.linalg.solve(cov + jnp.eye(2), x - mean))
-        / jnp.sqrt(jnp.linalg.det(cov + jnp.eye(2)))
-    )
-    exact = [
-        smooth(np.array([1.0, -0.5]), factor @ factor.T, x) - smooth(np.zeros(2), np.eye(2), x)
-        for x in POINTS
-    ]
+    smooth = lambda law, x: df.Gaussian(
+        law.mean, jnp.linalg.cholesky(law.covariance + jnp.eye(2))
+    ).log_prob(x)
+    q, p = two_gaussians()
+    # The kernel is 2 pi times the density of N(0, I).
+    exact = [2 * np.pi * (jnp.exp(smooth(p, x)) - jnp.exp(smooth(q, x))) for x in POINTS]
     found = at(df.mmd_witness(xs_q, xs_p, bandwidth=1.0))
     # Means of 4000 values between 0 and 1, each of deviation below .5: four deviations.
     np.testing.assert_allclose(found, np.array(exact), atol=0.045)
@@ -210,35 +207,25 @@ def test_random_features_approximate_the_exact_witness():
     np.testing.assert_allclose(found, exact, atol=5 * 2 / np.sqrt(20_000))
 
 
-def test_a_witness_is_no_log_ratio():
-    for witness in (df.mmd_witness(XS_Q, XS_P), df.mmd_witness(XS_Q, XS_P, **SMALL)):
-        with pytest.raises(ValueError, match=r"ratio_check: `log_r` is no log ratio: .*no ratio"):
-            df.ratio_check(witness, XS_Q, XS_P)
-
-
 # All of them
 
 
 @on_every_fit
-def test_the_block_changes_no_result(fit):
+def test_what_is_fitted_holds_arrays_only_and_the_block_changes_no_result(fit):
     whole = fit(XS_Q, XS_P, block=1000)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(whole))
     for block in (9, 84):
         chex.assert_trees_all_close(at(fit(XS_Q, XS_P, block=block)), at(whole), rtol=1e-7)
 
 
 @on_every_fit
-def test_units_and_origin_change_no_result(fit):
+def test_units_origin_and_precision_change_no_result(fit):
+    expected = at(fit(XS_Q, XS_P))
     moved = [1e3 * xs + 5e4 for xs in (XS_Q, XS_P, POINTS)]
-    chex.assert_trees_all_close(
-        at(fit(*moved[:2]), moved[2]), at(fit(XS_Q, XS_P)), rtol=1e-6, atol=1e-8
-    )
-
-
-@on_every_fit
-def test_float32_agrees_with_float64(fit):
+    chex.assert_trees_all_close(at(fit(*moved[:2]), moved[2]), expected, rtol=1e-6, atol=1e-8)
     small = at(fit(np.float32(XS_Q), np.float32(XS_P)), np.float32(POINTS))
     assert small.dtype == jnp.float32
-    chex.assert_trees_all_close(small, np.float32(at(fit(XS_Q, XS_P))), rtol=2e-2, atol=2e-2)
+    chex.assert_trees_all_close(small, np.float32(expected), rtol=2e-2, atol=2e-2)
 
 
 @on_every_fit
@@ -259,13 +246,6 @@ def test_a_fit_is_differentiable_in_the_samples(fit):
     np.testing.assert_allclose(slope, difference, rtol=1e-5)
 
 
-@on_every_fit
-def test_what_is_fitted_holds_arrays_only(fit):
-    potential = fit(XS_Q, XS_P)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(potential))
-    chex.assert_trees_all_close(jax.jit(at)(potential), at(potential))
-
-
 # Bandwidths
 
 
@@ -284,24 +264,22 @@ def test_the_median_rule_of_some_samples_is_near_that_of_their_density():
 
 @pytest.mark.parametrize("loss", ["logistic", "ulsif"])
 def test_the_chosen_bandwidth_has_the_least_loss_on_what_was_left_out(loss):
-    multiples, options = (0.1, 0.4, 1.0, 3.0), {"ridge": 1e-3, "key": KEY}
-    found = df.ratio_bandwidth(
-        XS_Q, XS_P, loss=loss, multiples=multiples, features=100, degree=0, **options
-    )
+    multiples = (0.1, 0.4, 1.0, 3.0)
+    options = {"features": 100, "degree": 0, "ridge": 1e-3, "key": KEY}
+    found = df.ratio_bandwidth(XS_Q, XS_P, loss=loss, multiples=multiples, **options)
     candidates = np.array(multiples) * df.median_bandwidth(XS_Q, XS_P)
     losses = np.zeros(4)
     for part in range(3):
-        parts = [np.arange(len(xs)) % 3 == part for xs in (XS_Q, XS_P)]
-        inside, outside = ([xs[w] for xs, w in zip((XS_Q, XS_P), sets, strict=True)]
-                           for sets in ([~w for w in parts], parts))  # fmt: skip
+        left_out = [np.arange(len(xs)) % 3 == part for xs in (XS_Q, XS_P)]
+        inside = XS_Q[~left_out[0]], XS_P[~left_out[1]]
+        outside = XS_Q[left_out[0]], XS_P[left_out[1]]
         for i, width in enumerate(candidates):
-            if loss == "logistic":
-                u = df.rff_log_ratio(*inside, bandwidth=width, features=100, degree=0, **options)
-                shift = np.log(len(outside[1]) / len(outside[0]))
-                each = [jax.nn.softplus(s * (at(u, xs) + shift)) for s, xs in zip((1, -1), outside, strict=True)]  # fmt: skip # noqa: E501
-                losses[i] += np.mean(np.concatenate(each))
-            else:
+            if loss == "ulsif":
                 losses[i] += left_out_ulsif(inside, outside, width)
+                continue
+            u = df.rff_log_ratio(*inside, bandwidth=width, **options)
+            logits = [at(u, xs) + np.log(len(outside[1]) / len(outside[0])) for xs in outside]
+            losses[i] += np.mean(np.logaddexp(0, np.concatenate([logits[0], -logits[1]])))
     np.testing.assert_allclose(found, candidates[np.argmin(losses)], rtol=1e-10)
 
 
@@ -318,9 +296,11 @@ def left_out_ulsif(inside, outside, width):
 
 def test_the_loss_that_chooses_an_ulsif_bandwidth_is_that_of_the_ratio_itself():
     fit = df.ulsif_ratio(XS_Q, XS_P, centres=12, bandwidth=1.0, key=KEY)
-    on_both = (weighted(jnp.asarray(xs), jnp.ones(len(xs)), 10) for xs in (XS_Q, XS_P))
+    data = both(jnp.asarray(XS_Q), jnp.asarray(XS_P), 10, jnp.ones(53), jnp.ones(31))
     expected = np.mean(at(fit, XS_Q) ** 2) / 2 - np.mean(at(fit, XS_P))
-    np.testing.assert_allclose(least_squares_loss(*fit.args, *on_both), expected, rtol=1e-10)
+    np.testing.assert_allclose(
+        least_squares_loss(fit.args[0], data, fit.args[1]), expected, rtol=1e-10
+    )
 
 
 # The field that refits
@@ -343,14 +323,13 @@ def test_the_refitting_field_follows_the_ornstein_uhlenbeck_flow():
     steps = diffrax.PIDController(rtol=1e-3, atol=1e-3)
     field = df.cloud_velocity(identity, fit)
     found = df.integrate(field, xs_q, ts, dt0=0.05, stepsize_controller=steps)
-    standard = df.Gaussian(np.zeros(2), np.eye(2))
+    standard, kl = df.Gaussian(np.zeros(2), np.eye(2)), jax.jit(df.gaussian_kl)
     for t, xs in zip(ts, found.ys, strict=True):
-        exact = df.Gaussian(
-            np.full(2, 1.5 * np.exp(-t)), np.sqrt(1 - 0.75 * np.exp(-2 * t)) * np.eye(2)
-        )
+        deviation = np.sqrt(1 - 0.75 * np.exp(-2 * t))
+        exact = df.Gaussian(np.full(2, 1.5 * np.exp(-t)), deviation * np.eye(2))
         measured = df.Gaussian(np.mean(xs, 0), np.linalg.cholesky(np.cov(xs.T)))
-        kl, expected = df.gaussian_kl(measured, standard), df.gaussian_kl(exact, standard)
-        np.testing.assert_allclose(kl, expected, rtol=0.06, atol=0.01)
+        expected = kl(exact, standard)
+        np.testing.assert_allclose(kl(measured, standard), expected, rtol=0.06, atol=0.01)
 
 
 def test_an_mmd_flow_lowers_its_mmd_at_the_rate_of_its_speed():
@@ -383,55 +362,3 @@ def test_a_refitting_field_is_traced_once_for_all_samples_and_numbers():
 def test_with_log_prob_refuses_a_refitting_field():
     with pytest.raises(ValueError, match="`cloud_velocity`, whose particles may interact"):
         df.with_log_prob(df.cloud_velocity(identity, df.mmd_witness))
-
-
-# Errors
-
-EQUAL = np.ones((5, 2))
-BROKEN = np.where(np.arange(5)[:, None] == 3, np.nan, 1.0) * np.ones((5, 2))
-WRONG_VALUES = {
-    "`features` is 7": lambda: df.rff_log_ratio(XS_Q, XS_P, features=7, key=KEY),
-    "`degree` is 3": lambda: df.rff_log_ratio(XS_Q, XS_P, degree=3, key=KEY),
-    "`newton_steps` is 0": lambda: df.rff_log_ratio(XS_Q, XS_P, newton_steps=0, key=KEY),
-    "2555 monomials": lambda: df.rff_log_ratio(
-        np.ones((3, 70)), np.ones((3, 70)), degree=2, key=KEY
-    ),
-    "`block` is 0": lambda: df.kde_log_prob(XS_Q, block=0),
-    "`centres` is 0": lambda: df.ulsif_ratio(XS_Q, XS_P, centres=0, key=KEY),
-    "has no samples": lambda: df.mmd_witness(XS_Q, XS_P[:0]),
-    "pass `key`": lambda: df.mmd_witness(XS_Q, XS_P, features=8),
-    "`bandwidth` has shape": lambda: df.mmd_witness(XS_Q, XS_P, bandwidth=np.ones((2, 2))),
-    "`size` is 1": lambda: df.median_bandwidth(XS_Q, size=1),
-    "one sample": lambda: df.median_bandwidth(XS_Q[:1]),
-    "`loss` is 'hinge'": lambda: df.ratio_bandwidth(XS_Q, XS_P, loss="hinge", key=KEY),
-    "`folds` is 1": lambda: df.ratio_bandwidth(XS_Q, XS_P, folds=1, key=KEY),
-    "cloud_velocity: `block`": lambda: df.cloud_velocity(identity, df.mmd_witness, block=0),
-}
-
-
-@pytest.mark.parametrize(("words", "call"), WRONG_VALUES.items(), ids=WRONG_VALUES)
-def test_wrong_values_are_refused_in_words(words, call):
-    with pytest.raises(ValueError, match=words):
-        call()
-
-
-WRONG_ARRAYS = {
-    "`xs` has NaN": lambda: df.kde_log_prob(BROKEN),
-    "`xs_p` has NaN": lambda: df.mmd_witness(XS_Q, BROKEN),
-    "median distance .* is zero": lambda: df.rff_log_ratio(EQUAL, EQUAL, key=KEY),
-    "covariance of `xs`": lambda: df.kde_log_prob(EQUAL),
-    "`bandwidth` must be positive": lambda: df.kde_log_prob(XS_Q, bandwidth=0.0),
-    "`ridge` must be positive": lambda: df.ulsif_ratio(XS_Q, XS_P, ridge=-1.0, key=KEY),
-    "coordinate is the same": lambda: df.rff_log_ratio(
-        XS_Q * np.array([1.0, 0.0]), XS_P * np.array([1.0, 0.0]), key=KEY
-    ),
-    "singular to working precision": lambda: df.ulsif_ratio(
-        XS_Q, XS_P, bandwidth=1e3, ridge=1e-30, key=KEY
-    ),
-}
-
-
-@pytest.mark.parametrize(("words", "call"), WRONG_ARRAYS.items(), ids=WRONG_ARRAYS)
-def test_wrong_arrays_are_refused_in_words(words, call):
-    with pytest.raises(Exception, match=words):
-        jax.block_until_ready(jax.tree.leaves(call()))

@@ -1,4 +1,4 @@
-"""Two networks in training: each step is what its formula says, and runs resume bit for bit."""
+"""Two networks in training: each step is what its formula says."""
 
 import functools
 
@@ -11,12 +11,11 @@ import numpy as np
 import optax
 import pytest
 from scipy.stats import norm
-from small_runs import Stopped, same, stop_at_20
+from small_runs import same
 
 import divergence_flows as df
 
 XS_P = jr.normal(jr.key(11), (96, 2)) + 2
-OPTIONS = {"latent": 3, "steps": 30, "batch_size": 16, "critic_steps": 2, "chunk": 10}
 GANS = {
     "vanilla": df.gans.vanilla,
     "arcsinh": df.gans.arcsinh,
@@ -57,11 +56,6 @@ def stepped(gan, d, g, xs_p, *, d_optimizer=FROZEN, g_optimizer=FROZEN, **option
     options = {"latent": 3, **options}
     step = functools.partial(df.gan_step, gan, d_optimizer, g_optimizer, **options)
     return jax.jit(step)(state, xs_p, key=jr.key(7))
-
-
-def run(**options):
-    options = {**OPTIONS, "key": jr.key(4), **options}
-    return df.train_gan(df.gans.vanilla(), critic(), maker(), XS_P, **options)
 
 
 # What a step does.
@@ -129,12 +123,12 @@ def test_the_critics_steps_are_ratio_steps():
     new, info = stepped(
         gan, d, g, XS_P[:5], d_optimizer=optimizer, critic_steps=3, batch_size=5, **options
     )
-    ratio = df.RatioState.start(d, optimizer)
+    ratio, step = df.RatioState.start(d, optimizer), eqx.filter_jit(df.ratio_step)
     for _ in range(3):
-        ratio, info = df.ratio_step(gan, optimizer, ratio, (xs_q, XS_P[:5]), **options)
+        ratio, last = step(gan, optimizer, ratio, (xs_q, XS_P[:5]), **options)
     chex.assert_trees_all_close(new.discriminator, ratio.discriminator, rtol=1e-5, atol=1e-7)
-    chex.assert_trees_all_close(info.d_loss, info.loss, rtol=1e-6)
-    chex.assert_trees_all_close(info.penalty, info.penalty, rtol=1e-5)
+    chex.assert_trees_all_close(info.d_loss, last.loss, rtol=1e-6)
+    chex.assert_trees_all_close(info.penalty, last.penalty, rtol=1e-5)
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -265,131 +259,3 @@ def test_an_affine_generator_reaches_a_gaussians_mean_and_spread(form):
     chex.assert_trees_all_close(layer.bias[0], jnp.mean(xs_p), atol=0.01)
     chex.assert_trees_all_close(jnp.abs(layer.weight[0, 0]), jnp.std(xs_p), atol=0.01)
     chex.assert_trees_all_close(info.d_losses[-200:].mean(), 2 * np.log(2), atol=0.02)
-
-
-# Runs.
-
-
-def test_a_state_holds_arrays_only_and_passes_plain_jit():
-    state, _ = run(steps=1)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
-    same(jax.jit(lambda state: state)(state), state)
-
-
-def test_seeds_side_by_side_are_the_seeds_alone():
-    def one(key):
-        of_d, of_g, of_run = jr.split(key, 3)
-        options = {**OPTIONS, "penalty": "one", "key": of_run}
-        return df.train_gan(df.gans.vanilla(), critic(of_d), maker(of_g), XS_P, **options)
-
-    keys = jr.split(jr.key(6), 3)
-    together, alone = jax.vmap(one)(keys), [one(key) for key in keys]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone)
-    # Roundoff of batched matrix products, grown by 60 steps of Adam.
-    chex.assert_trees_all_close(together, stacked, rtol=1e-3, atol=1e-4)
-
-
-def test_chunks_do_not_change_the_result():
-    same(run(), run(chunk=18))
-
-
-def test_a_key_tells_the_run():
-    one, other = run()[0], run(key=jr.key(5))[0]
-    same(run()[0], one)
-    assert not np.allclose(one.generator.layers[0].weight, other.generator.layers[0].weight)
-
-
-def test_the_loop_is_its_steps_by_hand():
-    d_optimizer, g_optimizer = optax.adam(0.01), optax.adam(0.02)
-    state, info = run(steps=3, d_optimizer=d_optimizer, g_optimizer=g_optimizer)
-    hand = df.GANState.start(critic(), maker(), d_optimizer, g_optimizer)
-    options = {"latent": 3, "batch_size": 16, "critic_steps": 2}
-    step = jax.jit(
-        functools.partial(df.gan_step, df.gans.vanilla(), d_optimizer, g_optimizer, **options)
-    )
-    for i in range(3):
-        hand, info = step(hand, XS_P, key=jr.fold_in(jr.key(4), i))
-        chex.assert_trees_all_close(info.d_loss, info.d_losses[i], rtol=1e-5)
-        chex.assert_trees_all_close(info.g_loss, info.g_losses[i], rtol=1e-5)
-    chex.assert_trees_all_close(hand, state, rtol=1e-4, atol=1e-6)
-
-
-CHANGES = {
-    "steps": {"steps": 31},
-    "key": {"key": jr.key(5)},
-    "batch_size": {"batch_size": 17},
-    "form": {"form": "distillation"},
-    "penalty": {"penalty": "r1"},
-    "ema_decay": {"ema_decay": 0.5},
-    "share_fakes": {"share_fakes": True},
-    "g_optimizer": {"g_optimizer": optax.sgd(0.1)},
-}
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    file = tmp_path / "run.npz"
-    with pytest.raises(Stopped):
-        run(checkpoint=file, on_chunk=stop_at_20)
-    for name, change in CHANGES.items():
-        with pytest.raises(ValueError, match=rf"train_gan: checkpoint .* {name} = "):
-            run(checkpoint=file, **change)
-
-
-def test_a_checkpoint_of_a_transport_is_refused(tmp_path):
-    file, gan = tmp_path / "run.npz", df.gans.vanilla()
-    df.transport(gan, critic(), XS_P, XS_P, steps=2, checkpoint=file, key=jr.key(4))
-    with pytest.raises(ValueError, match=r"train_gan: checkpoint .* run = transport"):
-        run(checkpoint=file)
-    run(steps=2, checkpoint=tmp_path / "gan.npz")
-    with pytest.raises(ValueError, match="transport: checkpoint"):
-        df.transport(
-            gan, critic(), XS_P, XS_P, steps=2, checkpoint=tmp_path / "gan.npz", key=jr.key(4)
-        )
-
-
-WRONG = {
-    "latent": ({"latent": 0}, "`latent` is 0"),
-    "batch_size": ({"batch_size": 0}, "`batch_size` is 0"),
-    "critic_steps": ({"critic_steps": -1}, "`critic_steps` is -1"),
-    "form": ({"form": "direct"}, "`form` is 'direct'; pass 'loss' or 'distillation'"),
-    "generator_steps": ({"generator_steps": 2}, "only regression onto a kept target"),
-    "penalty": ({"penalty": "r2"}, "`penalty` is 'r2'; pass 'r1'"),
-    "penalty_weight": ({"penalty_weight": -1.0}, "`penalty_weight` is -1"),
-    "ema_decay": ({"ema_decay": 1.0}, "`ema_decay` is 1.0"),
-    "step_size": ({"step_size": 0.0}, "`step_size` is 0"),
-}
-
-
-@pytest.mark.parametrize(("options", "words"), WRONG.values(), ids=WRONG)
-def test_an_option_that_makes_no_step_is_refused(options, words):
-    with pytest.raises(ValueError, match=f"train_gan: .*{words}"):
-        run(**options)
-    with pytest.raises(ValueError, match=f"gan_step: .*{words}"):
-        stepped(df.gans.logit(), critic(), maker(), XS_P, **options)
-
-
-def test_a_run_that_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="train_gan: `steps` is 0"):
-        run(steps=0)
-
-
-def test_a_divergence_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match=r"train_gan: .*h_eff' = -r f'\(r\)"):
-        df.train_gan(df.divergences.kl_qp, critic(), maker(), XS_P, latent=3, key=jr.key(0))
-
-
-TRACES = []
-
-
-def counted(x):
-    TRACES.append(1)
-    return jax.nn.silu(x)
-
-
-def test_neither_chunks_nor_a_second_call_trace_again():
-    d = critic(activation=counted)
-    options = {**OPTIONS, "key": jr.key(4)}
-    df.train_gan(df.gans.vanilla(), d, maker(), XS_P, **options)
-    once = len(TRACES)
-    df.train_gan(df.gans.vanilla(0.5), d, maker(jr.key(9)), XS_P, **options)
-    assert len(TRACES) == once

@@ -1,4 +1,4 @@
-"""Fault drills: runs of the three loops, killed from outside at random moments and resumed.
+"""Fault drills: runs of the three loops are killed at random moments and resumed.
 
     python tests/workers/drills.py [--kills 8] [--seed 0]         all drills, one line for each kill
     python tests/workers/drills.py LOOP FILE STEPS CHUNK [WORD]   one run; the drills start these
@@ -10,6 +10,7 @@ and is killed again. `nox -s drills`.
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
@@ -20,7 +21,7 @@ import tempfile
 import time
 
 import numpy as np
-from small_runs import RUNS, Child, is_same, leftovers, steps_in
+from small_runs import RUNS, Child, Stopped, leftovers, same, steps_in, stop_at_20
 
 # Steps, and steps in a chunk: many of them, or so few that a run mostly saves.
 SIZES = {"chunk": (100_000, 5000), "save": (3000, 20)}
@@ -31,12 +32,16 @@ def say(*words):
 
 
 def work(loop, file, steps, chunk, word="free"):
-    """One run, which says what it does; with the word "step" it waits for a line after each."""
-    synced = os.fsync
+    """One run, which prints what it does and with "save" or "signal" waits for a line at each stop.
+
+    "save": it waits in each save, and before it writes half a run of the other loops beside FILE.
+    "signal": it waits after the first chunk, and is stopped by Ctrl-C in a chunk, then in a save.
+    """
+    synced, run = os.fsync, RUNS[loop]
 
     def tell(state):
         say("step", int(state.step))
-        if word in ("step", "signal"):
+        if word == "signal":
             sys.stdin.readline()
 
     def slowly(handle):
@@ -45,25 +50,24 @@ def work(loop, file, steps, chunk, word="free"):
             sys.stdin.readline()
         synced(handle)
 
-    run = RUNS[loop]
     options = {"steps": int(steps), "chunk": int(chunk), "checkpoint": file, "on_chunk": tell}
     if word == "save":
+        for name, other in RUNS.items():
+            with contextlib.suppress(Stopped):
+                if name != loop:
+                    other(checkpoint=f"{file}.{name}", on_chunk=stop_at_20)
         os.fsync = slowly
     if word != "signal":
         run(**options)
-        say("done")
         return
     # A shell without job control starts what runs in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Ctrl-C, first in a chunk, then in the middle of a save.
     for handler in (synced, slowly):
         os.fsync = handler
         try:
             run(**options)
         except KeyboardInterrupt as stop:
             say("stopped", stop)
-        else:
-            say("not stopped")
     say("end")
 
 
@@ -90,7 +94,11 @@ def drill(loop, kind, rng, folder, whole, seconds, again):
     copy = folder / "copy.npz"
     shutil.copy(file, copy)
     steps, chunk = SIZES[kind]
-    well = is_same(RUNS[loop](steps=steps, chunk=chunk, checkpoint=copy), whole)
+    try:
+        same(RUNS[loop](steps=steps, chunk=chunk, checkpoint=copy), whole)
+        well = True
+    except AssertionError:
+        well = False
     where = "while saving" if left else "in a chunk or between"
     run = "resumed run" if again else "run"
     say(

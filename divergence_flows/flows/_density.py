@@ -1,0 +1,81 @@
+"""Densities along a flow: log q of each particle from the divergence of its velocity."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Real
+
+from .._checks import check_clouds, check_rate
+from .._types import Field, ScalarLike, as_float, as_partial
+from ._velocity import descend_variation, refit_and_move
+
+
+def with_log_prob(
+    field: Field, *, noise: Real[ArrayLike, "probes n *event"] | None = None
+) -> Field:
+    r"""Carries log densities along: $\tfrac{d}{dt}\log q_t(x_t) = -\nabla\cdot v(t, x_t)$.
+
+    The new field acts on the state `(xs, log_q)`. Its divergence is exact, from one directional
+    derivative per coordinate; with `noise` it is Hutchinson's estimate
+    $E[\epsilon^T (\partial v) \epsilon]$, unbiased if $E[\epsilon\epsilon^T] = I$ and the same
+    noise throughout a solve.
+
+    Args:
+        field: A field that moves each particle on its own, such as `velocity(h, log_r)`. Fields
+            of `gradient_flow` and `cloud_velocity` are refused; any other field whose particles
+            interact is not detected and gets a wrong density.
+        noise: Probes for Hutchinson's estimate [dimensionless], for instance normal or +-1.
+
+    Returns:
+        `field(t, (xs, log_q), args)`, returning velocities and rates of log q
+        [nats per unit of flow time].
+
+    Raises:
+        ValueError: If `field` was made by `gradient_flow` or `cloud_velocity`, or `noise` has no
+            probes; while tracing, if `field` returns no velocity for each particle.
+        EquinoxRuntimeError: If `noise` is not finite.
+
+    References:
+        Chen et al., Neural ODEs, NeurIPS 2018; Grathwohl et al., FFJORD, ICLR 2019.
+    """
+    makers = {descend_variation: "gradient_flow", refit_and_move: "cloud_velocity"}
+    maker = makers.get(getattr(field, "func", None))
+    if maker is not None:
+        raise ValueError(
+            f"with_log_prob: `field` came from `{maker}`, whose particles may interact, so log q "
+            "has no equation along one particle. Pass a field that moves each particle on its own, "
+            "for instance `velocity(h, log_r)`."
+        )
+    probes = noise if noise is None else check_clouds("with_log_prob", noise=as_float(noise))[0]
+    return jax.tree_util.Partial(_with_log_prob, as_partial(field), probes)
+
+
+def _with_log_prob(
+    field: Field,
+    noise: Real[Array, "probes n *event"] | None,
+    t: ScalarLike,
+    state: tuple[Real[ArrayLike, "n *event"], Real[ArrayLike, " n"]],
+    args: Any,
+) -> tuple[Float[Array, "n *event"], Float[Array, " n"]]:
+    """Pushes probes through the field's derivative and contracts them with themselves."""
+    xs = as_float(state[0])
+    rate, push = jax.linearize(functools.partial(_checked_rate, field, t, args), xs)
+    if noise is None:  # the same unit vectors for all particles, one for each coordinate
+        size = math.prod(xs.shape[1:])
+        units = jnp.eye(size, dtype=xs.dtype).reshape(size, 1, *xs.shape[1:])
+        probes = jnp.broadcast_to(units, (size, *xs.shape))
+    else:
+        probes = noise.astype(xs.dtype)
+    products = jnp.sum(probes * jax.vmap(push)(probes), axis=tuple(range(2, probes.ndim)))
+    divergence = (jnp.sum if noise is None else jnp.mean)(products, axis=0)
+    return rate, -divergence
+
+
+def _checked_rate(
+    field: Field, t: ScalarLike, args: Any, xs: Float[Array, "n *event"]
+) -> Float[Array, "n *event"]:
+    """Evaluates a field, its differentiated argument last."""
+    return check_rate("with_log_prob", "field", field(t, xs, args), xs)
