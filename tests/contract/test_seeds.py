@@ -20,9 +20,7 @@ def layouts(tmp_path_factory):
     """What each layout computed: one device, four, and two processes of two devices each."""
     folder = tmp_path_factory.mktemp("seeds")
     files = {name: folder / f"{name}.npz" for name in ("one", "four", "rank0", "rank1")}
-    finish(
-        start("gan_seeds", files["one"], devices=1), start("gan_seeds", files["four"], devices=4)
-    )
+    finish(*[start("gan_seeds", files[name], devices=n) for name, n in (("one", 1), ("four", 4))])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"

@@ -473,8 +473,9 @@ def gan_step(x, key):
 
 
 def transport(x, key):
-    options = {"steps": 2, "critic_steps": 2, "optimizer": SGD, "chunk": 2, "key": key}
-    return df.transport(G.logit(), x["d"], x["q"], x["p"], step_size=x["eps"], **options)
+    options = {"steps": 2, "critic_steps": 2, "batch_size": 3, "step_size": x["eps"]}
+    options |= {"optimizer": SGD, "chunk": 2, "key": key}
+    return df.transport(G.logit(), x["d"], x["q"], x["p"], **options)
 
 
 def train_gan(x, key):
@@ -552,6 +553,12 @@ def clocks(x, key):
     return [d(x["t"], x["x"]) for d in (clock(x["d"]), like(x["x"], time_network(key)))]
 
 
+def spectral(x, key):
+    """The norm forgets the key; signs of the singular vectors do not."""
+    network = N.spectral(x["d"], key=key)
+    return network(x["x"]), [jnp.sign(leaf).astype(int) for leaf in jax.tree.leaves(network)]
+
+
 POINT = np.array([0.4, -0.9])
 ON_CRITIC = lambda: {"d": critic(), "x": number(POINT)}
 NETWORKS = {
@@ -564,7 +571,7 @@ NETWORKS = {
         lambda key: N.ConvDiscriminator(4, 1, 2, key=key), np.sin(np.arange(16.0)).reshape(1, 4, 4)
     ),
     "networks.ConvGenerator": of_network(lambda key: N.ConvGenerator(2, 4, 1, 2, key=key), POINT),
-    "networks.spectral": Row(lambda x, key: N.spectral(x["d"], key=key)(x["x"]), ON_CRITIC),
+    "networks.spectral": Row(spectral, ON_CRITIC),
     "networks.refresh": Row(lambda x: N.refresh(N.spectral(x["d"], key=KEY))(x["x"]), ON_CRITIC),
 }
 ROWS = CALCULUS | TABLES | FLOWS | RATIOS | GAUSSIANS | BURES | LOSSES | NETWORKS
