@@ -87,7 +87,7 @@ MUTATIONS = {
         ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses"),
     ],
     "ratios/_check": [
-        ("logsumexp(-u_p)", "logsumexp(u_p)", "train", "true_ratio_passes"),
+        ("logsumexp(-u_p)", "logsumexp(u_p)", "ratio_check", "true_ratio_passes"),
     ],
     "ratios/_kernels": [
         ("-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
