@@ -128,7 +128,7 @@ MUTATIONS = (
         "loss_that_chooses",
     ),
     ("ratios/_kernels", "-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
-    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_and_spirals"),
+    ("flows/_diagnostics", "/ rate.shape", "* rate.shape", "optimal_transport", "circles_and"),
     (
         "flows/_optimal_transport",
         "(1 - fraction)",
