@@ -27,7 +27,6 @@ import divergence_flows as df
 
 pytestmark = pytest.mark.usefixtures("x64")
 D = df.divergences
-RULE = df.cubature(2)
 
 
 def covariances(target, start, ts):
@@ -42,7 +41,7 @@ def covariances(target, start, ts):
 def test_the_ou_flow_has_section_eights_numbers():
     start = df.Gaussian(np.array([4.0, 2.0]), 0.8 * np.eye(2))
     p = df.Gaussian(ZERO, np.linalg.cholesky(P))
-    field = df.gaussian_field(normal(ZERO, P), RULE)
+    field = df.gaussian_field(normal(ZERO, P), df.cubature(2))
     path = follow(field, start, [0.0, 1.0, 5.0])
     close(path.mean[1], np.array([1.49998582, 1.49612491]), atol=1e-8)
     expected = np.array([[0.70026001, 0.54025822], [0.54025822, 0.70026001]])
@@ -59,14 +58,16 @@ def test_the_ou_flow_has_section_eights_numbers():
 def test_a_start_that_does_not_commute_with_the_target_follows_the_closed_form():
     factor, m, mu0 = turned(np.array([1.4, 0.5])), np.array([0.5, -1.0]), np.array([2.0, 1.0])
     target, ts = factor @ factor.T, np.array([0.0, 0.1, 0.7, 3.0])
-    path = follow(df.gaussian_field(normal(m, target), RULE), df.Gaussian(mu0, SQUARE), ts)
+    path = follow(
+        df.gaussian_field(normal(m, target), df.cubature(2)), df.Gaussian(mu0, SQUARE), ts
+    )
     exact, decay = covariances(target, SQUARE @ SQUARE.T, ts)
     close((path.mean, path.covariance), (m + decay @ (mu0 - m), exact), atol=1e-9)
 
 
 def test_the_rate_of_the_factor_is_the_oracles():
     inputs = inputs_of("F011")
-    field = df.gaussian_field(normal(inputs["m"], inputs["P"]), RULE)
+    field = df.gaussian_field(normal(inputs["m"], inputs["P"]), df.cubature(2))
     rate = rates(field, df.Gaussian(inputs["mu"], inputs["S"])).scale
     close(rate, np.array(ORACLE["F011"]["expected"]), rtol=1e-10)
 
@@ -114,7 +115,7 @@ def euler(field, start):
 
 def test_euler_on_the_factor_has_section_eights_numbers():
     start = df.Gaussian(np.array([4.0, 2.0]), 0.8 * np.eye(2))
-    q = euler(df.gaussian_field(normal(ZERO, P), RULE), start)
+    q = euler(df.gaussian_field(normal(ZERO, P), df.cubature(2)), start)
     close(q.mean, np.array([1.49600518, 1.49285629]), atol=1e-8)
     expected = np.array([[0.70145692, 0.54145612], [0.54145612, 0.70145692]])
     close(q.covariance, expected, atol=1e-8)
@@ -122,7 +123,7 @@ def test_euler_on_the_factor_has_section_eights_numbers():
 
 def test_euler_on_the_covariance_has_other_numbers():
     start = (np.array([4.0, 2.0]), 0.64 * np.eye(2))
-    mean, covariance = euler(df.bures_field(normal(ZERO, P), RULE), start)
+    mean, covariance = euler(df.bures_field(normal(ZERO, P), df.cubature(2)), start)
     close(mean, np.array([1.49600518, 1.49285629]), atol=1e-8)
     expected = np.array([[0.70122579, 0.54122503], [0.54122503, 0.70122579]])
     close(covariance, expected, atol=1e-8)
@@ -156,7 +157,7 @@ def test_the_mean_field_rate_is_the_diagonal_of_the_full_one(estimator):
 
 
 def test_the_mean_field_optimum_has_the_diagonal_of_the_precision():
-    field = df.gaussian_field(normal(np.array([0.5, -1.0]), P), RULE)
+    field = df.gaussian_field(normal(np.array([0.5, -1.0]), P), df.cubature(2))
     end = df.integrate(field, df.Gaussian(ZERO, np.ones(2)), [0.0, 60.0]).ys
     close(end.mean[-1], np.array([0.5, -1.0]), atol=1e-6)
     expected = 1 / np.diag(np.linalg.inv(P))
@@ -181,7 +182,7 @@ def test_the_mean_field_optimum_has_the_diagonal_of_the_precision():
 def test_the_covariance_stays_definite_under_every_solver(solver, dt0, rtol):
     factor, ts = turned(np.array([1.0, 0.03])), np.array([0.0, 1e-3, 0.1, 2.0])
     target = factor @ factor.T
-    field = df.gaussian_field(normal(ZERO, target), RULE)
+    field = df.gaussian_field(normal(ZERO, target), df.cubature(2))
     start = df.Gaussian(np.ones(2), SQUARE)
     path = df.integrate(field, start, ts, solver=solver, dt0=dt0).ys
     exact, _ = covariances(target, SQUARE @ SQUARE.T, ts)
@@ -193,7 +194,7 @@ def test_the_covariance_stays_definite_under_every_solver(solver, dt0, rtol):
 def test_on_the_covariance_too_large_a_step_is_an_error_or_rejected():
     factor = turned(np.array([1.0, 0.1]))
     target, start = factor @ factor.T, (np.ones(2), np.eye(2))
-    field = df.bures_field(normal(ZERO, target), RULE)
+    field = df.bures_field(normal(ZERO, target), df.cubature(2))
     with pytest.raises(Exception, match="not finite"):
         df.integrate(field, start, [0.0, 1.0], solver=diffrax.Euler(), dt0=0.1)
     path = df.integrate(field, start, [0.0, 1.0], dt0=0.5).ys
@@ -207,13 +208,13 @@ def test_a_velocity_of_zero_is_zero_where_h_prime_overflows():
     def peaked(x):
         return 800.0 - 0.5 * jnp.sum(x**2)  # e^800 times the standard normal: grad u = 0
 
-    field = df.gaussian_field(peaked, RULE, h=jnp.exp)
+    field = df.gaussian_field(peaked, df.cubature(2), h=jnp.exp)
     rate = rates(field, df.Gaussian(ZERO, np.eye(2)))
     chex.assert_trees_all_equal(rate, jax.tree.map(jnp.zeros_like, rate))
 
 
 def test_fields_are_pytrees_of_arrays_that_jit_and_vmap_take():
-    field = df.gaussian_field(wavy, RULE, h=D.alpha(0.5).h)
+    field = df.gaussian_field(wavy, df.cubature(2), h=D.alpha(0.5).h)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(field))
     scales = np.stack([SQUARE, np.eye(2)])
     qs = df.Gaussian(np.zeros((2, 2)), scales)
@@ -227,7 +228,7 @@ def test_a_float32_state_flows_in_float32_whatever_the_nodes():
     target = normal(ZERO.astype(single), P.astype(single))
     start = df.Gaussian(np.array([4.0, 2.0], single), single(0.8) * np.eye(2, dtype=single))
     for estimator in ("stein", "price"):
-        field = df.gaussian_field(target, RULE, estimator=estimator)
+        field = df.gaussian_field(target, df.cubature(2), estimator=estimator)
         q = df.integrate(field, start, [0.0, 1.0]).ys
         assert q.mean.dtype == q.scale.dtype == single
         close(q.mean[1].astype(float), np.array([1.49998582, 1.49612491]), atol=1e-4)
