@@ -37,7 +37,7 @@ MUTATIONS = {
         ("* (1 - t) / (", "* (1 + t) / (", "divergence_digits", "every_shift"),
     ],
     "calculus/_quadrature": [
-        ("linspace(_GRADED[-1], 0.5", "linspace(_GRADED[-1], 0.6", "divergence_digits", "arcsinh"),
+        ("(_FEW_NODES + 1) / 2", "(_FEW_NODES - 1) / 2", "calculus", "h_to_f_undoes"),
     ],
     "divergences/_stable": [
         ("jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least"),
