@@ -50,7 +50,7 @@ MUTATIONS = (
         "lambda u: softplus(u) / 2",
         "lambda u: softplus(u) * 2",
         "divergences",
-        "slope_of_h and jensen",
+        "closed_forms and jensen",
     ),
     (
         "divergences/_families",
