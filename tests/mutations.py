@@ -29,7 +29,7 @@ MUTATIONS = {
             "lambda u: softplus(u) / 2",
             "lambda u: softplus(u) * 2",
             "divergences",
-            "slope_of_h and jensen",
+            "closed_forms and jensen",
         ),
     ],
     "divergences/_families": [
@@ -37,21 +37,17 @@ MUTATIONS = {
         ("* (1 - t) / (", "* (1 + t) / (", "divergence_digits", "every_shift"),
     ],
     "calculus/_quadrature": [
-        ("(_FEW_NODES + 1) / 2", "(_FEW_NODES - 1) / 2", "calculus", "h_to_f_undoes"),
+        ("(_FEW_NODES + 1) / 2", "(_FEW_NODES - 1) / 2", "calculus", "h_to_f_undoes")
     ],
-    "divergences/_stable": [
-        ("jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least"),
-    ],
-    "gans/_table": [
-        ("-jnp.exp(d - 1)", "-jnp.exp(d + 1)", "gans", "log_t_is_minus and nwj"),
-    ],
+    "divergences/_stable": [("jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least")],
+    "gans/_table": [("-jnp.exp(d - 1)", "-jnp.exp(d + 1)", "gans", "log_t_is_minus and nwj")],
     "gaussians/_gaussian": [
         ("(gap + jnp.sum", "(gap - jnp.sum", "gaussian", "kl_is_the_textbooks"),
         ("change * (2 + change)", "change * (2 - change)", "gaussian", "diagonal"),
         ("-0.5 * (jnp.sum(z**2)", "-0.5 * (jnp.sum(z**3)", "gaussian", "log_prob_is"),
     ],
     "gaussians/_forward_backward": [
-        ("roots**2 + 4 * step", "roots**2 - 4 * step", "geometry", "fixed_point"),
+        ("roots**2 + 4 * step", "roots**2 - 4 * step", "geometry", "fixed_point")
     ],
     "gaussians/_flows": [
         (
@@ -59,21 +55,17 @@ MUTATIONS = {
             "half = symmetric(product(q.scale, moment))",
             "geometry",
             "natural_rate_of_the_covariance",
-        ),
+        )
     ],
     "bures/_maps": [
         ("lengths**2), b - a)", "lengths**2), b + a)", "bures", "oracles and logarithm"),
         ("db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
         ("other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
     ],
-    "_linalg": [
-        ("0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
-    ],
-    "gaussians/_mixture": [
-        ("values - jnp.sum(q", "values + jnp.sum(q", "mixture", "euclidean"),
-    ],
+    "_linalg": [("0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles")],
+    "gaussians/_mixture": [("values - jnp.sum(q", "values + jnp.sum(q", "mixture", "euclidean")],
     "gans/_losses": [
-        ("return -jnp.mean(gan.h_t", "return jnp.mean(gan.h_t", "losses", "generator_loss"),
+        ("return -jnp.mean(gan.h_t", "return jnp.mean(gan.h_t", "losses", "generator_loss")
     ],
     "gaussians/_nodes": [
         ("0.5 / dim", "0.5 * dim", "nodes", "weights_are_positive"),
@@ -84,43 +76,31 @@ MUTATIONS = {
         ("steep = squared > 0", "steep = squared < 0", "gan_train", "linear_critic_pays"),
     ],
     "ratios/_least_squares": [
-        ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses"),
+        ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses")
     ],
-    "ratios/_check": [
-        ("logsumexp(-u_p)", "logsumexp(u_p)", "ratio_check", "true_ratio_passes"),
-    ],
-    "ratios/_kernels": [
-        ("-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys"),
-    ],
-    "flows/_diagnostics": [
-        ("/ rate.shape", "* rate.shape", "optimal_transport", "circles_and_spirals"),
-    ],
+    "ratios/_check": [("logsumexp(-u_p)", "logsumexp(u_p)", "ratio_check", "true_ratio_passes")],
+    "ratios/_kernels": [("-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys")],
+    "flows/_diagnostics": [("/ rate.shape", "* rate.shape", "optimal_transport", "circles_and")],
     "flows/_optimal_transport": [
-        ("(1 - fraction)", "(1 + fraction)", "optimal_transport", "displacement"),
+        ("(1 - fraction)", "(1 + fraction)", "optimal_transport", "displacement")
     ],
     "gaussians/_pareto": [
-        ("10 * 0.5) / (size + 10)", "10 * 0.5) / (size - 10)", "psis", "short_tail"),
+        ("10 * 0.5) / (size + 10)", "10 * 0.5) / (size - 10)", "psis", "short_tail")
     ],
-    "flows/_density": [
-        ("rate, -divergence", "rate, divergence", "velocity", "exact_trace"),
-    ],
+    "flows/_density": [("rate, -divergence", "rate, divergence", "velocity", "exact_trace")],
     "flows/_velocity": [
-        ("return -jax.vmap(slope", "return jax.vmap(slope", "velocity", "interaction"),
+        ("return -jax.vmap(slope", "return jax.vmap(slope", "velocity", "interaction")
     ],
-    "flows/_langevin": [
-        ("math.sqrt(2.0)", "math.sqrt(3.0)", "flow", "langevin_has"),
-    ],
+    "flows/_langevin": [("math.sqrt(2.0)", "math.sqrt(3.0)", "flow", "langevin_has")],
     "gaussians/_path_gradient": [
-        ("(log_q + jnp", "(log_q - jnp", "path_gradient", "equal_to_p_the_gradient"),
+        ("(log_q + jnp", "(log_q - jnp", "path_gradient", "equal_to_p_the_gradient")
     ],
-    "training/_update": [
-        ("past, 1 - decay", "past, 1 + decay", "gan_train", "average_has"),
-    ],
+    "training/_update": [("past, 1 - decay", "past, 1 + decay", "gan_train", "average_has")],
     "training/_ratio_step": [
-        ("moved = xs + jnp", "moved = xs - jnp", "train", "particle_step_is_euler"),
+        ("moved = xs + jnp", "moved = xs - jnp", "train", "particle_step_is_euler")
     ],
     "training/_flow_ratio_step": [
-        ("(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "average_forgets"),
+        ("(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "average_forgets")
     ],
 }
 

@@ -16,6 +16,7 @@ from bad_calculus import (
     NAN,
     NO_RATIO,
     NONE,
+    NOT_REAL,
     PAIR,
     VALUES,
     H,
@@ -24,6 +25,7 @@ from bad_calculus import (
     joined,
     numbers,
     of_number,
+    one,
     softplus,
 )
 from bad_input import Cell, Right, by_content, by_type
@@ -53,17 +55,14 @@ def _row_of_gan(name):
     back = lambda u: gan.log_t(gan.inverse(u))  # the identity, whatever the GAN
     players = Methods(gan, ("phi", "psi", "h_t"))
     row = {
-        "wrong rank": [Cell(back, (some,), Right(some, atol=1e-5))],
+        "wrong rank": one(back, some, Right(some, atol=1e-5)),
         "wrong dtype": [
-            Cell(getattr(gan, field), (wrong,), by_type("", argument))
-            for fields, wrong, argument in (
-                (("phi", "psi", "h_t", "log_t", "inverse"), 1j, "x"),
-                (("descends", "measures"), [1.0], "r"),
-            )
-            for field in fields
+            Cell(getattr(gan, field), (wrong,), NOT_REAL)
+            for field in ("phi", "psi", "h_t", "log_t", "inverse", "descends", "measures")
+            for wrong in (1j, [1.0])
         ],
         "mismatched shapes": [],
-        "empty": [Cell(back, (NONE,), Right(NONE))],
+        "empty": one(back, NONE, Right(NONE)),
         "nan and inf": [
             Cell(players, (jnp.full(2, NAN),), Right(np.full((3, 2), NAN))),
             Cell(back, (jnp.full(2, NAN),), Right(np.full(2, NAN))),
@@ -76,7 +75,7 @@ def _row_of_gan(name):
     }
     if name in OUTSIDE:
         d, log_r = OUTSIDE[name]
-        row[DOMAIN] = [Cell(gan.log_t, (jnp.full(2, d),), Right(np.full(2, log_r)))]
+        row[DOMAIN] = one(gan.log_t, jnp.full(2, d), Right(np.full(2, log_r)))
     return row
 
 
@@ -92,13 +91,11 @@ ROWS["gans.f_gan"] = joined(
             Cell(partial(df.gans.f_gan, PEARSON, "no"), (), by_type("f_gan", "saturating"))
         ],
         # Total variation has f'' = 0: no flow, and so no f-GAN of ours.
-        PAIR: [
-            Cell(
-                lambda d: df.gans.f_gan(df.Divergence(lambda r: abs(r - 1))).h_t(d),
-                (0.5,),
-                by_content("f_to_h", "total variation", "Give a strictly convex f"),
-            )
-        ],
+        PAIR: one(
+            lambda d: df.gans.f_gan(df.Divergence(lambda r: abs(r - 1))).h_t(d),
+            0.5,
+            by_content("f_to_h", "total variation", "Give a strictly convex f"),
+        ),
     },
 )
 
@@ -123,36 +120,36 @@ TRIPLE = jax.tree_util.Partial(jnp.multiply, 3.0)
 ROWS["GAN"] = joined(
     numbers(_MINE.log_t, itself),
     {
-        "wrong rank": [Cell(_MINE.log_t, (VALUES[None],), Right(VALUES[None]))],
+        "wrong rank": one(_MINE.log_t, VALUES[None], Right(VALUES[None])),
         "wrong dtype": _made_of_others(df.GAN),
         "mismatched shapes": [Cell(f, (VALUES,), BY_RESULT) for f in (_SUMS.phi, _SUMS.log_t)],
         "empty": [Cell(f, (NONE,), Right(NONE)) for f in (_MINE.descends, _MINE.measures)],
         "nan and inf": [Cell(_MINE.log_t, AT_EDGES, Right(AT_EDGES[0]))],
-        H: [Cell(df.GAN(*LOGISTIC, jnp.negative, inverse=itself).descends, (VALUES,), FALLS)],
+        H: one(df.GAN(*LOGISTIC, jnp.negative, inverse=itself).descends, VALUES, FALLS),
         PAIR: [Cell(df.GAN(*pair, softplus).log_t, (0.5,), NO_RATIO) for pair in FLAT_PAIRS],
         DOMAIN: [
             Cell(df.GAN(*LEAST_SQUARES, double).log_t, (2.0,), Right(NAN)),
             Cell(_MINE.descends, (-VALUES,), Right(np.full(2, NAN))),
         ],
-        "python floats": [Cell(df.GAN(*LOGISTIC, TRIPLE).h_t, (0.5,), Right(1.5))],
+        "python floats": one(df.GAN(*LOGISTIC, TRIPLE).h_t, 0.5, Right(1.5)),
         "wrong value": [],
     },
 )
 ROWS["IPM"] = {
-    "wrong rank": [Cell(_IPM.phi, (VALUES[None],), Right(2 * VALUES[None]))],
-    "wrong dtype": [*_made_of_others(df.IPM), Cell(_IPM.phi, (1j,), by_type("", "x"))],
-    "mismatched shapes": [Cell(df.IPM(jnp.sum, jnp.sum, jnp.sum).psi, (VALUES,), BY_RESULT)],
-    "empty": [Cell(_IPM.phi, (NONE,), Right(NONE))],
+    "wrong rank": one(_IPM.phi, VALUES[None], Right(2 * VALUES[None])),
+    "wrong dtype": [*_made_of_others(df.IPM), Cell(_IPM.phi, (1j,), NOT_REAL)],
+    "mismatched shapes": one(df.IPM(jnp.sum, jnp.sum, jnp.sum).psi, VALUES, BY_RESULT),
+    "empty": one(_IPM.phi, NONE, Right(NONE)),
     "nan and inf": [Cell(_IPM.phi, AT_EDGES, Right(AT_EDGES[0]))],
     # An h_T of d that falls is right for a critic of -log r: only the caller knows.
-    H: [Cell(df.IPM(double, double, jnp.negative).h_t, (2.0,), Right(-2.0))],
+    H: one(df.IPM(double, double, jnp.negative).h_t, 2.0, Right(-2.0)),
     "wrong value": [],
 }
 ROWS["gans.wasserstein"] = {
-    "wrong rank": [Cell(_WGAN.psi, (VALUES[None],), Right(-VALUES[None]))],
-    "wrong dtype": [Cell(_WGAN.phi, ([1.0],), by_type("", "x"))],
+    "wrong rank": one(_WGAN.psi, VALUES[None], Right(-VALUES[None])),
+    "wrong dtype": one(_WGAN.phi, [1.0], NOT_REAL),
     "mismatched shapes": [],
-    "empty": [Cell(_WGAN.h_t, (NONE,), Right(NONE))],
+    "empty": one(_WGAN.h_t, NONE, Right(NONE)),
     "nan and inf": [Cell(_WGAN.psi, AT_EDGES, Right(-AT_EDGES[0]))],
     "wrong value": [],
 }

@@ -55,7 +55,7 @@ class Right:
 
 @dataclasses.dataclass(frozen=True)
 class Same:
-    """What the same call says, not under jit, of these good arguments."""
+    """What the same call says of these good arguments."""
 
     arguments: tuple[Any, ...]
     rtol: float = 1e-5
@@ -102,7 +102,7 @@ def check(cell: Cell, jit: bool) -> None:
     """Asserts that a cell is true of the library."""
     call, verdict = eqx.filter_jit(cell.call) if jit else cell.call, cell.verdict
     if not isinstance(verdict, Refused):
-        value = verdict.value if isinstance(verdict, Right) else cell.call(*verdict.arguments)
+        value = verdict.value if isinstance(verdict, Right) else call(*verdict.arguments)
         found, wanted = jax.tree.leaves(call(*cell.arguments)), jax.tree.leaves(value)
         for one, other in zip(found, wanted, strict=True):
             assert np.shape(one) == np.shape(other)

@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from bad_calculus import DOMAIN, HINGES, NAN, NONE, PAIR, VALUES, H, double
+from bad_calculus import DOMAIN, HINGES, NAN, NONE, PAIR, VALUES, H, double, one
 from bad_games import GANS, PEARSON, itself
 from bad_input import Cell, Right, by_type, by_value
 
@@ -50,7 +50,7 @@ XS = jnp.array([[1.0, 2.0], [0.0, 2.0], [2.0, 1.0]])
 WHOLE = np.asarray(XS).astype(int)
 R1 = 4 * 14 / 3  # the mean of |2 x|^2
 _PENALTY, penalty = "gradient_penalty", df.gradient_penalty
-one = partial(penalty, "one", square, key=jr.key(0))
+at_one = partial(penalty, "one", square, key=jr.key(0))
 r1 = partial(penalty, "r1", square)
 
 
@@ -66,7 +66,7 @@ ROWS[_PENALTY] = {
     "wrong dtype": [
         *cells(r1, by_type(_PENALTY, "xs_p"), (XS + 0j, XS), ([[1.0]], XS)),
         Cell(partial(penalty, "r1"), (3.0, XS, XS), by_type(_PENALTY, "discriminator")),
-        Cell(partial(one, key=3), (XS, XS), by_type(_PENALTY, "key")),
+        Cell(partial(at_one, key=3), (XS, XS), by_type(_PENALTY, "key")),
     ],
     "mismatched shapes": [
         Cell(r1, (XS, jnp.ones((3, 5))), by_type(_PENALTY, "xs_q")),
@@ -78,11 +78,11 @@ ROWS[_PENALTY] = {
     ],
     "empty": [
         Cell(r1, (XS[:0], XS), no_samples(_PENALTY, "xs_p")),
-        Cell(one, (XS, XS[:0]), no_samples(_PENALTY, "xs_q")),
+        Cell(at_one, (XS, XS[:0]), no_samples(_PENALTY, "xs_q")),
         Cell(r1, (XS, XS[:0]), Right(R1)),
     ],
     "nan and inf": [Cell(r1, (XS * NAN, XS), Right(NAN))],
-    "key missing": cells(partial(one, key=None), by_value(_PENALTY, "pass `key`"), (XS, XS)),
+    "key missing": cells(partial(at_one, key=None), by_value(_PENALTY, "pass `key`"), (XS, XS)),
     "integers": [Cell(r1, (WHOLE, XS), Right(R1))],
     "python floats": [Cell(r1, (1.0, 1.0), by_type(_PENALTY, "xs_p"))],
     "numpy arrays": [Cell(r1, (np.asarray(XS), np.asarray(XS)), Right(R1))],
@@ -127,15 +127,15 @@ ROWS[_D] = {
     ],
 }
 ROWS[_G] = {
-    "wrong rank": [Cell(generator, (VALUES[None],), Right(-1.0))],
+    "wrong rank": one(generator, VALUES[None], Right(-1.0)),
     "wrong dtype": cells(generator, by_type(_G, "d_q"), (1j,), ([1.0],)),
     "mismatched shapes": [],
-    "empty": [Cell(generator, (NONE,), no_samples(_G, "d_q"))],
-    "nan and inf": [Cell(generator, (VALUES * NAN,), Right(NAN))],
+    "empty": one(generator, NONE, no_samples(_G, "d_q")),
+    "nan and inf": one(generator, VALUES * NAN, Right(NAN)),
     # Of d = -log r, as the energy's, the right h_T falls: only gan.descends can see it.
-    H: [Cell(partial(df.generator_loss, GANS["ebm"]), (0.0,), Right(-1.0))],
-    PAIR: [Cell(partial(df.generator_loss, _HINGE), (VALUES,), Right(-2.0))],
-    DOMAIN: [Cell(partial(df.generator_loss, GANS["ulsif"]), (-VALUES,), Right(NAN))],
+    H: one(partial(df.generator_loss, GANS["ebm"]), 0.0, Right(-1.0)),
+    PAIR: one(partial(df.generator_loss, _HINGE), VALUES, Right(-2.0)),
+    DOMAIN: one(partial(df.generator_loss, GANS["ulsif"]), -VALUES, Right(NAN)),
     "wrong value": [
         Cell(partial(df.generator_loss, wrong), (VALUES,), by_value(_G, *words, "pass a GAN"))
         for wrong, words in (
@@ -166,9 +166,7 @@ ROWS[_DISTIL] = {
         Cell(distil, (XS, XS, 1), Right(100 * _STEP)),
     ],
     "python floats": [Cell(distil, (1.0, 1.0, 0.1), by_type(_DISTIL, "xs"))],
-    "numpy arrays": [
-        Cell(distil, (np.asarray(XS), np.asarray(XS), 0.1), Right(_STEP, rtol=1e-4)),
-    ],
+    "numpy arrays": [Cell(distil, (np.asarray(XS), np.asarray(XS), 0.1), Right(_STEP, rtol=1e-4))],
     "wrong value": [],
 }
 TABLE = ROWS

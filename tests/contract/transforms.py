@@ -391,8 +391,7 @@ def at_samples():
 GAUSSIANS = {
     "Gaussian": Row(of_gaussian, at_samples),
     "Mixture": Row(
-        of_mixture,
-        lambda: {"l": cloud(3)[0], "m": cloud(4, 2), "s": cloud(6, 2), "x": cloud(5)[0]},
+        of_mixture, lambda: {"l": cloud(3)[0], "m": cloud(4, 2), "s": cloud(6, 2), "x": cloud(5)[0]}
     ),
     "Nodes": Row(
         # Weights that do not sum to 1 are refused, so that a plain step aside would be.

@@ -163,8 +163,7 @@ QUANTILES = normal.ppf((np.arange(400) + 0.5) / 400)[:, None]
 # sees the variance v as (1 + .15^2) v, and a grid of 400 quantiles lacks 1 % of it in the tails.
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
-    ("name", "fit"),
-    [("jensen_shannon", kernel), ("arcsinh", kernel), ("jensen_shannon", learned)],
+    ("name", "fit"), [("jensen_shannon", kernel), ("arcsinh", kernel), ("jensen_shannon", learned)]
 )
 def test_integrate_with_an_estimated_ratio_tracks_the_reference(name, fit):
     control = diffrax.PIDController(rtol=1e-3, atol=1e-4)
