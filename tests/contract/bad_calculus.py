@@ -357,7 +357,7 @@ for _name, _of, _argument, _h_of_1 in (
     DIVERGENCES[f"divergences.{_name}"] = _row
 _MINE = df.Divergence(r_log_r)
 DIVERGENCES["Divergence"] = {
-    **elementwise(_MINE.h, "_h_of_f", "u", np.exp, (NAN, INF, -INF), (NAN,) * 3),
+    **elementwise(_MINE.h, "elementwise", "x", np.exp, (NAN, INF, -INF), (NAN,) * 3),
     "mismatched shapes": [
         Cell(df.Divergence(jnp.sum).f, (VALUES,), by_result("_types.elementwise")),
         Cell(df.Divergence(h=jnp.sum).h, (VALUES,), by_result("_types.elementwise")),

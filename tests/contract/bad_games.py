@@ -65,6 +65,7 @@ def _row_of_gan(name):
     gan = GANS[name]
     back, values = there_and_back(gan), Methods(gan, ("phi", "psi", "h_t"))
     some = np.array([[-0.5, 0.25]])
+    measured = ("elementwise", "x") if name in ("f_gan", "b_gan") else ("_attained", "r")
     if name == "mirror":  # solved for, and twice: once and for its phi = d alone here
         back = gan.phi
     row = {
@@ -74,8 +75,8 @@ def _row_of_gan(name):
                 Cell(getattr(gan, field), (1j,), by_type("elementwise", "x"))
                 for field in ("phi", "psi", "h_t", "log_t", "inverse")
             ],
-            Cell(gan.descends, ([1.0],), by_type(gan.descends.func.__name__, "r")),
-            Cell(gan.measures, ([1.0],), by_type(gan.measures.func.__name__, "r")),
+            Cell(gan.descends, ([1.0],), by_type("elementwise", "x")),
+            Cell(gan.measures, ([1.0],), by_type(*measured)),
         ],
         "empty": [Cell(back, (NONE,), Right(NONE))],
         "nan and inf": [

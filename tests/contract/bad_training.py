@@ -194,7 +194,7 @@ def laid(tree):
 
 OTHERS = {
     "learned_log_ratio": learns(log_r, "learned_log_ratio", "Discriminator", "log_r"),
-    "flow_log_ratio": learns(log_r_at, "flow_log_ratio", "TimeDiscriminator", "log_r"),
+    "flow_log_ratio": learns(log_r_at, "flow_log_ratio", "TimeDiscriminator", "log_r_at"),
     "over_devices": {
         "wrong rank": [Cell(laid, (X[0],), by_value("over_devices", "leading axis"), HERE)],
         "wrong dtype": every(
