@@ -12,7 +12,7 @@ from ..ratios._check import Witness
 from ._losses import require_fields
 
 
-def _learned(
+def _log_r(
     gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
 ) -> Scalar:
     return gan.log_t(discriminator(as_float(x)))
@@ -35,10 +35,10 @@ def learned_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
     """
     require_fields("learned_log_ratio", gan, "log_t")
-    return Partial(_learned, gan, discriminator)
+    return Partial(_log_r, gan, discriminator)
 
 
-def _learned_over_time(
+def _log_r_at(
     gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
 ) -> Scalar:
     return gan.log_t(discriminator(t, as_float(x)))
@@ -64,7 +64,7 @@ def flow_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
     """
     require_fields("flow_log_ratio", gan, "log_t")
-    return Partial(_learned_over_time, gan, discriminator)
+    return Partial(_log_r_at, gan, discriminator)
 
 
 def _witness(
