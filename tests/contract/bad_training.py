@@ -131,12 +131,12 @@ LOOPS["train_flow_ratio"]["wrong value"] += options(
 )
 
 
-def learns(name, call, network):
+def learns(name, call, network, made):
     """Cells of a learned ratio: a function of one point, which checks nothing."""
     return {
         "wrong rank": every(call, by_type(f"{network}.__call__", "x"), (XS,)),
         "wrong dtype": [
-            *every(call, by_type("_log_r", "x"), (X > 0,), (None,)),
+            *every(call, by_type(made, "x"), (X > 0,), (None,)),
             *every(call, by_type(name, "discriminator"), (X, GAN, None), (X, GAN, "d")),
         ],
         "mismatched shapes": every(call, by_value(network, "`x` has shape"), (NOISE,)),
@@ -148,7 +148,7 @@ def learns(name, call, network):
             (X, df.gans.wasserstein()),
             (X, df.divergences.kl_qp),
         ),
-        "python floats": every(call, by_type("_log_r", "x"), (X.tolist(),)),
+        "python floats": every(call, by_type(made, "x"), (X.tolist(),)),
     }
 
 
@@ -182,8 +182,8 @@ def starts(name, start, good, wrong):
 
 BEGIN, START = "FlowRatioState", "FlowRatioState.start"
 OTHERS = {
-    "learned_log_ratio": learns("learned_log_ratio", log_r, "Discriminator"),
-    "flow_log_ratio": learns("flow_log_ratio", log_r_at, "TimeDiscriminator"),
+    "learned_log_ratio": learns("learned_log_ratio", log_r, "Discriminator", "_log_r"),
+    "flow_log_ratio": learns("flow_log_ratio", log_r_at, "TimeDiscriminator", "_log_r_at"),
     "over_devices": {
         "wrong rank": [Cell(laid, (X[0],), by_value("over_devices", "leading axis"), HERE)],
         "wrong dtype": every(
