@@ -173,7 +173,7 @@ def check_makes(
     sample = described(inputs[-1])
     batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
     try:
-        made = jax.eval_shape(vmapped(function), *batch)
+        made = _shapes_of(function, batch)
     except Exception as error:
         first = str(error).strip().split("\n")[0]
         raise ValueError(
@@ -186,6 +186,23 @@ def check_makes(
         raise ValueError(
             f"{caller}: `{argument}` makes {described(one)} of {sample}; pass {remedy}."
         )
+
+
+def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
+    return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
+
+
+# jit is used only for its trace cache; nothing is compiled or run.
+_TRACED = jax.jit(_of_batch, static_argnums=0)
+
+
+def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
+    """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
+    leaves, structure = jax.tree.flatten(function)
+    if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
+        return jax.eval_shape(vmapped(function), *batch)
+    like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    return _TRACED.eval_shape(structure, like, batch)
 
 
 def _is_real(leaf: Any) -> bool:

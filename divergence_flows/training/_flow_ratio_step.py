@@ -90,7 +90,7 @@ class FlowRatioConfig(eqx.Module):
     gan: Any
     optimizer: Optimizer
     ts: Grid
-    hold: int
+    hold: int | Int[Array, ""]
     batch_size: int
     neighbours: ScalarLike
     score_p: Callable[..., Any] | None

@@ -78,7 +78,7 @@ def _move(
 
 
 def extend(
-    gan: Any, network: PyTree, replay: Replay, step: Int[Array, ""], hold: int
+    gan: Any, network: PyTree, replay: Replay, step: Int[Array, ""], hold: int | Int[Array, ""]
 ) -> tuple[Replay, Int[Array, ""]]:
     """Fills in one time more whenever `hold` steps have passed."""
     stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)

@@ -1,5 +1,6 @@
 r"""A time-conditioned ratio trained to the end: `flow_ratio_step` in chunks of `lax.scan`."""
 
+import operator
 import os
 from collections.abc import Callable
 from typing import Any
@@ -166,6 +167,8 @@ def train_flow_ratio(
     options = (hold, batch_size, neighbours, score, score_weight, ema_decay)
     config = FlowRatioConfig(gan, optimizer, grid, *options)
     config.check(caller)
+    # An array, so that runs of other lengths share a program.
+    config = eqx.tree_at(operator.attrgetter("hold"), config, jnp.asarray(hold))
     stored = {"xs_q": start, "ts": grid} if form == "sequential" else {}
     state = FlowRatioState.start(discriminator, optimizer, **stored)
     step = Partial(_step, config, (start, goal), key)
