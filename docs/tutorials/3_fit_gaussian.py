@@ -196,11 +196,11 @@ separated = jnp.array([0.0, 0.0, 5.0, 5.0])
 print("prior sd   sd of q   reweighted   gap [nats]   k-hat")
 for prior_sd in (10.0, 40.0, 100.0):
     worse = Partial(log_posterior, separated, jnp.array(prior_sd))
-    fit, info = df.fit_gaussian(worse, start, key=jr.key(0))
+    fit, report = df.fit_gaussian(worse, start, key=jr.key(0))
     draws, weights = reweighted(worse, fit, points)
     true_sd = jnp.sqrt(weights @ (draws[:, 1] - weights @ draws[:, 1]) ** 2)
     width = jnp.sqrt(fit.covariance[1, 1])
-    print(f"{prior_sd:8.0f} {width:9.1f} {true_sd:12.1f} {info.gap:12.4f} {info.k_hat:7.2f}")
+    print(f"{prior_sd:8.0f} {width:9.1f} {true_sd:12.1f} {report.gap:12.4f} {report.k_hat:7.2f}")
 
 # %% [markdown]
 # The more $q$ is too narrow, the larger the gap (the nodes no longer resolve the target) and

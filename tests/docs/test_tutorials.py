@@ -137,7 +137,7 @@ def test_the_fitted_gaussian_is_the_best_one_and_its_report_is_true(run):
     tail = scope["posterior"] @ (scope["grid"][:, 1] > 15)
     assert jnp.mean(scope["points"] @ q.scale[1] + q.mean[1] > 15) < tail / 2
     assert abs(scope["steep"] / tail - 1) < 0.15
-    assert scope["info"].gap > 20 * info.gap
+    assert scope["report"].gap > 20 * info.gap
 
 
 def test_a_generators_gradient_is_that_of_the_divergence_claimed(run, capsys):
