@@ -110,7 +110,7 @@ def main(argv=None):
     path, events = profile(words.out)
     names = [event.get("name", "") for event in events]
     (span,) = (event for event in events if event.get("name") == "flow to p")
-    calls = [event for event in events if event.get("name") == "PjitFunction(solve)"]
+    calls = [event for event in events if event.get("name") == "PjitFunction(_solve)"]
     print(f"profiler: {len(events)} events, the solve {span['dur'] / 1000:.1f} ms, in {path}")
     # The solve is one compiled program inside our span, and nothing compiles a second time.
     assert calls
