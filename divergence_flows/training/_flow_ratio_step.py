@@ -90,7 +90,7 @@ class FlowRatioConfig(eqx.Module):
     gan: Any
     optimizer: Optimizer
     ts: Grid
-    hold: int | Int[Array, ""]
+    hold: Any  # an int, or an array of one
     batch_size: int
     neighbours: ScalarLike
     score_p: Callable[..., Any] | None
