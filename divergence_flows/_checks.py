@@ -31,10 +31,10 @@ OVER_TIME = (
 )
 
 
-def check_counts(caller: str, counts: Mapping[str, int | None]) -> None:
-    """Refuses numbers of things that are not positive."""
+def check_counts(caller: str, counts: Mapping[str, Any]) -> None:
+    """Refuses numbers of things that are not positive; those inside a trace are not known yet."""
     for name, value in counts.items():
-        if value is not None and value < 1:
+        if value is not None and not isinstance(value, Tracer) and value < 1:
             raise ValueError(f"{caller}: `{name}` is {value}; pass a positive integer.")
 
 

@@ -62,7 +62,10 @@ MUTATIONS = {
         ("db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
         ("other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
     ],
-    "_linalg": [("0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles")],
+    "_linalg": [
+        ("0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
+        ("zero = x == 0", "zero = x != 0", "gan_train", "linear_critic_pays"),
+    ],
     "gaussians/_mixture": [("values - jnp.sum(q", "values + jnp.sum(q", "mixture", "euclidean")],
     "gans/_losses": [
         ("return -jnp.mean(gan.h_t", "return jnp.mean(gan.h_t", "losses", "generator_loss")
@@ -72,8 +75,7 @@ MUTATIONS = {
         ("(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
     ],
     "training/_penalty": [
-        ("(length - 1) ** 2", "(length + 1) ** 2", "gan_train", "linear_critic_pays"),
-        ("steep = squared > 0", "steep = squared < 0", "gan_train", "linear_critic_pays"),
+        ("(squared) - 1) ** 2", "(squared) + 1) ** 2", "gan_train", "linear_critic_pays"),
     ],
     "ratios/_least_squares": [
         ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, as_float, as_partial, elementwise
+from .._types import ScalarFn, as_elementwise, as_float, as_partial
 from ._inverse import domain, inverse_on
 from ._quadrature import Values, ValuesLike, derivative, value_and_slope
 
@@ -111,8 +111,7 @@ def inverse_log_ratio(
         raise ValueError(
             f"inverse_log_ratio: `lower`={lower} must be below `upper`={upper}; they bound d."
         )
-    log_t = Partial(elementwise, as_partial(log_t))
-    return Partial(_invert, log_t, domain(float(lower), float(upper)))
+    return Partial(_invert, as_elementwise(log_t), domain(float(lower), float(upper)))
 
 
 def _compose(outer: ScalarFn, inner: ScalarFn, x: ValuesLike) -> Values:

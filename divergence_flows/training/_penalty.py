@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from .._checks import Network, check_critic, check_numbers
+from .._linalg import safe_sqrt
 from .._types import Scalar, ScalarLike, as_float
 
 PENALTIES = ("r1", "zero", "one")
@@ -94,7 +95,5 @@ def unchecked_penalty(
     points = xs_p if penalty == "r1" else _between(xs_p, xs_q, key)
     slopes = jax.vmap(jax.grad(discriminator))(points)
     squared = jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim)))
-    # The slope of the root at zero is zero: a critic that is flat somewhere still trains.
-    steep = squared > 0
-    length = jnp.where(steep, jnp.sqrt(jnp.where(steep, squared, 1)), 0)
-    return jnp.mean((length - 1) ** 2 if penalty == "one" else squared)
+    # The slope of `safe_sqrt` at zero is zero: a critic that is flat somewhere still trains.
+    return jnp.mean((safe_sqrt(squared) - 1) ** 2 if penalty == "one" else squared)

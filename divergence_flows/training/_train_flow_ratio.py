@@ -1,6 +1,5 @@
 r"""A time-conditioned ratio trained to the end: `flow_ratio_step` in chunks of `lax.scan`."""
 
-import operator
 import os
 from collections.abc import Callable
 from typing import Any
@@ -163,12 +162,11 @@ def train_flow_ratio(
         raise ValueError(f"{caller}: `form` is {form!r}; pass 'self_consistent' or 'sequential'.")
     optimizer = default_optimizer(steps) if optimizer is None else optimizer
     score = None if score_p is None else as_partial(score_p)
-    hold = max(1, steps // grid.shape[0])
+    # An array, so that runs of other lengths share a program.
+    hold = jnp.asarray(max(1, steps // grid.shape[0]))
     options = (hold, batch_size, neighbours, score, score_weight, ema_decay)
     config = FlowRatioConfig(gan, optimizer, grid, *options)
     config.check(caller)
-    # An array, so that runs of other lengths share a program.
-    config = eqx.tree_at(operator.attrgetter("hold"), config, jnp.asarray(hold))
     stored = {"xs_q": start, "ts": grid} if form == "sequential" else {}
     state = FlowRatioState.start(discriminator, optimizer, **stored)
     step = Partial(_step, config, (start, goal), key)
