@@ -18,7 +18,18 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real, Shaped
 
-from ._types import Scalar, as_float, vmapped
+from ._types import (
+    AnyFloat,
+    BoolScalar,
+    Cloud,
+    CloudLike,
+    Function,
+    Sample,
+    Scalar,
+    ValuesLike,
+    as_float,
+    vmapped,
+)
 
 Network = Callable[..., Any]  # of one sample
 DISCRIMINATOR = (
@@ -45,28 +56,28 @@ def check_numbers(caller: str, numbers: Mapping[str, tuple[Any, Any, str]]) -> N
             raise ValueError(f"{caller}: `{name}` is {value}; pass {words}.")
 
 
-def raise_if(tree: PyTree, bad: Bool[Array, ""], words: str) -> PyTree:
+def raise_if(tree: PyTree, bad: BoolScalar, words: str) -> PyTree:
     """Raises if `bad`; only a flag goes to the host, arrays stay on their devices."""
     return raise_first(tree, {words: bad})
 
 
-def raise_first(tree: PyTree, faults: Mapping[str, Bool[Array, ""]]) -> PyTree:
+def raise_first(tree: PyTree, faults: Mapping[str, BoolScalar]) -> PyTree:
     """As `raise_if` for several faults: the first that holds is raised."""
     bad, good = jnp.stack(list(faults.values())), jnp.zeros((), bool)
     flag = eqx.branched_error_if(good, jnp.any(bad), jnp.argmax(bad), list(faults))
     return jax.tree.map(Partial(_unless, flag), tree)
 
 
-def _unless(flag: Bool[Array, ""], leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+def _unless(flag: BoolScalar, leaf: AnyFloat) -> AnyFloat:
     return jnp.where(flag, jnp.nan, leaf)
 
 
-def check_clouds(caller: str, **clouds: Float[Array, "..."]) -> tuple[Float[Array, "..."], ...]:
+def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
     """Refuses arrays that are empty or not finite; use those that come back."""
     return raise_first(tuple(clouds.values()), _not_finite(caller, clouds))
 
 
-def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[Float[Array, "..."], ...]:
+def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFloat, ...]:
     """As `check_clouds`, and refuses data whose numbers are too large for their floats."""
     checked = tuple(as_float(raw) for raw in clouds.values())  # a dict would come back sorted
     faults = _not_finite(caller, dict(zip(clouds, checked, strict=True)))
@@ -82,7 +93,7 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[Float[
     return raise_first(checked, faults)
 
 
-def _not_finite(caller: str, clouds: Mapping[str, Float[Array, "..."]]) -> dict[str, Any]:
+def _not_finite(caller: str, clouds: Mapping[str, AnyFloat]) -> dict[str, Any]:
     for name, xs in clouds.items():
         check_some(caller, name, xs)
     return {
@@ -91,14 +102,14 @@ def _not_finite(caller: str, clouds: Mapping[str, Float[Array, "..."]]) -> dict[
     }
 
 
-def constant(xs: Real[ArrayLike, "n *event"]) -> Bool[Array, "*event"]:
+def constant(xs: CloudLike) -> Bool[Array, "*event"]:
     """Which coordinates are exactly the same in all samples."""
     own = xs if isinstance(xs, jax.Array) else np.asarray(xs)
     return jnp.asarray(own.max(axis=0) == own.min(axis=0))
 
 
 @jax.jit
-def _coarse(xs: Float[Array, "n *event"], fixed: Bool[Array, "*event"]) -> Bool[Array, "*event"]:
+def _coarse(xs: Cloud, fixed: Bool[Array, "*event"]) -> Bool[Array, "*event"]:
     """Which coordinates vary by less than a thousand times the spacing of their floats."""
     xs = jax.lax.stop_gradient(xs)
     _, half, unit = centred(xs)
@@ -106,13 +117,13 @@ def _coarse(xs: Float[Array, "n *event"], fixed: Bool[Array, "*event"]) -> Bool[
     return ~fixed & (1e3 * spacing(top) > half * jnp.sqrt(jnp.mean(unit**2, axis=0)))
 
 
-def spacing(top: Float[Array, "*event"]) -> Float[Array, "*event"]:
+def spacing(top: Sample) -> Sample:
     """The distance from a number to the next float, at least the smallest normal number."""
     top = jax.lax.stop_gradient(top)  # `nextafter` has no derivative
     return jnp.maximum(jnp.nextafter(top, jnp.inf) - top, jnp.finfo(top.dtype).tiny)
 
 
-def centred(xs: Float[Array, "n *event"]) -> tuple[Float[Array, "..."], ...]:
+def centred(xs: Cloud) -> tuple[AnyFloat, ...]:
     """A middle, half the range, and samples about their mean in units of it; zero if constant."""
     low, high = jax.lax.stop_gradient((jnp.min(xs, axis=0), jnp.max(xs, axis=0)))
     half = high / 2 - low / 2
@@ -122,7 +133,7 @@ def centred(xs: Float[Array, "n *event"]) -> tuple[Float[Array, "..."], ...]:
     return middle + half * mean, half, jnp.where(half > 0, unit - mean, 0.0)
 
 
-def check_some(caller: str, name: str, xs: Real[ArrayLike, "*shape"]) -> None:
+def check_some(caller: str, name: str, xs: ValuesLike) -> None:
     """Refuses no samples, by their shape alone."""
     if np.size(xs) < 1:
         raise ValueError(f"{caller}: `{name}` has no samples, {described(xs)}; pass at least one.")
@@ -147,7 +158,7 @@ def check_positive(caller: str, **numbers: Any) -> None:
             raise ValueError(f"{caller}: `{name}` is {value}; pass a positive number.")
 
 
-def check_input(caller: str, argument: str, x: Float[Array, "..."], *shape: int) -> None:
+def check_input(caller: str, argument: str, x: AnyFloat, *shape: int) -> None:
     """Refuses what is not of the one shape that a network or a fitted function takes."""
     if x.shape != shape:
         raise ValueError(
@@ -272,12 +283,12 @@ def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTre
     return jax.tree.map(as_float, rate)
 
 
-def scalar_valued(caller: str, argument: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def scalar_valued(caller: str, argument: str, function: Function) -> Function:
     """Makes a function refuse to return anything but one real number; for use inside one trace."""
     return functools.partial(scalar_of, caller, argument, function)
 
 
-def scalar_of(caller: str, argument: str, function: Callable[..., Any], *inputs: Any) -> Scalar:
+def scalar_of(caller: str, argument: str, function: Function, *inputs: Any) -> Scalar:
     """Calls a function, and refuses what is not one number."""
     made = function(*inputs)
     if not _is_real(made) or jnp.shape(made) != ():

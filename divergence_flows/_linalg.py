@@ -18,8 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Matrix = Float[Array, "dim dim"]
-Vector = Float[Array, " dim"]
+from ._types import IntScalar, Matrix, Scalar, Values, Vector
 
 # The least eigenvalue, in units of dim * eps, of a matrix of unit diagonal: roundoff in a product
 # may leave it this far below zero; an inverse has digits only this far above.
@@ -40,13 +39,13 @@ def symmetric(a: Matrix) -> Matrix:
     return 0.5 * a + 0.5 * a.T
 
 
-def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def safe_sqrt(x: Values) -> Values:
     """Square root of a sum of squares, whose derivative at zero is zero; NaN stays NaN."""
     zero = x == 0
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
-def or_one(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def or_one(x: Values) -> Values:
     """Replaces what is not positive by one: a divisor that leaves rows of zeros as they are."""
     return jnp.where(x > 0, x, 1.0)
 
@@ -85,7 +84,7 @@ def _bounded_below(
     return eqx.error_if(sigma if result is None else result, ~(least >= bound), message)
 
 
-def least_correlation(sigma: Matrix) -> Float[Array, ""]:
+def least_correlation(sigma: Matrix) -> Scalar:
     """The least eigenvalue after scaling to unit diagonal; not differentiable at repeated ones."""
     return jnp.min(jnp.linalg.eigvalsh(_unit_diagonal(sigma)[1]))
 
@@ -156,7 +155,7 @@ def _orthogonal_rows(rows: Matrix) -> tuple[Matrix, Matrix, Vector]:
     # A round-robin in which the first row stays: after a sweep all pairs have met, all are back.
     ring = np.r_[0, half, 1 : half - 1, half + 1 : 2 * half, half - 1][: 2 * half]
 
-    def rotate(_: Int[Array, ""], carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def rotate(_: IntScalar, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         state, most = carry
         lengths = or_one(_lengths(state[:, :n]))
         units = state[:, :n] / lengths[:, None]

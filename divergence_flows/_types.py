@@ -14,10 +14,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
 Scalar = Float[Array, ""]
 ScalarLike = Real[ArrayLike, ""]
+BoolScalar = Bool[Array, ""]
+IntScalar = Int[Array, ""]
+Vector = Float[Array, " dim"]
+Matrix = Float[Array, "dim dim"]
+# One sample, and a cloud of them.
+Sample = Float[Array, "*event"]
+SampleLike = Real[ArrayLike, "*event"]
+Cloud = Float[Array, "n *event"]
+CloudLike = Real[ArrayLike, "n *event"]
+AnyCloud = Float[Array, "_ *event"]
+# What an elementwise function takes and makes.
+Values = Float[Array, "*shape"]
+ValuesLike = Real[ArrayLike, "*shape"]
+AnyFloat = Float[Array, "..."]
+Function = Callable[..., Any]
+# log_p(x) of one sample, or log_p(x, batch).
+LogDensity = Callable[..., Scalar]
 # Scalar in, scalar out: f, h, phi, psi, log T. Works on any array-like number, under any transform.
 ScalarFn = Callable[..., Any]
 # log_r(t, x, args): one time, one point of any event shape, a scalar out.
@@ -26,7 +43,7 @@ LogRatioFn = Callable[..., Any]
 Field = Callable[..., Any]
 
 
-def as_partial(function: Callable[..., Any]) -> Callable[..., Any]:
+def as_partial(function: Function) -> Function:
     """Wraps a callable so that its only pytree leaves are arrays."""
     leaves = jax.tree.leaves(function)
     if len(leaves) == 1 and leaves[0] is function:
@@ -45,7 +62,7 @@ class Frozen:
         return self.function(*args, **dict(self.keywords), **arrays)
 
 
-def split_partial(function: Callable[..., Any]) -> Callable[..., Any]:
+def split_partial(function: Function) -> Function:
     """As `as_partial`; arrays and floats bound by a `functools.partial` become leaves."""
     if type(function) is not functools.partial:
         return as_partial(function)
@@ -61,7 +78,7 @@ def _is_leaf(value: Any) -> bool:
     return isinstance(value, (float, np.ndarray, jax.Array))
 
 
-def as_float(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def as_float(x: ValuesLike) -> Values:
     """Turns a number or array into a float array; integers take the default float dtype."""
     if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
         x = x.astype(jnp.result_type(float))  # JAX would first wrap what is beyond 32 bits
@@ -69,12 +86,12 @@ def as_float(x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
-def vmapped(network: Callable[..., Any]) -> Callable[..., Any]:
+def vmapped(network: Function) -> Function:
     """Makes a network of one sample a network of a batch; batch norms know its axis by "batch"."""
     return jax.vmap(network, axis_name="batch")
 
 
-def identity(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def identity(x: Values) -> Values:
     """Leaves a value as it is."""
     return x
 
@@ -90,7 +107,7 @@ def _cast(dtype: Any, parameter: Any) -> Any:
     return parameter.astype(dtype) if floats else parameter
 
 
-def elementwise(function: ScalarFn, x: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def elementwise(function: ScalarFn, x: ValuesLike) -> Values:
     """Lets an elementwise function take numbers and arrays of any real dtype."""
     x = as_float(x)
     return jax.tree.map(Partial(_cast, x.dtype), function)(x)

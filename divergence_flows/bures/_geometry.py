@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, Real
 
 from .._linalg import (
-    Matrix,
     definite,
     lyapunov,
     not_empty,
@@ -16,7 +15,7 @@ from .._linalg import (
     semidefinite,
     symmetric,
 )
-from .._types import Scalar, ScalarLike, as_float
+from .._types import Matrix, Scalar, ScalarLike, as_float
 from ._maps import between, brenier, excess, horizontal_part, squared
 
 MatrixLike = Real[ArrayLike, "dim dim"]

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from .._linalg import (
-    Matrix,
     congruence,
     least_correlation,
     product,
@@ -21,7 +20,7 @@ from .._linalg import (
     solve_in_basis,
     symmetric,
 )
-from .._types import Scalar
+from .._types import Matrix, Scalar
 
 Pair = tuple[Matrix, Matrix]
 

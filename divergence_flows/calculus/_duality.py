@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, as_float, as_partial
+from .._types import ScalarFn, Values, ValuesLike, as_float, as_partial
 from ._inverse import inverse_of_increasing
-from ._quadrature import Values, ValuesLike, derivative, standard_f, value_and_slope
+from ._quadrature import derivative, standard_f, value_and_slope
 
 
 def _rising_slope(h: ScalarFn, v: Values) -> Values:

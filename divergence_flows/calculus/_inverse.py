@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
-from .._types import ScalarFn, elementwise, identity
-from ._quadrature import Values, value_and_slope
+from .._types import BoolScalar, Scalar, ScalarFn, Values, elementwise, identity
+from ._quadrature import value_and_slope
 
 _BISECTION = optx.Bisection(rtol=0.0, atol=0.0, flip=False)
 _NEWTON_STEPS = 3
@@ -38,7 +38,7 @@ def domain(lower: float, upper: float) -> ScalarFn:
     return Partial(elementwise, Partial(place, *ends))
 
 
-def _side(y: Float[Array, ""], problem: tuple[Any, ...]) -> Float[Array, ""]:
+def _side(y: Scalar, problem: tuple[Any, ...]) -> Scalar:
     """Sign of (function - target) in the rising sense; values that are not finite lie outside."""
     function, place, target, reach, rises, middle = problem
     value = function(place(y))
@@ -49,8 +49,8 @@ def _side(y: Float[Array, ""], problem: tuple[Any, ...]) -> Float[Array, ""]:
 
 
 def _root(
-    function: ScalarFn, place: ScalarFn, reach: Float[Array, ""], target: Float[Array, ""]
-) -> tuple[Float[Array, ""], Bool[Array, ""]]:
+    function: ScalarFn, place: ScalarFn, reach: Scalar, target: Scalar
+) -> tuple[Scalar, BoolScalar]:
     fixed, place, goal = jax.lax.stop_gradient((function, place, target))
     probes = reach * jnp.asarray(_PROBES, target.dtype)
     values = fixed(place(probes))

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, as_elementwise, as_float, as_partial
+from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float, as_partial
 from ._inverse import domain, inverse_on
-from ._quadrature import Values, ValuesLike, derivative, value_and_slope
+from ._quadrature import derivative, value_and_slope
 
 
 def _log_t(phi: ScalarFn, psi: ScalarFn, d: ValuesLike) -> Values:

@@ -3,12 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, Float
 
-from .._types import ScalarFn
-
-Values = Float[Array, "*shape"]
-ValuesLike = Real[ArrayLike, "*shape"]
+from .._types import ScalarFn, Values
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _FEW_NODES, _FEW_WEIGHTS = np.polynomial.legendre.leggauss(5)

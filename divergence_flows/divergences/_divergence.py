@@ -4,7 +4,7 @@ import equinox as eqx
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import ScalarFn, as_elementwise, as_float
+from .._types import Scalar, ScalarFn, as_elementwise, as_float
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
 from ._stable import Curve, Sloped, at_log, evaluate
@@ -132,7 +132,7 @@ def _next_in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
     return _in_r(rest, r) if len(rest) > 1 else _first_in_r(rest, r)
 
 
-def closed_forms(*parameters: Float[Array, ""], h: Sloped, **forms: ScalarFn) -> Divergence:
+def closed_forms(*parameters: Scalar, h: Sloped, **forms: ScalarFn) -> Divergence:
     """A divergence of functions of `(*parameters, u)`, or of a slope s for `conjugate`.
 
     The parameters become array leaves; `log_f` is `standard` unless that is given.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import check_clouds, check_rate
-from .._types import Field, ScalarLike, as_float, as_partial
+from .._types import Cloud, CloudLike, Field, ScalarLike, as_float, as_partial
 from ._velocity import descend_variation, refit_and_move
 
 
@@ -57,9 +57,9 @@ def _with_log_prob(
     field: Field,
     noise: Real[Array, "probes n *event"] | None,
     t: ScalarLike,
-    state: tuple[Real[ArrayLike, "n *event"], Real[ArrayLike, " n"]],
+    state: tuple[CloudLike, Real[ArrayLike, " n"]],
     args: Any,
-) -> tuple[Float[Array, "n *event"], Float[Array, " n"]]:
+) -> tuple[Cloud, Float[Array, " n"]]:
     """Pushes probes through the field's derivative and contracts them with themselves."""
     xs = as_float(state[0])
     rate, push = jax.linearize(functools.partial(_checked_rate, field, t, args), xs)
@@ -74,8 +74,6 @@ def _with_log_prob(
     return rate, -divergence
 
 
-def _checked_rate(
-    field: Field, t: ScalarLike, args: Any, xs: Float[Array, "n *event"]
-) -> Float[Array, "n *event"]:
+def _checked_rate(field: Field, t: ScalarLike, args: Any, xs: Cloud) -> Cloud:
     """Evaluates a field, its differentiated argument last."""
     return check_rate("with_log_prob", "field", field(t, xs, args), xs)

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import check_clouds, check_rate, scalar_valued
 from .._linalg import safe_sqrt
-from .._types import Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
+from .._types import Cloud, Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
 from ._integrate import Names, Times, as_state, solve
 
 
@@ -99,8 +99,8 @@ def curve_length(
 
 
 def _with_length(
-    field: Field, t: ScalarLike, state: tuple[Float[Array, "n *event"], Scalar], args: Any
-) -> tuple[Float[Array, "n *event"], Scalar]:
+    field: Field, t: ScalarLike, state: tuple[Cloud, Scalar], args: Any
+) -> tuple[Cloud, Scalar]:
     """Adds the cloud's speed, the rate of the length."""
     xs, _ = state
     rate = check_rate("curve_length", "field", field(t, xs, args), xs)

@@ -26,10 +26,10 @@ from diffrax import (
     PIDController as PIDController,
     Tsit5 as Tsit5,
 )
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from .._checks import check_counts, check_positive, check_rate, raise_if
-from .._types import Field, Scalar, ScalarLike, as_float, as_partial, traced
+from .._types import AnyFloat, BoolScalar, Field, Scalar, ScalarLike, as_float, as_partial, traced
 
 # Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
 State = PyTree[Real[ArrayLike, "..."]]
@@ -230,11 +230,11 @@ def _rate_or_nan(names: Names, field: Field, t: ScalarLike, y: State, args: Any)
     return jax.tree.map(_finite_or_nan, _rate(names, field, t, y, args))
 
 
-def _finite_or_nan(leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+def _finite_or_nan(leaf: AnyFloat) -> AnyFloat:
     return jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)
 
 
-def _not_finite(tree: State) -> Bool[Array, ""]:
+def _not_finite(tree: State) -> BoolScalar:
     """Whether any number of a state is NaN or inf."""
     return jnp.asarray(sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)) > 0)
 
@@ -253,7 +253,7 @@ def _fixed_steps(ts: Times | None, dt0: ScalarLike | None) -> int | None:
     return 1 << int(steps + 2).bit_length() if 0 < steps < 2**40 else None
 
 
-def as_state(names: Names, y0: State) -> PyTree[Float[Array, "..."]]:
+def as_state(names: Names, y0: State) -> PyTree[AnyFloat]:
     """Makes float arrays of a state, and refuses an empty one."""
     if not any(np.size(leaf) for leaf in jax.tree.leaves(y0)):
         raise ValueError(
@@ -295,7 +295,7 @@ def bits(y0: State) -> int:
     return jnp.finfo(jnp.result_type(*jax.tree.leaves(y0))).bits
 
 
-def root_mean_square(tree: PyTree[Float[Array, "..."]]) -> Scalar:
+def root_mean_square(tree: PyTree[AnyFloat]) -> Scalar:
     """Root mean square of all entries of a state or its rate."""
     flat, _ = jax.flatten_util.ravel_pytree(tree)
     return jnp.sqrt(jnp.mean(flat**2))

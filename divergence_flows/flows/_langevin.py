@@ -9,7 +9,7 @@ import jax
 import lineax as lx
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from .._types import Scalar, ScalarLike, as_partial
+from .._types import Cloud, Function, Scalar, ScalarLike, as_partial
 from ._integrate import Names, Times, refuse_options, solve
 
 
@@ -65,15 +65,13 @@ def langevin(
     )
 
 
-def _of_each_particle(
-    score: Callable[..., Any], t: ScalarLike, xs: Float[Array, "n *event"], args: Any
-) -> Any:
+def _of_each_particle(score: Function, t: ScalarLike, xs: Cloud, args: Any) -> Any:
     """Evaluates a score of one particle on a cloud."""
     return jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
 
 
 def _noise(
-    key: PRNGKeyArray, x0: Float[Array, "n *event"], ts: Float[Array, " time"], dt0: Scalar
+    key: PRNGKeyArray, x0: Cloud, ts: Float[Array, " time"], dt0: Scalar
 ) -> diffrax.ControlTerm:
     """Makes the term sqrt(2) dw; its path is resolved to half a step, as ShARK needs."""
     like = jax.ShapeDtypeStruct(x0.shape, x0.dtype)
@@ -81,6 +79,6 @@ def _noise(
     return diffrax.ControlTerm(_diffusion, path)
 
 
-def _diffusion(t: ScalarLike, xs: Float[Array, "n *event"], args: Any) -> lx.AbstractLinearOperator:
+def _diffusion(t: ScalarLike, xs: Cloud, args: Any) -> lx.AbstractLinearOperator:
     """Scales the noise by sqrt 2, whatever the state."""
     return math.sqrt(2.0) * lx.IdentityLinearOperator(jax.ShapeDtypeStruct(xs.shape, xs.dtype))

@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 
 from .._checks import check_rate, check_samples
 from .._linalg import safe_sqrt
-from .._types import Scalar, ScalarLike
+from .._types import Cloud, Scalar, ScalarLike
 
 
 def coupling(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]) -> Int[Array, " n"]:
@@ -42,7 +42,7 @@ def coupling(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]) -
     return _pairs(*check_samples("coupling", xs=xs, ys=ys))
 
 
-def _pairs(xs: Float[Array, "n *event"], ys: Float[Array, "n *event"]) -> Int[Array, " n"]:
+def _pairs(xs: Cloud, ys: Cloud) -> Int[Array, " n"]:
     """Calls SciPy back; the pairs are constants to differentiation."""
     out = jax.ShapeDtypeStruct((xs.shape[0],), jnp.int32)
     clouds = jax.lax.stop_gradient((xs, ys))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import check_numbers, described
-from .._types import Field, Scalar, ScalarLike, as_partial
+from .._types import Field, Function, Scalar, ScalarLike, as_partial
 from ._integrate import Names, State, as_state, bits, refuse_options, root_mean_square, solve
 
 # At rest, by bits of the state's dtype.
@@ -75,7 +75,7 @@ def _rest_event(rtol: float, atol: float) -> diffrax.Event:
     return diffrax.Event(diffrax.steady_state_event(rtol, atol, root_mean_square))
 
 
-def _rests(rest: Callable[..., Any], t: Scalar, y: State, args: Any, **_: Any) -> Any:
+def _rests(rest: Function, t: Scalar, y: State, args: Any, **_: Any) -> Any:
     """Calls a rule of rest without the options that diffrax passes to events."""
     found = rest(t, y, args)
     if jnp.shape(found) != ():

@@ -11,10 +11,22 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import check_counts, check_some, scalar_valued
-from .._types import Field, LogRatioFn, ScalarFn, ScalarLike, as_float, as_partial, split_partial
+from .._types import (
+    AnyFloat,
+    Cloud,
+    CloudLike,
+    Field,
+    Function,
+    LogRatioFn,
+    Sample,
+    ScalarFn,
+    ScalarLike,
+    as_float,
+    as_partial,
+    split_partial,
+)
 
 
 def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
@@ -38,24 +50,20 @@ def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
     return jax.tree_util.Partial(_velocity, as_partial(h), as_partial(log_r))
 
 
-def _velocity(
-    h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, xs: Real[ArrayLike, "n *event"], args: Any
-) -> Float[Array, "n *event"]:
+def _velocity(h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, xs: CloudLike, args: Any) -> Cloud:
     """Applies the chain rule to each particle on its own."""
     h, log_r = scalar_valued("velocity", "h", h), scalar_valued("velocity", "log_r", log_r)
     move = functools.partial(_velocity_of_one, h, log_r, t, args)
     return jax.vmap(move)(as_float(xs))
 
 
-def _velocity_of_one(
-    h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, args: Any, x: Float[Array, "*event"]
-) -> Float[Array, "*event"]:
+def _velocity_of_one(h: ScalarFn, log_r: LogRatioFn, t: ScalarLike, args: Any, x: Sample) -> Sample:
     """Applies the chain rule at one particle."""
     u, grad_u = jax.value_and_grad(log_r, argnums=1)(t, x, args)
     return chain(jax.grad(h)(u), grad_u)
 
 
-def chain(slope: Float[Array, "..."], grad_u: Float[Array, "*event"]) -> Float[Array, "*event"]:
+def chain(slope: AnyFloat, grad_u: Sample) -> Sample:
     """Multiplies h'(u) by grad u; the product is zero where grad u is, even if h' overflows."""
     return jnp.where(jnp.isinf(slope) & (grad_u == 0), 0.0, slope * grad_u)
 
@@ -83,9 +91,7 @@ def gradient_flow(variation: LogRatioFn) -> Field:
     return jax.tree_util.Partial(descend_variation, as_partial(variation))
 
 
-def descend_variation(
-    variation: LogRatioFn, t: ScalarLike, xs: Real[ArrayLike, "n *event"], args: Any
-) -> Float[Array, "n *event"]:
+def descend_variation(variation: LogRatioFn, t: ScalarLike, xs: CloudLike, args: Any) -> Cloud:
     """Differentiates the variation at each particle with the cloud held fixed."""
     cloud = as_float(xs)
     slope = jax.grad(scalar_valued("gradient_flow", "variation", variation), argnums=1)
@@ -142,13 +148,8 @@ def cloud_velocity(
 
 
 def refit_and_move(
-    options: _Options,
-    h: ScalarFn,
-    fit: Callable[..., Any],
-    t: ScalarLike,
-    xs: Real[ArrayLike, "n *event"],
-    args: Any,
-) -> Float[Array, "n *event"]:
+    options: _Options, h: ScalarFn, fit: Function, t: ScalarLike, xs: CloudLike, args: Any
+) -> Cloud:
     """Fits the potential, then moves `block` particles at a time."""
     caller, cloud = "cloud_velocity", as_float(xs)
     check_some(caller, "xs", cloud)

@@ -3,14 +3,13 @@
 import equinox as eqx
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import ScalarFn, as_elementwise, as_float
+from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float
 from ..calculus._duality import h_to_f
 from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
 
 
-def _attained(gan: "GAN", r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+def _attained(gan: "GAN", r: ValuesLike) -> Values:
     r = as_float(r)
     d, d_one = gan.inverse(jnp.log(r)), gan.inverse(jnp.zeros_like(r))
     return (r * gan.phi(d) - gan.phi(d_one)) + (gan.psi(d) - gan.psi(d_one))

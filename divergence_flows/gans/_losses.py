@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import ArrayLike, Real
 
 from .._checks import check_some
-from .._types import Scalar, ScalarLike, as_float
+from .._types import Cloud, Scalar, ScalarLike, as_float
 
 _NO_GAN = (
     "{caller}: `gan` is a {kind}, which has no `{missing}`; pass a GAN, that is, a triple "
@@ -122,6 +122,6 @@ def distillation_loss(
     return regression_loss(xs, target)
 
 
-def regression_loss(xs: Float[Array, "n *event"], targets: Float[Array, "n *event"]) -> Scalar:
+def regression_loss(xs: Cloud, targets: Cloud) -> Scalar:
     r"""Half the mean squared distance to targets: $\tfrac12 E|x - y|^2$."""
     return 0.5 * jnp.sum((xs - targets) ** 2) / xs.shape[0]

@@ -4,17 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from jax.tree_util import Partial
-from jaxtyping import ArrayLike, PyTree, Real
+from jaxtyping import PyTree
 
 from .._checks import Network, scalar_of
-from .._types import LogRatioFn, Scalar, ScalarLike, as_float
+from .._types import Function, LogRatioFn, SampleLike, Scalar, ScalarLike, as_float
 from ..ratios._check import Witness
 from ._losses import require_fields
 
 
-def _log_r(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
+def _log_r(gan: Any, discriminator: PyTree, t: ScalarLike, x: SampleLike, args: Any) -> Scalar:
     return gan.log_t(discriminator(as_float(x)))
 
 
@@ -38,9 +36,7 @@ def learned_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
     return Partial(_log_r, gan, discriminator)
 
 
-def _log_r_at(
-    gan: Any, discriminator: PyTree, t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
+def _log_r_at(gan: Any, discriminator: PyTree, t: ScalarLike, x: SampleLike, args: Any) -> Scalar:
     return gan.log_t(discriminator(t, as_float(x)))
 
 
@@ -67,9 +63,7 @@ def flow_log_ratio(gan: Any, discriminator: Network) -> LogRatioFn:
     return Partial(_log_r_at, gan, discriminator)
 
 
-def _witness(
-    discriminator: Callable[..., Any], t: ScalarLike, x: Real[ArrayLike, "*event"], args: Any
-) -> Scalar:
+def _witness(discriminator: Function, t: ScalarLike, x: SampleLike, args: Any) -> Scalar:
     return scalar_of("witness", "discriminator", discriminator, as_float(x))
 
 

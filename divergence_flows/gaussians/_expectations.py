@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import scalar_of
 from .._linalg import product, symmetric
-from .._types import Scalar, ScalarFn, as_partial
+from .._types import AnyFloat, LogDensity, Matrix, Scalar, ScalarFn, Vector, as_partial
 from ..flows._velocity import chain
 from ._gaussian import Gaussian
 from ._nodes import Nodes, evaluate, replaced
@@ -33,11 +33,7 @@ class Target(eqx.Module):
     estimator: str = eqx.field(static=True)
 
     def __init__(
-        self,
-        caller: str,
-        log_p: Callable[..., Scalar],
-        h: ScalarFn | None = None,
-        estimator: str = "stein",
+        self, caller: str, log_p: LogDensity, h: ScalarFn | None = None, estimator: str = "stein"
     ) -> None:
         if estimator not in ("stein", "price"):
             raise ValueError(
@@ -47,7 +43,7 @@ class Target(eqx.Module):
         self.log_p, self.h = as_partial(log_p), None if h is None else as_partial(h)
         self.caller, self.estimator = caller, estimator
 
-    def __call__(self, x: Float[Array, " dim"], batch: PyTree) -> Scalar:
+    def __call__(self, x: Vector, batch: PyTree) -> Scalar:
         return evaluate(self.caller, self.log_p, x, batch)
 
 
@@ -67,7 +63,7 @@ def rising(target: Target, nodes: Nodes) -> Nodes:
     return replaced(nodes, "weights", eqx.error_if(nodes.weights, bad, message))
 
 
-def check_dimension(caller: str, nodes: Nodes, name: str, mean: Float[Array, "..."]) -> None:
+def check_dimension(caller: str, nodes: Nodes, name: str, mean: AnyFloat) -> None:
     """Refuses nodes of another dimension than the law's, before they broadcast or meet XLA."""
     dim = nodes.points.shape[1]
     if mean.shape != (dim,):
@@ -107,16 +103,12 @@ def moments(target: Target, nodes: Nodes, q: Gaussian) -> Moments:
     return mean(none), jnp.diag(hessian) if q.diagonal else hessian
 
 
-def _mean_velocity(
-    target: Target, nodes: Nodes, q: Gaussian, shift: Float[Array, " dim"]
-) -> Float[Array, " dim"]:
+def _mean_velocity(target: Target, nodes: Nodes, q: Gaussian, shift: Vector) -> Vector:
     gs = velocities(target, replaced(nodes, "points", nodes.points + shift), q)
     return jnp.sum(nodes.weights.astype(q.mean.dtype)[:, None] * gs, 0)
 
 
-def mean_hessian(
-    moment: Float[Array, "dim dim"], inverse: Float[Array, "dim dim"]
-) -> Float[Array, "dim dim"]:
+def mean_hessian(moment: Matrix, inverse: Matrix) -> Matrix:
     r"""$E[\nabla^2 \log p]$: G of h = u, times $S^{-1}$, less q's own curvature $-\Sigma^{-1}$."""
     return symmetric(product(moment, inverse) - product(inverse.T, inverse))
 

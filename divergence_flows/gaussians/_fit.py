@@ -11,10 +11,10 @@ import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import check_counts, check_positive
-from .._types import Scalar, ScalarLike, as_float, as_partial
+from .._types import LogDensity, Scalar, ScalarLike, Vector, as_float, as_partial
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
 from ._expectations import Target, gap
 from ._flows import GEOMETRIES, Geometry
@@ -232,8 +232,6 @@ def rounds_of(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
     return [*first, *(sobol_nodes(count, dim, key=key) for count in counts)]
 
 
-def _of_flat(
-    log_p: Callable[..., Scalar], like: PyTree, flat: Float[Array, " dim"], *batch: PyTree
-) -> Any:
+def _of_flat(log_p: LogDensity, like: PyTree, flat: Vector, *batch: PyTree) -> Any:
     """Evaluates a target of a pytree at a vector; `Target` checks the result."""
     return log_p(ravel_pytree(like)[1](flat), *batch)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PyTree, Real
+from jaxtyping import Array, ArrayLike, Int, PyTree, Real
 
 from .._linalg import product, symmetric
-from .._types import Field, Frozen, Scalar, ScalarFn, ScalarLike, as_float
+from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._integrate import (
     RESULTS,
     AbstractSolver,
@@ -174,7 +174,7 @@ def fisher_rao_motion(q: Gaussian, rate: Array, moment: Array, triangular: bool)
     return product(q.scale, q.scale.T, rate[:, None])[:, 0], product(q.scale, half)
 
 
-def _low(matrix: Float[Array, "dim dim"]) -> Float[Array, "dim dim"]:
+def _low(matrix: Matrix) -> Matrix:
     """Keeps the lower triangle with half the diagonal: A + A^T for symmetric results."""
     return jnp.tril(matrix, -1) + 0.5 * jnp.diag(jnp.diag(matrix))
 
@@ -205,7 +205,7 @@ def _covariance_rates(
     t: ScalarLike,
     state: tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]],
     args: PyTree,
-) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+) -> tuple[Vector, Matrix]:
     """Factors the covariance and maps the rates of its factor."""
     mean, covariance = map(as_float, state)
     check_dimension(target.caller, nodes, "q", mean)

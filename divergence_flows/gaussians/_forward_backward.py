@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from .._checks import raise_first
 from .._linalg import product, root
-from .._types import Scalar, ScalarLike
+from .._types import Matrix, Scalar, ScalarLike
 from ._expectations import Target, check_dimension, log_weights, mean_hessian, moments
 from ._gaussian import Gaussian
 from ._nodes import Nodes
@@ -85,7 +84,7 @@ def forward_backward_step(
 
 
 @jax.custom_jvp
-def _backward(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
+def _backward(half: Matrix, step: Scalar) -> Matrix:
     r"""Evaluates $\Sigma_+$ from a factor of $\Sigma'$, whose singular values r are not squared."""
     vectors, roots, _ = jnp.linalg.svd(half)
     factor = vectors * (0.5 * (roots + jnp.sqrt(roots**2 + 4 * step)))
@@ -94,14 +93,13 @@ def _backward(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim 
 
 @_backward.defjvp
 def _backward_jvp(
-    primals: tuple[Float[Array, "dim dim"], Scalar],
-    tangents: tuple[Float[Array, "dim dim"], Scalar],
-) -> tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]]:
+    primals: tuple[Matrix, Scalar], tangents: tuple[Matrix, Scalar]
+) -> tuple[Matrix, Matrix]:
     """Differentiates the same formula by matrix roots, which need no singular vectors."""
     return _backward(*primals), jax.jvp(_backward_by_roots, primals, tangents)[1]
 
 
-def _backward_by_roots(half: Float[Array, "dim dim"], step: Scalar) -> Float[Array, "dim dim"]:
+def _backward_by_roots(half: Matrix, step: Scalar) -> Matrix:
     """Evaluates the formula by matrix roots."""
     before = product(half, half.T)
     factor = 0.5 * (

@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import raise_if
 from .._linalg import product
-from .._types import Scalar, as_float
+from .._types import AnyFloat, Matrix, Scalar, Values, as_float
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 _NODES, _MASSES = np.polynomial.legendre.leggauss(10)
@@ -110,9 +110,7 @@ def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
         raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
 
 
-def one_point(
-    caller: str, name: str, point: ArrayLike, means: Float[Array, "..."], ndim: int = 1
-) -> None:
+def one_point(caller: str, name: str, point: ArrayLike, means: AnyFloat, ndim: int = 1) -> None:
     """Refuses a point of another dimension, and a law of many times, before they broadcast."""
     if means.ndim != ndim or np.shape(point) != means.shape[-1:]:
         raise ValueError(
@@ -121,7 +119,7 @@ def one_point(
         )
 
 
-def _no_time(caller: str, mean: Float[Array, "..."]) -> None:
+def _no_time(caller: str, mean: AnyFloat) -> None:
     """Refuses a law with axes in front."""
     if mean.ndim != 1:
         raise ValueError(
@@ -173,7 +171,7 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
     return 0.5 * (gap + jnp.sum(shift**2))
 
 
-def _gap(excess: Float[Array, "*shape"], log: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _gap(excess: Values, log: Values) -> Values:
     r"""Evaluates $e - \log(1 + e)$, near zero as $e^2 \int_0^1 x / (1 + e x)\,dx$."""
     near = jnp.where(jnp.abs(excess) < 0.5, excess, 0.0)
     x, weights = jnp.asarray(_X, near.dtype), jnp.asarray(_WEIGHTS, near.dtype)
@@ -182,7 +180,7 @@ def _gap(excess: Float[Array, "*shape"], log: Float[Array, "*shape"]) -> Float[A
 
 
 @jax.custom_jvp
-def _matrix_gap(ratio: Float[Array, "dim dim"], change: Float[Array, "dim dim"]) -> Scalar:
+def _matrix_gap(ratio: Matrix, change: Matrix) -> Scalar:
     r"""Evaluates $|W|_F^2 - dim - \log\det W W^T$ of W = `ratio` = I + `change`."""
     excess = change + change.T + product(change, change.T)
     eigenvalues = jnp.linalg.eigvalsh(excess)
@@ -194,8 +192,7 @@ def _matrix_gap(ratio: Float[Array, "dim dim"], change: Float[Array, "dim dim"])
 
 @_matrix_gap.defjvp
 def _matrix_gap_jvp(
-    primals: tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]],
-    tangents: tuple[Float[Array, "dim dim"], Float[Array, "dim dim"]],
+    primals: tuple[Matrix, Matrix], tangents: tuple[Matrix, Matrix]
 ) -> tuple[Scalar, Scalar]:
     """Uses the closed gradient 2 W^{-T} (W^T W - I), right at repeated eigenvalues too."""
     ratio, change = primals

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import raise_first
-from .._types import Scalar
+from .._types import BoolScalar, Scalar
 from ..flows._integrate import RESULTS
 from ._expectations import Target, check_dimension, gap, gap_of, log_weights, moments, velocities
 from ._gaussian import Gaussian
@@ -106,7 +106,7 @@ def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gau
     return raise_first(q, dict(zip(words, bad, strict=True)))
 
 
-def _all_finite(values: Array) -> Bool[Array, ""]:
+def _all_finite(values: Array) -> BoolScalar:
     return jnp.all(jnp.isfinite(values))
 
 
@@ -173,7 +173,7 @@ def _errors(target: Target, q: Gaussian, nodes: Nodes) -> tuple[Scalar, Scalar]:
 
 def has_rested(
     result: Any, left: Scalar, found: Judgement, tol: Scalar, batched: bool
-) -> Bool[Array, ""]:
+) -> BoolScalar:
     """Whether a fit came to rest; `left` is the gap on its own nodes."""
     # Where log_p has kinks, averages over nodes jump, and cannot fall below a jump. Such a flow
     # rests when its steps lead nowhere and what is left is like the error of the nodes.
@@ -184,12 +184,7 @@ def has_rested(
 
 
 def raise_unless_rested(
-    start: Gaussian,
-    q: Gaussian,
-    rested: Bool[Array, ""],
-    result: Any,
-    left: Scalar,
-    found: Judgement,
+    start: Gaussian, q: Gaussian, rested: BoolScalar, result: Any, left: Scalar, found: Judgement
 ) -> Gaussian:
     """Refuses an end without rest; use the Gaussian returned."""
     reach = jnp.maximum(jnp.max(jnp.abs(q.scale)), jnp.max(jnp.abs(q.mean - start.mean)))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from .._types import Field, Frozen, Scalar, ScalarFn, ScalarLike, as_float
+from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
 from ._gaussian import Gaussian, no_empty_axes, one_point
@@ -158,7 +158,7 @@ def _rates(
 
 def _component(
     target: Target, nodes: Nodes, q: Mixture, component: Gaussian
-) -> tuple[Scalar, Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]:
+) -> tuple[Scalar, Vector, Matrix | Vector]:
     """Averages h, g and g z^T over one component."""
     xs = jax.vmap(component.push)(nodes.points.astype(q.means.dtype))
     values, gs = jax.vmap(partial(_value_and_velocity, target, q))(xs, nodes.batches)
@@ -167,8 +167,8 @@ def _component(
 
 
 def _value_and_velocity(
-    target: Target, q: Mixture, x: Float[Array, " dim"], batch: PyTree
-) -> tuple[Scalar, Float[Array, " dim"]]:
+    target: Target, q: Mixture, x: Vector, batch: PyTree
+) -> tuple[Scalar, Vector]:
     """Evaluates h and its gradient at one point, by the log ratio to the whole mixture."""
 
     def log_ratio(x: Float[Array, " dim"]) -> Scalar:

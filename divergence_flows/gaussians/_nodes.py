@@ -9,20 +9,18 @@ import itertools
 import math
 import operator
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real, UInt32
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.stats import qmc
 
 from .._checks import check_counts, scalar_of
-from .._types import Scalar, as_float
+from .._types import AnyFloat, Function, IntScalar, Sample, Scalar, as_float
 
 _MOST_NODES = 2**20
 
@@ -83,16 +81,14 @@ class Nodes(eqx.Module):
 
 def _unless_good(
     values: Real[ArrayLike, "..."], good: Bool[ArrayLike, ""], message: str
-) -> Float[Array, "..."]:
+) -> AnyFloat:
     """Refuses bad values."""
     if isinstance(good, np.bool_) and good:
         return as_float(values)
     return eqx.error_if(as_float(values), jnp.logical_not(good), message)
 
 
-def evaluate(
-    caller: str, log_p: Callable[..., Any], x: Float[Array, "*event"], batch: PyTree
-) -> Scalar:
+def evaluate(caller: str, log_p: Function, x: Sample, batch: PyTree) -> Scalar:
     """Evaluates a target that takes a node's mini-batch, or takes none."""
     return scalar_of(caller, "log_p", log_p, *((x,) if batch is None else (x, batch)))
 
@@ -247,7 +243,7 @@ def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[
 def _flipped(
     bits: UInt32[Array, "n dim"],
     coins: UInt32[Array, "nodes dim"],
-    level: Int[Array, ""],
+    level: IntScalar,
     flips: UInt32[Array, "n dim"],
 ) -> UInt32[Array, "n dim"]:
     """Adds the flips of one level."""

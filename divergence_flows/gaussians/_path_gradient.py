@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from .._checks import scalar_of
-from .._types import Scalar, as_float
+from .._types import LogDensity, Sample, Scalar, Values, as_float
 from ._nodes import Nodes, evaluate
 
 _F_IS_NO_LOSS = (
@@ -106,7 +106,7 @@ def _stop(leaf: Any) -> Any:
 
 
 def _log_ratio(
-    log_p: Callable[..., Scalar], q: Any, fixed: Any, z: Float[Array, "*event"], batch: PyTree
+    log_p: LogDensity, q: Any, fixed: Any, z: Sample, batch: PyTree
 ) -> Float[Array, "*components"]:
     """Evaluates u at the sample of one z, or at the sample of each component."""
     one = partial(_log_ratio_at, log_p, fixed, batch)
@@ -121,16 +121,14 @@ def _log_ratio(
     return jax.vmap(one)(x)
 
 
-def _log_ratio_at(
-    log_p: Callable[..., Scalar], fixed: Any, batch: PyTree, x: Float[Array, "*event"]
-) -> Scalar:
+def _log_ratio_at(log_p: LogDensity, fixed: Any, batch: PyTree, x: Sample) -> Scalar:
     """Lets x alone differentiate log q, so that parameters in closures are held fixed too."""
     at = jax.lax.stop_gradient(x)
     log_q, slope = jax.lax.stop_gradient(jax.value_and_grad(fixed.log_prob)(at))
     return evaluate("stl_loss", log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
 
 
-def _checked(h: Any, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+def _checked(h: Any, u: Values) -> Values:
     """Applies h, and refuses what is no h and one that decreases."""
     kind = type(h).__name__
     if hasattr(h, "log_f") or hasattr(h, "h_t"):

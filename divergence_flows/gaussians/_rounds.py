@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
-from .._types import Field, Scalar, ScalarLike
+from .._types import BoolScalar, Field, Scalar, ScalarLike
 from ..flows._integrate import RESULTS, AbstractSolver
 from ..flows._settle import settle
 from ._expectations import Target, elbo, gap, gap_of, mean_hessian, moments
@@ -94,7 +94,7 @@ def _settled(field: Field, options: dict[str, Any], solver: AbstractSolver, q: G
     return end, solution.result, jnp.asarray(solution.stats["num_steps"])
 
 
-def _is_stiff(q: Gaussian, moment: Array) -> Bool[Array, ""]:
+def _is_stiff(q: Gaussian, moment: Array) -> BoolScalar:
     """Compares the largest and the smallest curvature of E[-hess log p] at q."""
     if q.diagonal:
         curvatures = moment / q.scale - 1 / q.scale**2
@@ -113,7 +113,7 @@ def _rests(
     t: ScalarLike,
     q: Gaussian,
     args: PyTree,
-) -> Bool[Array, ""]:
+) -> BoolScalar:
     """Whether q rests on the nodes, or is as good as they can tell, or is lost."""
     left = gap(target, nodes, q)
     rests = left < tol

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .._types import AnyFloat
+
 _FIRST_ITERATIONS = 15  # as in equinox
 
 
@@ -42,7 +44,7 @@ class Normalised(eqx.Module):
     u: Float[Array, " out"]
     v: Float[Array, " rest"]
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: AnyFloat) -> AnyFloat:
         """Applies the layer to one sample, the singular vectors held fixed."""
         u, v = jax.lax.stop_gradient((self.u, self.v))
         divided = _weight(self.layer) / (u @ _matrix(self.layer) @ v)

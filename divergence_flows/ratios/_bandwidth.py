@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Bool, Float, Real
+from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import centred, check_samples, constant, raise_first, spacing
-from .._types import Scalar
+from .._types import AnyFloat, BoolScalar, Matrix, Scalar, Values, ValuesLike, Vector
 
 Samples = Real[ArrayLike, "_ dim"]
 XsQ = Float[Array, "n dim"]
@@ -67,7 +67,7 @@ def check_spans(what: str, xs: XsQ, *, constants: str | None, planes: str) -> Xs
 
 
 @jax.jit
-def _spanning(xs: XsQ) -> Bool[Array, ""]:
+def _spanning(xs: XsQ) -> BoolScalar:
     """Whether columns that are not constant are independent."""
     _, _, again, floor = _factors(xs)
     # The factor of what is left exists where the least eigenvalue is above the floor.
@@ -75,14 +75,14 @@ def _spanning(xs: XsQ) -> Bool[Array, ""]:
     return jnp.all(jnp.isfinite(jnp.linalg.cholesky(left)))
 
 
-def covariance_factor(xs: XsQ) -> tuple[Float[Array, " dim"], Float[Array, "dim dim"]]:
+def covariance_factor(xs: XsQ) -> tuple[Vector, Matrix]:
     """Mean of samples, and the lower triangular factor of their covariance, to all its digits."""
     mean, first, again, _ = _factors(xs)
     factor = jnp.matmul(first, jnp.linalg.cholesky(again), precision="highest")
     return mean, factor * math.sqrt(len(xs) / max(len(xs) - 1, 1))
 
 
-def _factors(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
+def _factors(xs: XsQ) -> tuple[AnyFloat, ...]:
     """Mean; L and A with L A L^T the covariance; and up to where A's least eigenvalue is zero."""
     n, dim = xs.shape
     eps, eye = jnp.finfo(xs.dtype).eps, jnp.eye(dim, dtype=xs.dtype)
@@ -100,16 +100,14 @@ def _factors(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
     return mean, spread[:, None] * first, again, floor
 
 
-def standardised(xs: XsQ) -> tuple[Float[Array, "..."], ...]:
+def standardised(xs: XsQ) -> tuple[AnyFloat, ...]:
     """Mean, deviation and samples in their units; one and zeros for a constant coordinate."""
     mean, half, unit = centred(xs)
     size = jnp.sqrt(jnp.where(half > 0, jnp.mean(unit**2, axis=0), 1.0))
     return mean, jnp.where(half > 0, half, 1.0) * size, unit / size
 
 
-def positive(
-    caller: str, name: str, value: Real[ArrayLike, "*shape"], dtype: Any
-) -> Float[Array, "*shape"]:
+def positive(caller: str, name: str, value: ValuesLike, dtype: Any) -> Values:
     """Numbers as an array, refused where they are not positive and finite."""
     found = jnp.asarray(value, dtype)
     bad = ~jnp.all((found > 0) & jnp.isfinite(found))
@@ -176,5 +174,5 @@ def _median(points: XsQ) -> Scalar:
     return jnp.sqrt(jnp.median(squares[np.triu_indices(len(points), 1)]))
 
 
-def _squares(points: XsQ, x: Float[Array, " dim"]) -> Float[Array, " n"]:
+def _squares(points: XsQ, x: Vector) -> Float[Array, " n"]:
     return jnp.sum((points - x) ** 2, axis=1)

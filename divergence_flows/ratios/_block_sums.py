@@ -1,14 +1,14 @@
 """Sums over many samples, a block at a time: memory grows with the block, not with the samples."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
+
+from .._types import AnyFloat, Function
 
 
 class Blocks(eqx.Module):
@@ -34,11 +34,8 @@ def _dealt(rows: Float[Array, "n *rest"], size: int) -> Float[Array, "blocks {si
 
 
 def total(
-    function: Callable[..., Any],
-    data: Blocks,
-    add: Callable[..., Any] = jnp.add,
-    zero: float = 0.0,
-) -> PyTree[Float[Array, "..."]]:
+    function: Function, data: Blocks, add: Function = jnp.add, zero: float = 0.0
+) -> PyTree[AnyFloat]:
     """Adds up `function(rows, weights)` of each block; derivatives recompute a block."""
     like = jax.eval_shape(function, data.rows[0], data.weights[0])
     start = jax.tree.map(functools.partial(jnp.full_like, fill_value=zero), like)
@@ -47,21 +44,18 @@ def total(
 
 
 def _step(
-    function: Callable[..., Any],
-    add: Callable[..., Any],
-    so_far: PyTree,
-    block: tuple[Array, Array],
+    function: Function, add: Function, so_far: PyTree, block: tuple[Array, Array]
 ) -> tuple[PyTree, None]:
     return jax.tree.map(add, so_far, function(*block)), None
 
 
 @eqx.filter_jit
-def weighted_sum(function: Callable[..., Any], data: Blocks) -> Float[Array, "..."]:
+def weighted_sum(function: Function, data: Blocks) -> AnyFloat:
     """Weighted sum of a function of one sample."""
     return total(Partial(_weighted, function), data)
 
 
 def _weighted(
-    function: Callable[..., Any], rows: Float[Array, "n dim"], weights: Float[Array, " n"]
-) -> Float[Array, "..."]:
+    function: Function, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
+) -> AnyFloat:
     return jnp.matmul(weights, jax.vmap(function)(rows), precision="highest")

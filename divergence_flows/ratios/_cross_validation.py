@@ -1,8 +1,7 @@
 """Which bandwidth: the one whose ratio has the least loss on samples that it was not fitted to."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_positive
-from .._types import Scalar, ScalarLike
+from .._types import Function, Scalar, ScalarLike
 from ._bandwidth import Samples, check_supports, median_of
 from ._features import Centres, check_solved, fourier
 from ._least_squares import both, bumps_by_sizes, least_squares, least_squares_loss
@@ -100,10 +99,10 @@ def ratio_bandwidth(
 
 
 def _score(
-    made: Callable[..., Any],
-    deal: Callable[..., Any],
-    fit: Callable[..., Any],
-    loss_of: Callable[..., Any],
+    made: Function,
+    deal: Function,
+    fit: Function,
+    loss_of: Function,
     width: Scalar,
     on_q: Float[Array, " n"],
     on_p: Float[Array, " m"],

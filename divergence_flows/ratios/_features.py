@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
 from .._checks import check_input, constant
-from .._types import Scalar, ScalarLike, as_float
+from .._types import Scalar, ScalarLike, Values, Vector, as_float
 from ._bandwidth import XsQ, standardised
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
@@ -36,7 +36,7 @@ class Fourier(eqx.Module):
     spread: Float[Array, " dim"]
     degree: int = eqx.field(static=True)
 
-    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
+    def __call__(self, x: Vector) -> Float[Array, " features"]:
         """Features of one sample."""
         check_input("the fitted function", "x", x, self.centre.size)
         away = x - self.centre
@@ -54,16 +54,14 @@ class Centres(eqx.Module):
     points: Float[Array, "centres dim"]
     widths: Float[Array, " widths"]
 
-    def __call__(self, x: Float[Array, " dim"]) -> Float[Array, " features"]:
+    def __call__(self, x: Vector) -> Float[Array, " features"]:
         """Features of one sample."""
         check_input("the fitted function", "x", x, self.points.shape[1])
         squares = jnp.sum((self.points - x) ** 2, axis=1)
         return jnp.concatenate([jnp.ones_like(x[:1]), gaussian_kernel(squares, self.widths)])
 
 
-def gaussian_kernel(
-    squares: Float[Array, "*shape"], widths: Float[Array, " widths"]
-) -> Float[Array, "*shape"]:
+def gaussian_kernel(squares: Values, widths: Float[Array, " widths"]) -> Values:
     """The kernel at squared distances, the mean over bandwidths."""
     return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
 
@@ -114,9 +112,7 @@ def solve(matrix: Float[Array, "k k"], vector: Float[Array, " k"]) -> Float[Arra
     return lx.linear_solve(operator, vector, lx.Cholesky(), throw=False).value
 
 
-def check_solved(
-    caller: str, found: Float[Array, "*shape"], solved: Bool[Array, "..."]
-) -> Float[Array, "*shape"]:
+def check_solved(caller: str, found: Values, solved: Bool[Array, "..."]) -> Values:
     """Refuses a result that depends on unsolved normal equations."""
     words = (
         f"{caller}: the normal equations are singular to working precision; raise `ridge`, lower "

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from .._checks import check_counts, check_input, check_samples
-from .._types import LogRatioFn, Scalar, ScalarFn, ScalarLike, as_float
+from .._types import LogRatioFn, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ._bandwidth import Bandwidth, Samples, check_spans, covariance_factor, two_clouds, widths
 from ._block_sums import Blocks, blocks, total, weighted_sum
 from ._check import Witness
@@ -64,26 +64,17 @@ def kde_log_prob(
     return Partial(_kde, factor, centre, data)
 
 
-def _in_units(
-    factor: Float[Array, "dim dim"], centre: Float[Array, " dim"], x: Float[Array, " dim"]
-) -> Float[Array, " dim"]:
+def _in_units(factor: Matrix, centre: Vector, x: Vector) -> Vector:
     return jax.scipy.linalg.solve_triangular(factor, x - centre, lower=True)
 
 
-def _kde(
-    factor: Float[Array, "dim dim"],
-    centre: Float[Array, " dim"],
-    data: Blocks,
-    x: Real[ArrayLike, " dim"],
-) -> Scalar:
+def _kde(factor: Matrix, centre: Vector, data: Blocks, x: Real[ArrayLike, " dim"]) -> Scalar:
     unit = _in_units(factor, centre, as_float(x))
     size = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * unit.size * jnp.log(2 * jnp.pi)
     return total(Partial(_log_sum, unit), data, jnp.logaddexp, -jnp.inf) - size
 
 
-def _log_sum(
-    x: Float[Array, " dim"], rows: Float[Array, "n dim"], weights: Float[Array, " n"]
-) -> Scalar:
+def _log_sum(x: Vector, rows: Float[Array, "n dim"], weights: Float[Array, " n"]) -> Scalar:
     return jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((rows - x) ** 2, axis=1))
 
 
@@ -153,7 +144,5 @@ def _exact_witness(
     return weighted_sum(Partial(_kernel, point, found), data)
 
 
-def _kernel(
-    x: Float[Array, " dim"], found: Float[Array, " widths"], row: Float[Array, " dim"]
-) -> Scalar:
+def _kernel(x: Vector, found: Float[Array, " widths"], row: Vector) -> Scalar:
     return gaussian_kernel(jnp.sum((row - x) ** 2), found)

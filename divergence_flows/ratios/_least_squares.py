@@ -7,7 +7,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
-from .._types import LogRatioFn, Scalar, ScalarLike
+from .._types import LogRatioFn, Scalar, ScalarLike, Vector
 from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_supports, positive, widths
 from ._block_sums import Blocks, blocks, total, weighted_sum
 from ._features import Centres, Coefficients, FeatureMap, check_solved, linear, solve
@@ -121,5 +121,5 @@ def least_squares_loss(
     return 0.5 * square - jnp.dot(c, weighted_sum(feature_map, on_p))
 
 
-def _square(feature_map: FeatureMap, c: Coefficients, x: Float[Array, " dim"]) -> Scalar:
+def _square(feature_map: FeatureMap, c: Coefficients, x: Vector) -> Scalar:
     return jnp.dot(c, feature_map(x), precision="highest") ** 2

@@ -17,7 +17,6 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -26,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, Shaped
 
-from .._types import traced
+from .._types import Function, traced
 
 _CRC = 4  # bytes
 # A temporary file that was not written to for so long was left by a killed process [s].
@@ -56,11 +55,11 @@ def _constants(jaxpr: Any) -> list[Any]:
     return found
 
 
-def _call(step: Callable[..., Any], state: PyTree) -> PyTree:
+def _call(step: Function, state: PyTree) -> PyTree:
     return step(state)
 
 
-def fingerprint(caller: str, step: Callable[..., Any], state: PyTree) -> dict[str, str]:
+def fingerprint(caller: str, step: Function, state: PyTree) -> dict[str, str]:
     """Hashes of the program of one step, and of all numbers that go into it."""
     program = eqx.filter_make_jaxpr(_call)(step, state)[0]
     numbers = jax.tree.leaves(eqx.filter((step, state), eqx.is_array)) + _constants(program)

@@ -15,15 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
 from .._checks import check_counts
-from .._types import Scalar, traced
+from .._types import Function, Scalar, traced
 from ..flows._integrate import AbstractProgressMeter
 from ._checkpoint import Checkpoint, fingerprint, join
 from ._stopping import Metrics, error, first_bad_step, keep_last_good, not_finite
 
-Cloud = Float[Array, "_ *event"]
 _NOT_FINITE = Partial(not_finite, {})
 
 
@@ -42,15 +41,13 @@ class Loop(eqx.Module):
         check_counts(self.caller, {"steps": self.steps, "chunk": self.chunk})
 
 
-def _arrays_only(
-    step: Callable[..., Any], rest: PyTree, arrays: PyTree, x: PyTree
-) -> tuple[PyTree, PyTree]:
+def _arrays_only(step: Function, rest: PyTree, arrays: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
     state, metrics = step(eqx.combine(arrays, rest), x)
     return eqx.filter(state, eqx.is_array), metrics
 
 
 def scan(
-    step: Callable[..., Any], state: PyTree, xs: PyTree, length: int | None = None
+    step: Function, state: PyTree, xs: PyTree, length: int | None = None
 ) -> tuple[PyTree, PyTree]:
     """`lax.scan` of a state of which only the arrays change."""
     arrays, rest = eqx.partition(state, eqx.is_array)
@@ -60,7 +57,7 @@ def scan(
 
 
 def _metered(
-    step: Callable[..., Any],
+    step: Function,
     meter: AbstractProgressMeter,
     steps: Scalar,
     carry: tuple[PyTree, PyTree],
@@ -73,11 +70,11 @@ def _metered(
 
 @eqx.filter_jit
 def _run_chunk(
-    step: Callable[..., Any],
+    step: Function,
     meter: AbstractProgressMeter,
     steps: Scalar,
     length: int,
-    stop: Callable[..., Any],
+    stop: Function,
     state: PyTree,
     shown: PyTree,
 ) -> tuple[PyTree, ...]:
@@ -95,10 +92,10 @@ def _nothing(state: PyTree) -> Metrics:
 
 def run_chunks(
     loop: Loop,
-    step: Callable[..., Any],
+    step: Function,
     state: PyTree,
-    stop: Callable[..., Any] = _NOT_FINITE,
-    keep: Callable[..., Any] = _nothing,
+    stop: Function = _NOT_FINITE,
+    keep: Function = _nothing,
 ) -> tuple[PyTree, dict[str, Shaped[Array, "..."]]]:
     """Runs from the start, or from a checkpoint, to the end.
 

@@ -17,6 +17,8 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from .._types import BoolScalar, Cloud, IntScalar
+
 # Samples farther out than FAR times the radius of the data count as diverged.
 FAR = 1e3
 # STILL steps without movement, away from p, mean that whatever should move samples has collapsed.
@@ -88,13 +90,13 @@ class Extent(eqx.Module):
     middle: Float[Array, " dim"]
     radius: Float[Array, ""]
 
-    def __init__(self, xs_p: Float[Array, "m *event"], xs_q: Float[Array, "n *event"]):
+    def __init__(self, xs_p: Float[Array, "m *event"], xs_q: Cloud):
         """Measures samples of p, and those of q at the start."""
         flat = _flat(xs_p)
         self.middle = flat[0] + jnp.mean(flat - flat[0], axis=0)  # exact where all are equal
         self.radius = jnp.maximum(jnp.max(self.distances(xs_p)), jnp.max(self.distances(xs_q)))
 
-    def distances(self, xs: Float[Array, "n *event"]) -> Float[Array, " n"]:
+    def distances(self, xs: Cloud) -> Float[Array, " n"]:
         """Distance of each sample from the middle."""
         return jnp.linalg.norm(_flat(xs) - self.middle, axis=1)
 
@@ -102,13 +104,13 @@ class Extent(eqx.Module):
         """Whether a distance is out of all proportion to the data."""
         return (distance > FAR * self.radius) & (self.radius > 0)
 
-    def apart(self, xs: Float[Array, "n *event"]) -> Bool[Array, ""]:
+    def apart(self, xs: Cloud) -> BoolScalar:
         """Whether the mean of samples is elsewhere than that of p."""
         shift = jnp.mean(_flat(xs), axis=0) - self.middle
         return jnp.linalg.norm(shift) > 1e-3 * self.radius
 
 
-def _flat(xs: Float[Array, "n *event"]) -> Float[Array, "n dim"]:
+def _flat(xs: Cloud) -> Float[Array, "n dim"]:
     return jnp.reshape(xs, (xs.shape[0], -1))
 
 
@@ -126,8 +128,8 @@ def keep_last_good(
     metrics: Metrics,
     first: Int[Array, " flags"],
     done: int,
-    diverged: Int[Array, ""],
-) -> tuple[PyTree, Metrics, Int[Array, ""]]:
+    diverged: IntScalar,
+) -> tuple[PyTree, Metrics, IntScalar]:
     """The last good state and its metrics, in a trace, where a run goes on after it diverged."""
     length, at = len(next(iter(metrics.values()))), jnp.min(first)
     alive = diverged < 0

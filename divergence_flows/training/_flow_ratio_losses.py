@@ -6,14 +6,13 @@ ratios are learned through the chain of them.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._types import Scalar
+from .._types import Function, Sample, Scalar
 from ..gans._losses import discriminator_loss
 
 Paths = Float[Array, "time n *event"]
@@ -25,16 +24,12 @@ def _at(network: PyTree, ts: Grid, clouds: Paths) -> Float[Array, "time n"]:
     return jax.vmap(jax.vmap(network, in_axes=(None, 0), axis_name="batch"))(ts, clouds)
 
 
-def _log_r(gan: Any, network: PyTree, t: Scalar, x: Float[Array, "*event"]) -> Scalar:
+def _log_r(gan: Any, network: PyTree, t: Scalar, x: Sample) -> Scalar:
     return gan.log_t(network(t, x))
 
 
 def _score_of_one(
-    gan: Any,
-    network: PyTree,
-    score_p: Callable[..., Any],
-    t: Scalar,
-    x: Float[Array, "*event"],
+    gan: Any, network: PyTree, score_p: Function, t: Scalar, x: Sample
 ) -> tuple[Scalar, Scalar]:
     """Hyvarinen's loss of the score of q_t at one point, and the squared slope of u there."""
     slope = functools.partial(jax.grad(_log_r, argnums=3), gan, network, t)
@@ -45,9 +40,7 @@ def _score_of_one(
     return 0.5 * size - jnp.sum(grad_u * score_p(x)) - laplacian, size
 
 
-def score_loss(
-    gan: Any, network: PyTree, ts: Grid, paths: Paths, score_p: Callable[..., Any]
-) -> Scalar:
+def score_loss(gan: Any, network: PyTree, ts: Grid, paths: Paths, score_p: Function) -> Scalar:
     """Implicit score matching of grad log q_t = grad log p - grad u at each time."""
     one = functools.partial(_score_of_one, gan, network, score_p)
     losses, sizes = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(ts, paths)

@@ -17,7 +17,6 @@ from .._checks import Network, check_counts, check_over_time, check_samples
 from .._types import Scalar, ScalarLike, as_float
 from ..flows._integrate import Times, check_times
 from ..gans._losses import require_fields
-from ..runs._loop import Cloud
 from ._flow_ratio_losses import Grid, total_loss
 from ._penalty import check_weights
 from ._ratio_step import Batch, draw
@@ -106,7 +105,7 @@ class FlowRatioConfig(eqx.Module):
 
 
 def unchecked_flow_ratio_step(
-    config: FlowRatioConfig, batch: tuple[Cloud, Cloud], state: FlowRatioState, key: PRNGKeyArray
+    config: FlowRatioConfig, batch: Batch, state: FlowRatioState, key: PRNGKeyArray
 ) -> tuple[FlowRatioState, FlowRatioStepInfo]:
     """`flow_ratio_step` of arguments that have been checked."""
     xs_q, xs_p = batch

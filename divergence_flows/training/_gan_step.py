@@ -6,7 +6,6 @@ after it only the regression still follows what the discriminator has learned.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_counts, check_critic, check_generator, check_positive
-from .._types import Scalar, ScalarLike, as_float, vmapped
+from .._types import AnyCloud, Function, Scalar, ScalarLike, as_float, vmapped
 from ..gans._losses import generator_loss, regression_loss
-from ..runs._loop import Cloud, scan
+from ..runs._loop import scan
 from ._ratio_step import (
     RatioConfig,
     RatioInfo,
@@ -87,7 +86,9 @@ class GANConfig(eqx.Module):
     ema_decay: ScalarLike
     share_fakes: bool
 
-    def check(self, caller: str, discriminator: Network, generator: Network, xs_p: Cloud) -> None:
+    def check(
+        self, caller: str, discriminator: Network, generator: Network, xs_p: AnyCloud
+    ) -> None:
         """Refuses options that make no step, and networks that do not fit samples or noise."""
         self.critic.check(caller, "phi", "psi", "h_t")
         names = ("latent", "critic_steps", "generator_steps")
@@ -104,7 +105,7 @@ class GANConfig(eqx.Module):
         check_critic(caller, "discriminator", discriminator, xs_p=xs_p)
         check_generator(caller, "generator", generator, self.latent, xs_p)
 
-    def noise(self, key: PRNGKeyArray, like: Cloud) -> Noise:
+    def noise(self, key: PRNGKeyArray, like: AnyCloud) -> Noise:
         """One minibatch of the noise that the generator takes."""
         size: Any = self.critic.batch_size  # None in `transport` only
         return jax.random.normal(key, (size, self.latent), like.dtype)
@@ -113,8 +114,8 @@ class GANConfig(eqx.Module):
 def _critic(
     config: GANConfig,
     generator: PyTree,
-    shared: Cloud | None,
-    xs_p: Cloud,
+    shared: AnyCloud | None,
+    xs_p: AnyCloud,
     ratio: RatioState,
     key: PRNGKeyArray,
 ) -> tuple[RatioState, RatioInfo]:
@@ -124,17 +125,17 @@ def _critic(
     return unchecked_ratio_step(config.critic, (fakes, xs_p), ratio, key_step)
 
 
-def _against(gan: Any, discriminator: PyTree, fakes: Cloud) -> Scalar:
+def _against(gan: Any, discriminator: PyTree, fakes: AnyCloud) -> Scalar:
     return generator_loss(gan, vmapped(discriminator)(fakes))
 
 
-def _of_generator(loss: Callable[..., Any], zs: Noise, generator: PyTree) -> tuple[Scalar, Scalar]:
+def _of_generator(loss: Function, zs: Noise, generator: PyTree) -> tuple[Scalar, Scalar]:
     value = loss(vmapped(generator)(zs))
     return value, value
 
 
 def _descend(
-    loss: Callable[..., Any], optimizer: Optimizer, zs: Noise, carry: tuple[PyTree, PyTree], _: None
+    loss: Function, optimizer: Optimizer, zs: Noise, carry: tuple[PyTree, PyTree], _: None
 ) -> tuple[tuple[PyTree, PyTree], Scalar]:
     """One step of the generator down a loss of its samples."""
     loss = functools.partial(_of_generator, loss, zs)
@@ -143,7 +144,7 @@ def _descend(
 
 
 def unchecked_gan_step(
-    config: GANConfig, xs_p: Cloud, state: GANState, key: PRNGKeyArray
+    config: GANConfig, xs_p: AnyCloud, state: GANState, key: PRNGKeyArray
 ) -> tuple[GANState, GANInfo]:
     """`gan_step` of arguments that have been checked."""
     gan = config.critic.gan

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from .._checks import Network, check_critic, check_numbers
 from .._linalg import safe_sqrt
-from .._types import Scalar, ScalarLike, as_float
+from .._types import Cloud, Scalar, ScalarLike, as_float
 
 PENALTIES = ("r1", "zero", "one")
 
@@ -30,9 +30,7 @@ def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) ->
         )
 
 
-def _between(
-    xs_p: Float[Array, "m *event"], xs_q: Float[Array, "n *event"], key: Any
-) -> Float[Array, "_ *event"]:
+def _between(xs_p: Float[Array, "m *event"], xs_q: Cloud, key: Any) -> Float[Array, "_ *event"]:
     """One random point on the line between each pair; the smaller cloud starts again."""
     count = max(xs_p.shape[0], xs_q.shape[0])
     which = jnp.arange(count)
@@ -88,7 +86,7 @@ def unchecked_penalty(
     penalty: str,
     discriminator: Network,
     xs_p: Float[Array, "m *event"],
-    xs_q: Float[Array, "n *event"],
+    xs_q: Cloud,
     key: PRNGKeyArray | None,
 ) -> Scalar:
     """`gradient_penalty` of arguments that have been checked."""

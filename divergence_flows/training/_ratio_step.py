@@ -18,10 +18,9 @@ from .._checks import (
     check_critic,
     check_positive,
 )
-from .._types import Scalar, ScalarLike, as_float, vmapped
+from .._types import AnyCloud, Cloud, Sample, Scalar, ScalarLike, as_float, vmapped
 from ..gans._losses import discriminator_loss, require_fields
 from ..networks._spectral import refresh
-from ..runs._loop import Cloud
 from ._penalty import check_penalty, unchecked_penalty
 from ._update import Optimizer, check_opt_state, descend, initial
 
@@ -80,10 +79,7 @@ class RatioConfig(eqx.Module):
 
 
 def _loss(
-    config: RatioConfig,
-    batch: tuple[Cloud, Cloud],
-    key: PRNGKeyArray | None,
-    discriminator: PyTree,
+    config: RatioConfig, batch: Batch, key: PRNGKeyArray | None, discriminator: PyTree
 ) -> tuple[Scalar, RatioInfo]:
     xs_q, xs_p = batch
     values = vmapped(discriminator)
@@ -95,7 +91,7 @@ def _loss(
     return loss + weight * price, RatioInfo(loss, price)
 
 
-def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
+def draw(key: PRNGKeyArray, xs: AnyCloud, size: int | None) -> AnyCloud:
     """Draws a minibatch with replacement, or takes all samples if there are no more than `size`."""
     count = xs.shape[0]
     if size is None or size >= count:
@@ -104,10 +100,7 @@ def draw(key: PRNGKeyArray, xs: Cloud, size: int | None) -> Cloud:
 
 
 def unchecked_ratio_step(
-    config: RatioConfig,
-    batch: tuple[Cloud, Cloud],
-    state: RatioState,
-    key: PRNGKeyArray | None,
+    config: RatioConfig, batch: Batch, state: RatioState, key: PRNGKeyArray | None
 ) -> tuple[RatioState, RatioInfo]:
     """`ratio_step` of arguments that have been checked."""
     xs_q, xs_p = batch
@@ -166,7 +159,7 @@ def ratio_step(
     return unchecked_ratio_step(config, (xs_q, xs_p), state, key)
 
 
-def _generator_value(gan: Any, discriminator: PyTree, x: Float[Array, "*event"]) -> Scalar:
+def _generator_value(gan: Any, discriminator: PyTree, x: Sample) -> Scalar:
     return gan.h_t(discriminator(x))
 
 
@@ -205,8 +198,8 @@ def particle_step(
 
 
 def unchecked_particle_step(
-    gan: Any, discriminator: Network, xs: Float[Array, "n *event"], step_size: ScalarLike
-) -> tuple[Float[Array, "n *event"], ParticleInfo]:
+    gan: Any, discriminator: Network, xs: Cloud, step_size: ScalarLike
+) -> tuple[Cloud, ParticleInfo]:
     """`particle_step` of arguments that have been checked."""
     value = functools.partial(_generator_value, gan, discriminator)
     values, vs = jax.vmap(jax.value_and_grad(value))(xs)

@@ -10,20 +10,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._types import Field, Scalar, ScalarLike, identity
+from .._types import AnyCloud, Cloud, Field, IntScalar, Sample, Scalar, ScalarLike, identity
 from ..flows._velocity import velocity
-from ..runs._loop import Cloud
 from ._flow_ratio_losses import Grid, Paths
 
 
-def _raw(network: PyTree, t: ScalarLike, x: Float[Array, "*event"], args: Any) -> Scalar:
+def _raw(network: PyTree, t: ScalarLike, x: Sample, args: Any) -> Scalar:
     del args
     return network(t, x)
 
 
-def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[Cloud, Cloud]:
+def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[AnyCloud, AnyCloud]:
     """One step of the midpoint rule."""
     start, end = span
     half = 0.5 * (end - start)
@@ -32,7 +31,7 @@ def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[Clo
     return moved, moved
 
 
-def trajectories(gan: Any, network: PyTree, xs: Cloud, ts: Grid) -> Paths:
+def trajectories(gan: Any, network: PyTree, xs: AnyCloud, ts: Grid) -> Paths:
     """Moves a cloud through all times, one midpoint step from each to the next."""
     step = functools.partial(_midpoint, velocity(gan.h_t, Partial(_raw, network)))
     _, later = jax.lax.scan(step, xs, (ts[:-1], ts[1:]))
@@ -52,12 +51,12 @@ class Replay(eqx.Module):
     clouds: Float[Array, "time n *event"]
 
     @classmethod
-    def start(cls, xs: Cloud, ts: Grid) -> "Replay":
+    def start(cls, xs: AnyCloud, ts: Grid) -> "Replay":
         """Knows the cloud at the first time only."""
         return cls(ts, jnp.broadcast_to(xs, (ts.shape[0], *xs.shape)))
 
     def pick(
-        self, stage: Int[Array, ""], size: int, key: PRNGKeyArray
+        self, stage: IntScalar, size: int, key: PRNGKeyArray
     ) -> tuple[Grid, Float[Array, "time _ *event"]]:
         """Draws as many times as there are from the known ones, and a minibatch at each."""
         count, n = self.clouds.shape[:2]
@@ -69,7 +68,7 @@ class Replay(eqx.Module):
 
 
 def _move(
-    gan: Any, network: PyTree, ts: Grid, stage: Int[Array, ""], clouds: Paths
+    gan: Any, network: PyTree, ts: Grid, stage: IntScalar, clouds: Paths
 ) -> Float[Array, "time n *event"]:
     """Moves the cloud before a stage to it."""
     pair = jax.lax.dynamic_slice_in_dim(ts, stage - 1, 2)
@@ -78,8 +77,8 @@ def _move(
 
 
 def extend(
-    gan: Any, network: PyTree, replay: Replay, step: Int[Array, ""], hold: int | Int[Array, ""]
-) -> tuple[Replay, Int[Array, ""]]:
+    gan: Any, network: PyTree, replay: Replay, step: IntScalar, hold: int | IntScalar
+) -> tuple[Replay, IntScalar]:
     """Fills in one time more whenever `hold` steps have passed."""
     stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
     fresh = (step % hold == 0) & (step > 0) & (step // hold == stage)

@@ -19,10 +19,11 @@ from .._checks import (
 )
 from .._types import Scalar, ScalarLike, as_partial
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, Times, check_times
-from ..runs._loop import Cloud, Loop, run_chunks
+from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import not_finite
 from ._advice import CRITIC
 from ._flow_ratio_step import FlowRatioConfig, FlowRatioState, unchecked_flow_ratio_step
+from ._ratio_step import Batch
 from ._update import Optimizer, default_optimizer
 
 # Intervals of the default grid; each is one midpoint step of the flow.
@@ -49,7 +50,7 @@ class FlowRatioInfo(eqx.Module):
 
 
 def _step(
-    config: FlowRatioConfig, batch: tuple[Cloud, Cloud], key: PRNGKeyArray, state: FlowRatioState
+    config: FlowRatioConfig, batch: Batch, key: PRNGKeyArray, state: FlowRatioState
 ) -> tuple[FlowRatioState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
     key = jax.random.fold_in(key, state.step)

@@ -11,9 +11,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
 from .._checks import Network, check_samples
-from .._types import Scalar, ScalarLike, vmapped
+from .._types import AnyCloud, Scalar, ScalarLike, vmapped
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
-from ..runs._loop import Cloud, Loop, run_chunks
+from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
 from ._advice import COLLAPSED, CRITIC, GENERATOR
 from ._gan_step import GANConfig, GANState, unchecked_gan_step
@@ -42,7 +42,7 @@ class TrainInfo(eqx.Module):
 
 
 def _step(
-    config: GANConfig, xs_p: Cloud, key: PRNGKeyArray, state: GANState
+    config: GANConfig, xs_p: AnyCloud, key: PRNGKeyArray, state: GANState
 ) -> tuple[GANState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
     state, info = unchecked_gan_step(config, xs_p, state, jax.random.fold_in(key, state.step))
@@ -51,7 +51,7 @@ def _step(
 
 def _stop(
     config: GANConfig,
-    xs_p: Cloud,
+    xs_p: AnyCloud,
     key: PRNGKeyArray,
     start: Network,
     old: GANState,

@@ -16,9 +16,9 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_counts, check_critic, check_positive, check_samples
-from .._types import Scalar, ScalarLike, as_float, as_partial
+from .._types import AnyCloud, Function, IntScalar, Scalar, ScalarLike, as_float, as_partial
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
-from ..runs._loop import Cloud, Loop, run_chunks, scan
+from ..runs._loop import Loop, run_chunks, scan
 from ..runs._stopping import STILL, Extent, Flag, Metrics, not_finite
 from ._advice import COLLAPSED, CRITIC, PARTICLES
 from ._ratio_step import (
@@ -67,7 +67,7 @@ class TransportConfig(eqx.Module):
 
 
 def _step(
-    config: TransportConfig, xs_p: Cloud, key: PRNGKeyArray, state: TransportState
+    config: TransportConfig, xs_p: AnyCloud, key: PRNGKeyArray, state: TransportState
 ) -> tuple[TransportState, dict[str, Scalar]]:
     """A few discriminator steps, then one Euler step."""
     keys = jax.random.split(jax.random.fold_in(key, state.step), config.critic_steps)
@@ -81,8 +81,8 @@ def _step(
 
 def _stop(
     config: TransportConfig,
-    xs_p: Cloud,
-    start: Cloud,
+    xs_p: AnyCloud,
+    start: AnyCloud,
     old: TransportState,
     new: TransportState,
     info: Metrics,
@@ -102,7 +102,7 @@ def _stop(
     return [*flags, Flag("speeds", problem, COLLAPSED, still & (speeds == 0))]
 
 
-def _eps(schedule: Callable[..., Any], step: Int[Array, ""]) -> Scalar:
+def _eps(schedule: Function, step: IntScalar) -> Scalar:
     return jnp.asarray(schedule(step), float)
 
 
@@ -111,13 +111,13 @@ def _path(state: TransportState) -> Metrics:
     return {"path": state.xs[None]}
 
 
-def _constant(value: Scalar, step: Int[Array, ""]) -> Scalar:
+def _constant(value: Scalar, step: IntScalar) -> Scalar:
     """A schedule that does not change."""
     del step
     return value
 
 
-def _schedule(step_size: ScalarLike | Callable[..., Any] | None, steps: int) -> Callable[..., Any]:
+def _schedule(step_size: ScalarLike | Function | None, steps: int) -> Function:
     """A schedule of whatever was passed."""
     if step_size is None:
         return default_step_size(steps)

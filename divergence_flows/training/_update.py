@@ -1,7 +1,6 @@
 """The only file of this room that uses optax: a step of an optimiser, an average, the defaults."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +9,7 @@ import optax
 from jaxtyping import PyTree
 
 from .._checks import check_numbers
-from .._types import ScalarLike
+from .._types import Function, ScalarLike
 
 Optimizer = optax.GradientTransformation
 
@@ -22,7 +21,7 @@ def default_optimizer(updates: int) -> Optimizer:
 
 
 @functools.lru_cache(maxsize=32)
-def default_step_size(steps: int) -> Callable[..., Any]:
+def default_step_size(steps: int) -> Function:
     """Euler steps from 1e-2 down a cosine to 1e-3, made for data of unit scale."""
     return optax.cosine_decay_schedule(1e-2, steps, alpha=0.1)
 
@@ -55,7 +54,7 @@ def check_decay(caller: str, decay: Any) -> None:
 
 
 def descend(
-    loss: Callable[..., Any], optimizer: Optimizer, module: PyTree, opt_state: PyTree
+    loss: Function, optimizer: Optimizer, module: PyTree, opt_state: PyTree
 ) -> tuple[PyTree, PyTree, PyTree]:
     """One step of an optimiser down a loss `module -> (loss, info)`."""
     slope, info = eqx.filter_grad(loss, has_aux=True)(module)
