@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Real, Shaped
+from jaxtyping import Array, ArrayLike, Bool, PyTree, Real, Shaped
 
 from ._types import (
+    AnyCloud,
     AnyFloat,
     BoolScalar,
     Cloud,
@@ -49,11 +49,10 @@ def check_counts(caller: str, counts: Mapping[str, Any]) -> None:
             raise ValueError(f"{caller}: `{name}` is {value}; pass a positive integer.")
 
 
-def check_numbers(caller: str, numbers: Mapping[str, tuple[Any, Any, str]]) -> None:
-    """Refuses numbers out of range; those inside a trace are not known yet."""
-    for name, (value, good, words) in numbers.items():
-        if not isinstance(good, Tracer) and not good:
-            raise ValueError(f"{caller}: `{name}` is {value}; pass {words}.")
+def check_number(caller: str, name: str, value: Any, good: Any, words: str) -> None:
+    """Refuses a number out of range; one inside a trace is not known yet."""
+    if not isinstance(good, Tracer) and not good:
+        raise ValueError(f"{caller}: `{name}` is {value}; pass {words}.")
 
 
 def raise_if(tree: PyTree, bad: BoolScalar, words: str) -> PyTree:
@@ -65,11 +64,7 @@ def raise_first(tree: PyTree, faults: Mapping[str, BoolScalar]) -> PyTree:
     """As `raise_if` for several faults: the first that holds is raised."""
     bad, good = jnp.stack(list(faults.values())), jnp.zeros((), bool)
     flag = eqx.branched_error_if(good, jnp.any(bad), jnp.argmax(bad), list(faults))
-    return jax.tree.map(Partial(_unless, flag), tree)
-
-
-def _unless(flag: BoolScalar, leaf: AnyFloat) -> AnyFloat:
-    return jnp.where(flag, jnp.nan, leaf)
+    return jax.tree.map(lambda leaf: jnp.where(flag, jnp.nan, leaf), tree)
 
 
 def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
@@ -79,9 +74,9 @@ def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
 
 def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFloat, ...]:
     """As `check_clouds`, and refuses data whose numbers are too large for their floats."""
-    checked = tuple(as_float(raw) for raw in clouds.values())  # a dict would come back sorted
-    faults = _not_finite(caller, dict(zip(clouds, checked, strict=True)))
-    for (name, raw), xs in zip(clouds.items(), checked, strict=True):
+    floats = {name: as_float(raw) for name, raw in clouds.items()}
+    faults = _not_finite(caller, floats)
+    for name, xs in floats.items():
         # Half floats are coarser than this wherever they are: who takes them wants that.
         if jnp.finfo(xs.dtype).bits > 16:
             words = (
@@ -89,17 +84,17 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFlo
                 "more than a thousandth of the standard deviation of a coordinate. Subtract the "
                 "mean first, in float64 or integers, or pass float64 with jax_enable_x64."
             )
-            faults[words] = jnp.any(_coarse(xs, constant(raw)))
-    return raise_first(checked, faults)
+            faults[words] = jnp.any(_coarse(xs, constant(clouds[name])))
+    return raise_first(tuple(floats.values()), faults)
 
 
 def _not_finite(caller: str, clouds: Mapping[str, AnyFloat]) -> dict[str, Any]:
+    faults = {}
     for name, xs in clouds.items():
         check_some(caller, name, xs)
-    return {
-        f"{caller}: `{name}` has NaN or inf; drop those samples first.": ~jnp.all(jnp.isfinite(xs))
-        for name, xs in clouds.items()
-    }
+        words = f"{caller}: `{name}` has NaN or inf; drop those samples first."
+        faults[words] = ~jnp.all(jnp.isfinite(xs))
+    return faults
 
 
 def constant(xs: CloudLike) -> Bool[Array, "*event"]:
@@ -133,6 +128,13 @@ def centred(xs: Cloud) -> tuple[AnyFloat, ...]:
     return middle + half * mean, half, jnp.where(half > 0, unit - mean, 0.0)
 
 
+def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
+    """Refuses a law, or a rule, of nothing."""
+    shape = np.shape(values)
+    if 0 in shape:
+        raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
+
+
 def check_some(caller: str, name: str, xs: ValuesLike) -> None:
     """Refuses no samples, by their shape alone."""
     if np.size(xs) < 1:
@@ -154,17 +156,14 @@ def described(tree: PyTree) -> str:
 def check_positive(caller: str, **numbers: Any) -> None:
     """Refuses numbers that are not positive and finite; those inside a trace are not known yet."""
     for name, value in numbers.items():
-        if not isinstance(value, Tracer) and not 0 < value < np.inf:
-            raise ValueError(f"{caller}: `{name}` is {value}; pass a positive number.")
+        check_number(caller, name, value, (value > 0) & (value < np.inf), "a positive number")
 
 
 def check_input(caller: str, argument: str, x: AnyFloat, *shape: int) -> None:
     """Refuses what is not of the one shape that a network or a fitted function takes."""
     if x.shape != shape:
-        raise ValueError(
-            f"{caller}: `{argument}` has shape {x.shape}, and this one was made for shape {shape}; "
-            "pass that, or make one for these sizes."
-        )
+        words = f"has shape {x.shape}, and this one was made for shape {shape}"
+        raise ValueError(f"{caller}: `{argument}` {words}; pass that, or make one for these sizes.")
 
 
 def one_of(xs: Shaped[Array, "_ *event"] | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -173,12 +172,7 @@ def one_of(xs: Shaped[Array, "_ *event"] | jax.ShapeDtypeStruct) -> jax.ShapeDty
 
 
 def check_makes(
-    caller: str,
-    argument: str,
-    function: Network,
-    inputs: tuple[jax.ShapeDtypeStruct, ...],
-    shape: tuple[int, ...],
-    remedy: str,
+    caller: str, argument: str, function: Network, inputs: tuple, shape: tuple, remedy: str
 ) -> None:
     """Refuses a function of one sample that does not take it, or makes something else of it."""
     sample = described(inputs[-1])
@@ -187,24 +181,18 @@ def check_makes(
         made = _shapes_of(function, batch)
     except Exception as error:
         first = str(error).strip().split("\n")[0]
-        raise ValueError(
-            f"{caller}: `{argument}` does not take {sample} "
-            f"({type(error).__name__}: {first}); pass {remedy}."
-        ) from error
+        words = f"does not take {sample} ({type(error).__name__}: {first}); pass {remedy}."
+        raise ValueError(f"{caller}: `{argument}` {words}") from error
     one = jax.tree.map(one_of, made)
     leaves = jax.tree.leaves(one)
     if [leaf.shape for leaf in leaves] != [shape] or not _is_real(leaves[0]):
-        raise ValueError(
-            f"{caller}: `{argument}` makes {described(one)} of {sample}; pass {remedy}."
-        )
+        made = described(one)
+        raise ValueError(f"{caller}: `{argument}` makes {made} of {sample}; pass {remedy}.")
 
 
+@functools.partial(jax.jit, static_argnums=0)  # for its trace cache: nothing is compiled or run
 def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
     return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
-
-
-# jit is used only for its trace cache; nothing is compiled or run.
-_TRACED = jax.jit(_of_batch, static_argnums=0)
 
 
 def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
@@ -213,7 +201,7 @@ def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
     if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
         return jax.eval_shape(vmapped(function), *batch)
     like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    return _TRACED.eval_shape(structure, like, batch)
+    return _of_batch.eval_shape(structure, like, batch)
 
 
 def _is_real(leaf: Any) -> bool:
@@ -230,33 +218,26 @@ def _one_of_some(caller: str, clouds: Mapping[str, Shaped[Array, "_ *event"]]) -
     return one_of(next(iter(clouds.values())))
 
 
-def check_critic(
-    caller: str, argument: str, network: Network, **clouds: Float[Array, "_ *event"]
-) -> None:
+def check_critic(caller: str, argument: str, network: Network, **clouds: AnyCloud) -> None:
     """Refuses a discriminator that does not make one number of one of these samples."""
     one = _one_of_some(caller, clouds)
     check_makes(caller, argument, network, (one,), (), DISCRIMINATOR)
 
 
 def check_generator(
-    caller: str, argument: str, network: Network, latent: int, xs: Float[Array, "_ *event"]
+    caller: str, argument: str, network: Network, latent: int, xs: AnyCloud
 ) -> None:
     """Refuses a generator that does not make a sample like these of one noise vector."""
     noise, event = jax.ShapeDtypeStruct((latent,), xs.dtype), xs.shape[1:]
     remedy = (
-        f"a function that makes a sample of shape {event} of noise of shape ({latent},), "
-        "`networks.Generator` or `networks.ConvGenerator` of these sizes for instance, or "
-        "another `latent`"
+        f"a function that makes a sample of shape {event} of noise of shape ({latent},), such as "
+        "`networks.Generator` or `networks.ConvGenerator` of these sizes, or another `latent`"
     )
     check_makes(caller, argument, network, (noise,), event, remedy)
 
 
 def check_over_time(
-    caller: str,
-    argument: str,
-    network: Network,
-    score_p: Network | None,
-    **clouds: Float[Array, "_ *event"],
+    caller: str, argument: str, network: Network, score_p: Network | None, **clouds: AnyCloud
 ) -> None:
     """Refuses a d(t, x) that does not make one number of a time and one of these samples."""
     one = _one_of_some(caller, clouds)
@@ -276,10 +257,8 @@ def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTre
         for one, other in zip(leaves, wanted, strict=True)
     )
     if not fits:
-        raise ValueError(
-            f"{caller}: `{argument}` returns {described(rate)} for {described(state)}; it must "
-            "return one number for each of these, in the same structure and shapes."
-        )
+        words = f"returns {described(rate)} for {described(state)}; it must return numbers"
+        raise ValueError(f"{caller}: `{argument}` {words} in the same structure and shapes.")
     return jax.tree.map(as_float, rate)
 
 
@@ -292,8 +271,6 @@ def scalar_of(caller: str, argument: str, function: Function, *inputs: Any) -> S
     """Calls a function, and refuses what is not one number."""
     made = function(*inputs)
     if not _is_real(made) or jnp.shape(made) != ():
-        raise ValueError(
-            f"{caller}: `{argument}` returns {described(made)}; it must return one real number for "
-            "each point, so sum or index what it returns now."
-        )
+        words = f"returns {described(made)}; it must return one real number for each point"
+        raise ValueError(f"{caller}: `{argument}` {words}, so sum or index what it returns now.")
     return as_float(made)

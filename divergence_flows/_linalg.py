@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._types import IntScalar, Matrix, Scalar, Values, Vector
+from ._types import Function, IntScalar, Matrix, Scalar, Values, Vector
 
 # The least eigenvalue, in units of dim * eps, of a matrix of unit diagonal: roundoff in a product
 # may leave it this far below zero; an inverse has digits only this far above.
@@ -27,6 +27,17 @@ _BELOW, _ABOVE = -10.0, 1.0
 _SWEEPS = 40
 _COVARIANCE = "Pass a covariance matrix, S @ S.T of a factor S for one."
 _FULL_RANK = "Pass a covariance of full rank, S @ S.T of an invertible S for one, or use float64."
+
+
+def differentiated_as(formula: Function) -> Function:
+    """Decorates a function whose derivatives are those of another formula for the same."""
+
+    def decorate(function: Function) -> Function:
+        rule = jax.custom_jvp(function)
+        rule.defjvp(lambda xs, dxs: (rule(*xs), jax.jvp(formula, xs, dxs)[1]))
+        return rule
+
+    return decorate
 
 
 def product(*matrices: Float[Array, "_ _"]) -> Float[Array, "_ _"]:
@@ -67,9 +78,7 @@ def semidefinite(
 def not_empty(a: Matrix, caller: str) -> None:
     """Refuses a matrix without entries, which has no eigenvalues."""
     if not a.size:
-        raise ValueError(
-            f"{caller} is empty, of shape {a.shape}; pass a matrix of one row or more."
-        )
+        raise ValueError(f"{caller} is empty, of shape {a.shape}; pass one row or more.")
 
 
 def _bounded_below(
@@ -201,9 +210,8 @@ def lyapunov(sigma: Matrix, c: Matrix) -> Matrix:
     r"""The X with $\Sigma X + X \Sigma = C$, differentiable to any order."""
     sigma = symmetric(sigma)
     roots, vectors = spectrum(jax.lax.stop_gradient(sigma))
-    return solve_in_basis(
-        (sigma,), (vectors, vectors, roots**2), c.astype(jnp.result_type(sigma, c))
-    )
+    c = c.astype(jnp.result_type(sigma, c))
+    return solve_in_basis((sigma,), (vectors, vectors, roots**2), c)
 
 
 def solve_in_basis(

@@ -28,6 +28,7 @@ SampleLike = Real[ArrayLike, "*event"]
 Cloud = Float[Array, "n *event"]
 CloudLike = Real[ArrayLike, "n *event"]
 AnyCloud = Float[Array, "_ *event"]
+Clouds = tuple[AnyCloud, AnyCloud]  # of q and of p
 # What an elementwise function takes and makes.
 Values = Float[Array, "*shape"]
 ValuesLike = Real[ArrayLike, "*shape"]
@@ -66,12 +67,11 @@ def split_partial(function: Function) -> Function:
     """As `as_partial`; arrays and floats bound by a `functools.partial` become leaves."""
     if type(function) is not functools.partial:
         return as_partial(function)
-    keywords = function.keywords
-    arrays = {name: value for name, value in keywords.items() if _is_leaf(value)}
-    rest = tuple((name, value) for name, value in keywords.items() if name not in arrays)
+    keywords = function.keywords.items()
+    arrays = {name: jnp.asarray(value) for name, value in keywords if _is_leaf(value)}
+    rest = tuple((name, value) for name, value in keywords if name not in arrays)
     bound = [jnp.asarray(value) if _is_leaf(value) else value for value in function.args]
-    made = {name: jnp.asarray(value) for name, value in arrays.items()}
-    return Partial(Frozen(function.func, rest), *bound, **made)
+    return Partial(Frozen(function.func, rest), *bound, **arrays)
 
 
 def _is_leaf(value: Any) -> bool:

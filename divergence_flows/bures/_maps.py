@@ -14,6 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .._linalg import (
     congruence,
+    differentiated_as,
     least_correlation,
     product,
     singular,
@@ -28,7 +29,15 @@ Pair = tuple[Matrix, Matrix]
 _APART = 8.0
 
 
-@jax.custom_jvp
+def _horizontal_by_lyapunov(s: Matrix, x: Matrix) -> Matrix:
+    """Differentiable, for it needs no singular vectors."""
+    pushed = product(x, s.T)
+    left, values, _ = singular(jax.lax.stop_gradient(s))
+    basis = left, left, values**2
+    return product(solve_in_basis((product(s, s.T),), basis, pushed + pushed.T), s)
+
+
+@differentiated_as(_horizontal_by_lyapunov)
 def horizontal_part(s: Matrix, x: Matrix) -> Matrix:
     """Projects in the singular vectors of s; scaled, so that no square underflows."""
     left, values, right_t = singular(s)
@@ -36,19 +45,6 @@ def horizontal_part(s: Matrix, x: Matrix) -> Matrix:
     sizes = jnp.hypot(values[:, None], values[None, :])
     mine, other = values[None, :] / sizes, values[:, None] / sizes
     return product(left, mine * (mine * inside + other * inside.T), right_t)
-
-
-@horizontal_part.defjvp
-def _horizontal_jvp(primals: Pair, tangents: Pair) -> Pair:
-    """Differentiates the formula by Lyapunov's equation, which needs no singular vectors."""
-    return horizontal_part(*primals), jax.jvp(_horizontal_by_lyapunov, primals, tangents)[1]
-
-
-def _horizontal_by_lyapunov(s: Matrix, x: Matrix) -> Matrix:
-    pushed = product(x, s.T)
-    left, values, _ = singular(jax.lax.stop_gradient(s))
-    basis = left, left, values**2
-    return product(solve_in_basis((product(s, s.T),), basis, pushed + pushed.T), s)
 
 
 @jax.custom_jvp
@@ -117,22 +113,15 @@ def _map_rate(a: Matrix, b: Matrix, t: Matrix, da: Matrix, db: Matrix) -> Matrix
     return symmetric(solve_in_basis((a, t), (z, f, lengths), change))
 
 
-@jax.custom_jvp
+def _between_by_map(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
+    """The same by the map, which needs no factors."""
+    crossed = product(brenier(a, b), a)
+    return (1 - t) ** 2 * a + t**2 * b + t * (1 - t) * (crossed + crossed.T)
+
+
+@differentiated_as(_between_by_map)
 def between(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
     """N N^T with N = (1 - t) S_A + t S_B, of factors as near as can be: nothing is inverted."""
     factor, _, _, other = congruence(a, b)
     moved = (1 - t) * factor + t * other
     return symmetric(product(moved, moved.T))
-
-
-@between.defjvp
-def _between_jvp(
-    primals: tuple[Scalar, Matrix, Matrix], tangents: tuple[Scalar, Matrix, Matrix]
-) -> Pair:
-    """Differentiates the same by the map, which needs no factors."""
-    return between(*primals), jax.jvp(_between_by_map, primals, tangents)[1]
-
-
-def _between_by_map(t: Scalar, a: Matrix, b: Matrix) -> Matrix:
-    crossed = product(brenier(a, b), a)
-    return (1 - t) ** 2 * a + t**2 * b + t * (1 - t) * (crossed + crossed.T)

@@ -108,9 +108,8 @@ def inverse_log_ratio(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
     """
     if not lower < upper:
-        raise ValueError(
-            f"inverse_log_ratio: `lower`={lower} must be below `upper`={upper}; they bound d."
-        )
+        words = f"`lower`={lower} must be below `upper`={upper}; they bound d."
+        raise ValueError(f"inverse_log_ratio: {words}")
     return Partial(_invert, as_elementwise(log_t), domain(float(lower), float(upper)))
 
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from .._types import ScalarFn, Values
 
@@ -52,13 +51,9 @@ def expm1(x: Values) -> Values:
 expm1.defjvps(lambda tangent, value, x: tangent * jnp.exp(x))
 
 
-def _growth(u: Values, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    return expm1(u - v)
-
-
 def standard_f(slope: ScalarFn, u: Values) -> Values:
     r"""Standardised f at $r = e^u$ from h': $\int_0^u h'(v)\,(e^{u-v} - 1)\,dv$."""
     top = float(np.log(float(jnp.finfo(u.dtype).max)))
-    value = integral_of_slope(slope, _growth, jnp.where(u < top, u, 0.0))
+    value = integral_of_slope(slope, lambda u, v: expm1(u - v), jnp.where(u < top, u, 0.0))
     # f grows at least like r, so past the largest float it is inf with an infinite slope.
     return jnp.where(u < top, value, jnp.exp(u))

@@ -75,9 +75,8 @@ class Divergence(eqx.Module):
         self.conjugate = as_elementwise(conjugate or derived)
         self.standard = as_elementwise(standard or Partial(standard_f, self.h_prime))
         if activation is not None and curvature is not None:
-            self._of_ratio = Partial(
-                _in_r, (self.log_f, self.activation, as_elementwise(curvature))
-            )
+            derivatives = (self.log_f, self.activation, as_elementwise(curvature))
+            self._of_ratio = Partial(_in_r, derivatives)
         elif f is not None:
             self._of_ratio = as_elementwise(f)
         else:
@@ -119,17 +118,10 @@ class Divergence(eqx.Module):
 
 def _in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
     """The first of `derivatives` at u = log r; the next is its derivative in r."""
-    return evaluate(_first_in_r, _next_in_r, derivatives, r)
-
-
-def _first_in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
-    return at_log(derivatives[0], r)
-
-
-def _next_in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
+    if len(derivatives) == 1:
+        return at_log(derivatives[0], r)
     # No derivative of log r comes in: 1/r would overflow where f'(r) is finite.
-    rest = derivatives[1:]
-    return _in_r(rest, r) if len(rest) > 1 else _first_in_r(rest, r)
+    return evaluate(lambda d, r: at_log(d[0], r), lambda d, r: _in_r(d[1:], r), derivatives, r)
 
 
 def closed_forms(*parameters: Scalar, h: Sloped, **forms: ScalarFn) -> Divergence:

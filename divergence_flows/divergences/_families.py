@@ -173,8 +173,7 @@ def _shifted_rate(c: Param, u: Curve) -> Curve:
 
 _rise = Sloped(_shifted_rise, lambda c, u: sigmoid(u + c))
 _activation = Sloped(
-    _shifted_activation,
-    Sloped(_shifted_rate, lambda c, u: -_shifted_rate(c, u) * sigmoid(u + c)),
+    _shifted_activation, Sloped(_shifted_rate, lambda c, u: -_shifted_rate(c, u) * sigmoid(u + c))
 )
 
 
@@ -202,8 +201,7 @@ def _shifted_bend(c: Param, u: Curve) -> Curve:
 
 _power = Sloped(lambda c, s: s * expm1_over(s * exp(-c)), lambda c, s: exp(s * exp(-c)))
 _conjugate = Sloped(
-    lambda c, s: -log1p(-_power(c, s)),
-    lambda c, s: exp(s * exp(-c)) / (1 - _power(c, s)),
+    lambda c, s: -log1p(-_power(c, s)), lambda c, s: exp(s * exp(-c)) / (1 - _power(c, s))
 )
 _SHIFTED = partial(
     closed_forms,

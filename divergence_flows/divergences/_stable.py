@@ -40,7 +40,7 @@ def _evaluate_jvp(value: ScalarFn, slope: ScalarFn, primals: Any, tangents: Any)
         tangent = tangent + slope(*params, u) * du
     if any(not isinstance(rate, SymbolicZero) for rate in jax.tree.leaves(rates)):
         rates = jax.tree.map(_instantiated, params, rates)
-        tangent = tangent + jax.jvp(partial(_at, value, u), tuple(params), tuple(rates))[1]
+        tangent += jax.jvp(lambda *params: value(*params, u), tuple(params), tuple(rates))[1]
     return out, tangent
 
 
@@ -49,10 +49,6 @@ evaluate.defjvp(_evaluate_jvp, symbolic_zeros=True)
 
 def _instantiated(param: Param, rate: Any) -> Param:
     return jnp.zeros_like(param) if isinstance(rate, SymbolicZero) else rate
-
-
-def _at(value: ScalarFn, u: Curve, *params: PyTree) -> Curve:
-    return value(*params, u)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -193,12 +189,8 @@ def below(top: float | Param, value: ScalarFn, s: Curve, *, closed: bool = False
 
 def at_slope(activation: Sloped, function: ScalarFn, s: Curve) -> Curve:
     """function(u) at the u where f'(e^u) = s."""
-    rate = partial(at_slope, activation, partial(_inverse_rate, activation))
+    rate = partial(at_slope, activation, lambda u: 1 / activation.slope(u))
     return function(evaluate(partial(_solve, activation), rate, s))
-
-
-def _inverse_rate(activation: Sloped, u: Curve) -> Curve:
-    return 1 / activation.slope(u)
 
 
 def _solve(activation: Sloped, s: Curve) -> Curve:

@@ -29,17 +29,12 @@ from ._stable import (
 )
 
 
-def _rise_of(activation: Sloped, u: Curve) -> Curve:
-    return times_r(u, activation.value(u))
-
-
-def _bend(activation: Sloped, h: Sloped, u: Curve) -> Curve:
-    return times_r(u, activation.value(u)) + h.slope(u)
-
-
 def _slope(activation: Sloped, h: Sloped) -> Sloped:
     """r f'(r) and its derivative r f' + h', where these do not cancel."""
-    return Sloped(partial(_rise_of, activation), partial(_bend, activation, h))
+    return Sloped(
+        lambda u: times_r(u, activation.value(u)),
+        lambda u: times_r(u, activation.value(u)) + h.slope(u),
+    )
 
 
 kl_qp = closed_forms(
@@ -87,9 +82,7 @@ jensen_shannon = closed_forms(
     h=_js_h,
     curvature=lambda u: exp(-u) * sigmoid(-u) / 2,
     conjugate=partial(
-        below,
-        LOG_2 / 2,
-        Sloped(_js_conjugate, lambda s: exp(_past_end(s)) / -expm1(_past_end(s))),
+        below, LOG_2 / 2, Sloped(_js_conjugate, lambda s: exp(_past_end(s)) / -expm1(_past_end(s)))
     ),
 )
 """Jensen-Shannon, half of what GANs call 2 JS: h = softplus(u) / 2."""
@@ -109,9 +102,7 @@ softened_reverse_kl = closed_forms(
     conjugate=partial(solved, _ns_activation, lambda u: middle(u) - 1, -LOG_2),
     standard=Sloped(
         partial(
-            near_zero,
-            lambda u: sigmoid(-u),
-            lambda u: times_r(u, 1 - middle(u)) - (1 + middle(u)),
+            near_zero, lambda u: sigmoid(-u), lambda u: times_r(u, 1 - middle(u)) - (1 + middle(u))
         ),
         Sloped(
             partial(
@@ -210,9 +201,7 @@ least_squares = closed_forms(
     conjugate=partial(solved, _ls_activation, lambda u: 1.5 - sigmoid(-u) ** 2, 2 * LOG_2),
     standard=Sloped(
         partial(
-            near_zero,
-            _ls_h.slope,
-            lambda u: times_r(u, 2 * middle(u) - 1.25) + tanh(u) / 2 + 1.25,
+            near_zero, _ls_h.slope, lambda u: times_r(u, 2 * middle(u) - 1.25) + tanh(u) / 2 + 1.25
         ),
         _slope(_ls_standard_activation, _ls_h),
     ),
@@ -231,32 +220,28 @@ def _arcsinh_f(u: Curve) -> Curve:
     return jnp.where(none, jnp.inf, standard_f(_arcsinh_h_prime, jnp.where(none, 0.0, u)))
 
 
-def _rise(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+def _growth(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     return exp(u - v)
 
 
 def _arcsinh_rise(u: Curve) -> Curve:
     """r f'(r)."""
-    found = integral_of_slope(_arcsinh_h_prime, _rise, jnp.where(jnp.isinf(u), 0.0, u))
+    found = integral_of_slope(_arcsinh_h_prime, _growth, jnp.where(jnp.isinf(u), 0.0, u))
     return jnp.where(jnp.isinf(u), exp(u), found)
 
 
 def _arcsinh_bend(u: Curve) -> Curve:
     """Its derivative r f' + h', integrated by parts for u < 0, where its terms cancel."""
     left = jnp.where(jnp.isinf(u), 0.0, jnp.minimum(u, 0.0))
-    parts = integral_of_slope(partial(derivative, _arcsinh_h_prime), _rise, left)
+    parts = integral_of_slope(partial(derivative, _arcsinh_h_prime), _growth, left)
     return jnp.where(u < 0, exp(left) + parts, _arcsinh_rise(u) + _arcsinh_h_prime(u))
-
-
-def _decay(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    return exp(-v)
 
 
 def _arcsinh_slope(u: Curve) -> Curve:
     """f'(r)."""
     # Beyond 1e3 there is nothing to add on the right and nothing finite on the left.
     kept = jnp.where(jnp.isinf(u), jnp.sign(u) * 1e3, u)
-    return integral_of_slope(_arcsinh_h_prime, _decay, kept)
+    return integral_of_slope(_arcsinh_h_prime, lambda u, v: exp(-v), kept)
 
 
 _arcsinh_activation = Sloped(

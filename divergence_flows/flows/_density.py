@@ -1,6 +1,5 @@
 """Densities along a flow: log q of each particle from the divergence of its velocity."""
 
-import functools
 import math
 from typing import Any
 
@@ -11,6 +10,9 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from .._checks import check_clouds, check_rate
 from .._types import Cloud, CloudLike, Field, ScalarLike, as_float, as_partial
 from ._velocity import descend_variation, refit_and_move
+
+Probes = Real[Array, "probes n *event"]
+Moving = tuple[CloudLike, Real[ArrayLike, " n"]]
 
 
 def with_log_prob(
@@ -42,27 +44,27 @@ def with_log_prob(
         Chen et al., Neural ODEs, NeurIPS 2018; Grathwohl et al., FFJORD, ICLR 2019.
     """
     makers = {descend_variation: "gradient_flow", refit_and_move: "cloud_velocity"}
-    maker = makers.get(getattr(field, "func", None))
+    func = getattr(field, "func", None)
+    maker = makers.get(getattr(func, "function", func))
     if maker is not None:
         raise ValueError(
             f"with_log_prob: `field` came from `{maker}`, whose particles may interact, so log q "
-            "has no equation along one particle. Pass a field that moves each particle on its own, "
-            "for instance `velocity(h, log_r)`."
+            "has no equation along one particle. Pass `velocity(h, log_r)` for instance."
         )
     probes = noise if noise is None else check_clouds("with_log_prob", noise=as_float(noise))[0]
     return jax.tree_util.Partial(_with_log_prob, as_partial(field), probes)
 
 
 def _with_log_prob(
-    field: Field,
-    noise: Real[Array, "probes n *event"] | None,
-    t: ScalarLike,
-    state: tuple[CloudLike, Real[ArrayLike, " n"]],
-    args: Any,
+    field: Field, noise: Probes | None, t: ScalarLike, state: Moving, args: Any
 ) -> tuple[Cloud, Float[Array, " n"]]:
     """Pushes probes through the field's derivative and contracts them with themselves."""
     xs = as_float(state[0])
-    rate, push = jax.linearize(functools.partial(_checked_rate, field, t, args), xs)
+
+    def checked(xs: Cloud) -> Cloud:
+        return check_rate("with_log_prob", "field", field(t, xs, args), xs)
+
+    rate, push = jax.linearize(checked, xs)
     if noise is None:  # the same unit vectors for all particles, one for each coordinate
         size = math.prod(xs.shape[1:])
         units = jnp.eye(size, dtype=xs.dtype).reshape(size, 1, *xs.shape[1:])
@@ -72,8 +74,3 @@ def _with_log_prob(
     products = jnp.sum(probes * jax.vmap(push)(probes), axis=tuple(range(2, probes.ndim)))
     divergence = (jnp.sum if noise is None else jnp.mean)(products, axis=0)
     return rate, -divergence
-
-
-def _checked_rate(field: Field, t: ScalarLike, args: Any, xs: Cloud) -> Cloud:
-    """Evaluates a field, its differentiated argument last."""
-    return check_rate("with_log_prob", "field", field(t, xs, args), xs)

@@ -64,11 +64,7 @@ def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
 
 
 def curve_length(
-    field: Field,
-    y0: Real[ArrayLike, "n *event"],
-    ts: Times,
-    args: Any = None,
-    **options: Any,
+    field: Field, y0: Real[ArrayLike, "n *event"], ts: Times, args: Any = None, **options: Any
 ) -> Scalar:
     r"""Length $\int \sqrt{E|v|^2}\,dt$ of the path that a cloud takes through Wasserstein space.
 

@@ -153,10 +153,8 @@ def solve(
             implicit = isinstance(solver, diffrax.AbstractImplicitSolver)
             stepsize_controller = PIDController(*(_IMPLICIT if implicit else _EXPLICIT)[bits(y0)])
         elif dt0 is None:
-            raise ValueError(
-                f"{names.caller}: `solver` {type(solver).__name__} takes fixed steps, and `dt0` is "
-                "None; give their size, for instance dt0=0.01."
-            )
+            words = f"`solver` {type(solver).__name__} takes fixed steps, and `dt0` is None"
+            raise ValueError(f"{names.caller}: {words}; give their size, for instance dt0=0.01.")
         else:
             stepsize_controller = diffrax.ConstantStepSize()
     fixed = isinstance(stepsize_controller, diffrax.ConstantStepSize)
@@ -227,11 +225,8 @@ def _rate(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> Sta
 
 def _rate_or_nan(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
     """As `_rate`, with NaN where the rate overflows, so that a step controller rejects the step."""
-    return jax.tree.map(_finite_or_nan, _rate(names, field, t, y, args))
-
-
-def _finite_or_nan(leaf: AnyFloat) -> AnyFloat:
-    return jnp.where(jnp.isfinite(leaf), leaf, jnp.nan)
+    rate = _rate(names, field, t, y, args)
+    return jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, jnp.nan), rate)
 
 
 def _not_finite(tree: State) -> BoolScalar:
@@ -256,9 +251,8 @@ def _fixed_steps(ts: Times | None, dt0: ScalarLike | None) -> int | None:
 def as_state(names: Names, y0: State) -> PyTree[AnyFloat]:
     """Makes float arrays of a state, and refuses an empty one."""
     if not any(np.size(leaf) for leaf in jax.tree.leaves(y0)):
-        raise ValueError(
-            f"{names.caller}: `{names.state}` holds no numbers; pass a state of at least one."
-        )
+        words = f"`{names.state}` holds no numbers; pass a state of at least one."
+        raise ValueError(f"{names.caller}: {words}")
     return jax.tree.map(as_float, y0)
 
 
@@ -268,20 +262,16 @@ def check_times(caller: str, ts: Times, *, on_device: bool = True) -> None:
     With `on_device=False` the values of a JAX array are left to the solve, which checks them there.
     """
     if len(ts) < 2:
-        raise ValueError(
-            f"{caller}: `ts` holds {len(ts)} time(s); give at least two, the first being the time "
-            "of the initial state."
-        )
+        words = f"`ts` holds {len(ts)} time(s); give two or more, from that of the initial state."
+        raise ValueError(f"{caller}: {words}")
     if traced(ts) or (isinstance(ts, jax.Array) and not on_device):
         return
     times = np.asarray(ts, np.float64)
     good = (np.diff(times) > 0) & np.isfinite(times[1:]) & np.isfinite(times[:-1])
     if not np.all(good):
         first = int(np.argmin(good))
-        raise ValueError(
-            f"{caller}: `ts` must increase, and goes from {times[first]} to {times[first + 1]}; "
-            "pass finite times, each after the last."
-        )
+        words = f"`ts` must increase, and goes from {times[first]} to {times[first + 1]}"
+        raise ValueError(f"{caller}: {words}; pass finite times, each after the last.")
 
 
 def refuse_options(caller: str, options: dict[str, Any], *names: str) -> None:

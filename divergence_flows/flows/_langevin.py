@@ -76,9 +76,5 @@ def _noise(
     """Makes the term sqrt(2) dw; its path is resolved to half a step, as ShARK needs."""
     like = jax.ShapeDtypeStruct(x0.shape, x0.dtype)
     path = diffrax.VirtualBrownianTree(ts[0], ts[-1], dt0 / 2, like, key, diffrax.SpaceTimeLevyArea)
-    return diffrax.ControlTerm(_diffusion, path)
-
-
-def _diffusion(t: ScalarLike, xs: Cloud, args: Any) -> lx.AbstractLinearOperator:
-    """Scales the noise by sqrt 2, whatever the state."""
-    return math.sqrt(2.0) * lx.IdentityLinearOperator(jax.ShapeDtypeStruct(xs.shape, xs.dtype))
+    root_two = math.sqrt(2.0) * lx.IdentityLinearOperator(like)
+    return diffrax.ControlTerm(lambda t, xs, args: root_two, path)

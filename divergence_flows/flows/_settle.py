@@ -9,7 +9,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 
-from .._checks import check_numbers, described
+from .._checks import check_number, described
 from .._types import Field, Function, Scalar, ScalarLike, as_partial
 from ._integrate import Names, State, as_state, bits, refuse_options, root_mean_square, solve
 
@@ -62,7 +62,7 @@ def settle(
         rtol, atol = (_REST[bits(y0)] if x is None else float(x) for x in (rtol, atol))
         for name, value in {"rtol": rtol, "atol": atol}.items():
             good = 0 <= value < math.inf and rtol + atol > 0
-            check_numbers("settle", {name: (value, good, "a positive number")})
+            check_number("settle", name, value, good, "a positive number")
         event = _rest_event(rtol, atol)
     else:
         event = diffrax.Event(jax.tree_util.Partial(_rests, as_partial(rest)))
@@ -79,8 +79,6 @@ def _rests(rest: Function, t: Scalar, y: State, args: Any, **_: Any) -> Any:
     """Calls a rule of rest without the options that diffrax passes to events."""
     found = rest(t, y, args)
     if jnp.shape(found) != ():
-        raise ValueError(
-            f"settle: `rest` returns {described(found)}; it must return one flag for the whole "
-            "state, jnp.all(...) for instance."
-        )
+        words = f"`rest` returns {described(found)}; it must return one flag for the whole state."
+        raise ValueError(f"settle: {words}")
     return found

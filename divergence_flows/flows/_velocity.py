@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -18,6 +17,7 @@ from .._types import (
     Cloud,
     CloudLike,
     Field,
+    Frozen,
     Function,
     LogRatioFn,
     Sample,
@@ -98,13 +98,6 @@ def descend_variation(variation: LogRatioFn, t: ScalarLike, xs: CloudLike, args:
     return -jax.vmap(slope, in_axes=(None, 0, None, None))(t, cloud, cloud, args)
 
 
-class _Options(eqx.Module):
-    """Static options of `cloud_velocity`."""
-
-    block: int | None = eqx.field(static=True)
-    stop_fit: bool = eqx.field(static=True)
-
-
 def cloud_velocity(
     h: ScalarFn, fit: Callable[..., Any], *, block: int | None = None, stop_fit: bool = False
 ) -> Field:
@@ -142,23 +135,20 @@ def cloud_velocity(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, its inner maximisation solved.
     """
     check_counts("cloud_velocity", {"block": block})
-    return jax.tree_util.Partial(
-        refit_and_move, _Options(block, stop_fit), as_partial(h), split_partial(fit)
-    )
+    move = Frozen(refit_and_move, (("block", block), ("stop_fit", stop_fit)))
+    return jax.tree_util.Partial(move, as_partial(h), split_partial(fit))
 
 
 def refit_and_move(
-    options: _Options, h: ScalarFn, fit: Function, t: ScalarLike, xs: CloudLike, args: Any
+    h: ScalarFn, fit: Function, t: Any, xs: CloudLike, args: Any, *, block: Any, stop_fit: bool
 ) -> Cloud:
     """Fits the potential, then moves `block` particles at a time."""
     caller, cloud = "cloud_velocity", as_float(xs)
     check_some(caller, "xs", cloud)
-    potential = fit(jax.lax.stop_gradient(cloud) if options.stop_fit else cloud)
+    potential = fit(jax.lax.stop_gradient(cloud) if stop_fit else cloud)
     if not callable(potential):
-        raise ValueError(
-            f"{caller}: `fit` returns {potential}; it must return a function `potential(t, x, "
-            "args)` of one point."
-        )
+        words = "must return a function `potential(t, x, args)` of one point"
+        raise ValueError(f"{caller}: `fit` {words}, and returns {potential}.")
     h, potential = scalar_valued(caller, "h", h), scalar_valued(caller, "fit(xs)", potential)
     move = functools.partial(_velocity_of_one, h, potential, t, args)
-    return jax.lax.map(move, cloud, batch_size=min(options.block or len(cloud), len(cloud)))
+    return jax.lax.map(move, cloud, batch_size=min(block or len(cloud), len(cloud)))

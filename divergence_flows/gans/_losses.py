@@ -13,10 +13,6 @@ from jaxtyping import ArrayLike, Real
 from .._checks import check_some
 from .._types import Cloud, Scalar, ScalarLike, as_float
 
-_NO_GAN = (
-    "{caller}: `gan` is a {kind}, which has no `{missing}`; pass a GAN, that is, a triple "
-    "(phi, psi, h_t)."
-)
 NO_RATIO = (
     "the critic of an IPM gives a velocity, grad h_t(d(x)), but no ratio: T, h and the "
     "dissipation of KL do not apply to it. Where you need log r, train a GAN of `gans`."
@@ -32,11 +28,11 @@ def require_fields(caller: str, gan: Any, *names: str) -> None:
     """Refuses what is not a GAN, with the reason."""
     missing = [name for name in names if not callable(getattr(gan, name, None))]
     if missing:
-        message = _NO_GAN.format(caller=caller, kind=type(gan).__name__, missing=missing[0])
+        words = f"which has no `{missing[0]}`; pass a GAN, that is, a triple (phi, psi, h_t)."
         why = _NO_F if hasattr(gan, "log_f") else ""
         if missing[0] == "log_t" and not why:
             why = f" If it is one of an IPM, {NO_RATIO}"
-        raise ValueError(message + why)
+        raise ValueError(f"{caller}: `gan` is a {type(gan).__name__}, {words}{why}")
 
 
 def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike, "*n"]) -> Scalar:

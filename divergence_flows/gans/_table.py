@@ -4,7 +4,6 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
 
 from .._types import ScalarFn, ScalarLike, as_float, identity
 from ..calculus._log_ratio import inverse_log_ratio, lift
@@ -31,12 +30,9 @@ def _exact_h(div: Divergence, u: Curve) -> Curve:
 
 
 # d = log r at the optimum: sigmoid(d) is the probability of p
-_LOGISTIC = {
-    "phi": lambda d: -softplus(-d),
-    "psi": lambda d: -softplus(d),
-    "log_t": identity,
-    "inverse": identity,
-}
+_LOGISTIC = dict(
+    phi=lambda d: -softplus(-d), psi=lambda d: -softplus(d), log_t=identity, inverse=identity
+)
 
 
 def vanilla(shift: ScalarLike = 0.0) -> GAN:
@@ -57,9 +53,6 @@ def vanilla(shift: ScalarLike = 0.0) -> GAN:
 def non_saturating() -> GAN:
     """The non-saturating GAN, h_T = log sigmoid(d): descends the softened reverse KL.
 
-    Returns:
-        The GAN.
-
     References:
         Goodfellow et al., NeurIPS 2014.
     """
@@ -68,9 +61,6 @@ def non_saturating() -> GAN:
 
 def logit() -> GAN:
     """Logistic discriminator with h_T = d: the KL(q||p) flow, Langevin's marginals.
-
-    Returns:
-        The GAN.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
@@ -81,9 +71,6 @@ def logit() -> GAN:
 def arcsinh() -> GAN:
     """Logistic discriminator with h_T = arcsinh(d).
 
-    Returns:
-        The GAN.
-
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
     """
@@ -92,9 +79,6 @@ def arcsinh() -> GAN:
 
 def mle() -> GAN:
     """Logistic discriminator with h_T = e^d: descends KL(p||q).
-
-    Returns:
-        The GAN.
 
     References:
         Goodfellow, NeurIPS 2016 tutorial.
@@ -174,20 +158,17 @@ def b_gan(div: Divergence) -> GAN:
     return _row(div, div, **_B_GAN)
 
 
-_LEAST_SQUARES = {
-    "phi": lambda d: -((d - 1) ** 2),
-    "psi": lambda d: -(d**2),
-    "h_t": lambda d: -((d - 1) ** 2),
-    "log_t": log_odds,
-    "inverse": sigmoid,
-}
+_LEAST_SQUARES = dict(
+    phi=lambda d: -((d - 1) ** 2),
+    psi=lambda d: -(d**2),
+    h_t=lambda d: -((d - 1) ** 2),
+    log_t=log_odds,
+    inverse=sigmoid,
+)
 
 
 def least_squares() -> GAN:
     """The least-squares GAN with labels 0 and 1: 0 < d < 1 is p/(p + q) at the optimum.
-
-    Returns:
-        The GAN.
 
     References:
         Mao et al., Least squares generative adversarial networks, ICCV 2017.
@@ -218,12 +199,9 @@ def ebm(lam: ScalarLike = 0.0) -> GAN:
     return _row(divergences.kl_pq, as_float(lam), **_EBM)
 
 
-_NWJ = {
-    "phi": identity,
-    "psi": lambda d: -jnp.exp(d - 1),
-    "log_t": lambda d: d - 1,
-    "inverse": lambda u: u + 1,
-}
+_NWJ = dict(
+    phi=identity, psi=lambda d: -jnp.exp(d - 1), log_t=lambda d: d - 1, inverse=lambda u: u + 1
+)
 
 
 def nwj(div: Divergence = divergences.kl_qp) -> GAN:
@@ -241,12 +219,7 @@ def nwj(div: Divergence = divergences.kl_qp) -> GAN:
     return _row(div, **_NWJ)
 
 
-_ULSIF = {
-    "phi": identity,
-    "psi": lambda d: -(d**2) / 2,
-    "log_t": jnp.log,
-    "inverse": jnp.exp,
-}
+_ULSIF = {"phi": identity, "psi": lambda d: -(d**2) / 2, "log_t": jnp.log, "inverse": jnp.exp}
 
 
 def ulsif(div: Divergence = divergences.kl_qp) -> GAN:
@@ -264,12 +237,12 @@ def ulsif(div: Divergence = divergences.kl_qp) -> GAN:
     return _row(div, **_ULSIF)
 
 
-_EXPONENTIAL = {
-    "phi": lambda d: -jnp.exp(-d),
-    "psi": lambda d: -jnp.exp(d),
-    "log_t": lambda d: 2 * d,
-    "inverse": lambda u: u / 2,
-}
+_EXPONENTIAL = dict(
+    phi=lambda d: -jnp.exp(-d),
+    psi=lambda d: -jnp.exp(d),
+    log_t=lambda d: 2 * d,
+    inverse=lambda u: u / 2,
+)
 
 
 def exponential(div: Divergence = divergences.kl_qp) -> GAN:
@@ -287,17 +260,15 @@ def exponential(div: Divergence = divergences.kl_qp) -> GAN:
     return _row(div, **_EXPONENTIAL)
 
 
-def _growing(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
-    return jnp.exp(v)
-
-
 def _mirror_log_t(div: Divergence, d: Curve) -> Curve:
     return inverse_log_ratio(div.h)(d)
 
 
 _MIRROR = {
     "phi": lambda div, d: d,
-    "psi": lambda div, d: -integral_of_slope(div.h_prime, _growing, _mirror_log_t(div, d)),
+    "psi": lambda div, d: (
+        -integral_of_slope(div.h_prime, lambda u, v: jnp.exp(v), _mirror_log_t(div, d))
+    ),
     "h_t": lambda div, d: d,
     "log_t": _mirror_log_t,
     "inverse": lambda div, u: div.h(u),

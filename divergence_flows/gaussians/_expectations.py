@@ -69,8 +69,7 @@ def check_dimension(caller: str, nodes: Nodes, name: str, mean: AnyFloat) -> Non
     if mean.shape != (dim,):
         raise ValueError(
             f"{caller}: `nodes` have dimension {dim} and the mean of `{name}` has shape "
-            f"{mean.shape}; make nodes of the same dimension, and use `jax.vmap` for many of "
-            f"`{name}`."
+            f"{mean.shape}; make nodes of its dimension, and use `jax.vmap` for many of `{name}`."
         )
 
 
@@ -97,15 +96,15 @@ def moments(target: Target, nodes: Nodes, q: Gaussian) -> Moments:
     """Estimates $E[g]$ and $G = E[g z^T]$; jitted so that a solve traces them once."""
     if target.estimator == "stein":
         return averages(nodes, velocities(target, nodes, q), q.diagonal)
+    weights, none = nodes.weights.astype(q.mean.dtype), jnp.zeros_like(q.mean)
+
+    def mean(shift: Vector) -> Vector:
+        shifted = replaced(nodes, "points", nodes.points + shift)
+        return jnp.sum(weights[:, None] * velocities(target, shifted, q), 0)
+
     # Price: E[hess h(u)] S is the Jacobian of E[g] in a shift of all z.
-    mean, none = partial(_mean_velocity, target, nodes, q), jnp.zeros_like(q.mean)
     hessian = jax.jacfwd(mean)(none)
     return mean(none), jnp.diag(hessian) if q.diagonal else hessian
-
-
-def _mean_velocity(target: Target, nodes: Nodes, q: Gaussian, shift: Vector) -> Vector:
-    gs = velocities(target, replaced(nodes, "points", nodes.points + shift), q)
-    return jnp.sum(nodes.weights.astype(q.mean.dtype)[:, None] * gs, 0)
 
 
 def mean_hessian(moment: Matrix, inverse: Matrix) -> Matrix:

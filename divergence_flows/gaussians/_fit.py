@@ -135,13 +135,12 @@ def fit_gaussian(
     _check_judges(nodes, judges, dim)
     name, draws = ("n", n) if judges is None else ("judges", judges.weights.size)
     if draws < FEWEST_DRAWS:
-        raise ValueError(
-            f"fit_gaussian: `{name}` makes {draws} draws to judge by; pass {FEWEST_DRAWS} or more."
-        )
+        words = f"`{name}` makes {draws} draws to judge by; pass {FEWEST_DRAWS} or more."
+        raise ValueError(f"fit_gaussian: {words}")
     if tol is None:
         tol = _TOLERANCE[bits(q0)]
     check_positive("fit_gaussian", tol=tol)
-    way = GEOMETRIES[geometry]
+    way = GEOMETRIES[geometry]._replace(max_steps=max_steps)
     if solver is not None:
         way = way._replace(solvers=(solver,))
     if stepsize_controller is not None:
@@ -153,29 +152,24 @@ def fit_gaussian(
     start = _begin(target, q0, rounds[0], fresh)
     tol = jnp.asarray(tol, start.mean.dtype)
     given = nodes is not None
-    return _fit(target, like, start, rounds, fresh, judges, tol, way, max_steps, given, throw, key)
+    return _fit(target, like, start, rounds, fresh, judges, tol, way, given, throw, key)
 
 
 def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
     """Refuses mini-batches that would judge themselves."""
     if judges is not None and judges.points.shape[1] != dim:
-        raise ValueError(
-            f"fit_gaussian: `judges` have dimension {judges.points.shape[1]} and `q0` {dim}; make "
-            "nodes of the same dimension."
-        )
+        words = f"`judges` have dimension {judges.points.shape[1]} and `q0` {dim}"
+        raise ValueError(f"fit_gaussian: {words}; make nodes of the same dimension.")
     seen, others = (None if rule is None else rule.batches for rule in (nodes, judges))
     if (seen is None) != (others is None):
         raise ValueError(
             "fit_gaussian: of `nodes` and `judges` one has mini-batches and one has none; pass "
-            "judges=df.Nodes(points, weights, batches) with points and mini-batches of other keys, "
-            "as many as `nodes` have or more."
+            "judges=df.Nodes(points, weights, batches), of other keys and no fewer than `nodes`."
         )
     pairs = zip(jax.tree.leaves(seen), jax.tree.leaves(others), strict=False)
     if any(one is other for one, other in pairs):
-        raise ValueError(
-            "fit_gaussian: `judges` have the mini-batches of `nodes`, which the fit has seen; draw "
-            "others, with another key."
-        )
+        words = "`judges` have the mini-batches of `nodes`, which the fit has seen; draw others."
+        raise ValueError(f"fit_gaussian: {words}")
 
 
 @eqx.filter_jit
@@ -196,8 +190,7 @@ def _fit(
     fresh: Nodes,
     judges: Nodes | None,
     tol: Scalar,
-    geometry: Geometry,
-    max_steps: int,
+    way: Geometry,
     given: bool,
     throw: bool,
     key: PRNGKeyArray,
@@ -205,7 +198,7 @@ def _fit(
     """Goes through the rounds and judges the end, all in one program."""
     batched = rounds[0].batches is not None
     own_tol = SHARE * tol if batched else tol
-    settle = partial(settle_on, target, None if given else fresh, own_tol, geometry, max_steps)
+    settle = partial(settle_on, target, None if given else fresh, own_tol, way)
     q, result, steps = fit_in_rounds(target, settle, rounds, fresh, own_tol, start)
     left = gap(target, rounds[-1], q)
     found = judge(target, q, judges, fresh.weights.size, key)

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Int, PyTree, Real
 
 from .._linalg import product, symmetric
-from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
+from .._types import Field, Frozen, Function, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._integrate import (
     RESULTS,
     AbstractSolver,
@@ -31,6 +31,7 @@ from ._expectations import Moments, Target, check_dimension, moments, rising
 from ._gaussian import Gaussian
 from ._nodes import Nodes
 
+Pair = tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]]
 # Bosh3's stability function vanishes at -1.596: a step of that length ends every mode of rate 1,
 # and near its rest all modes of the Fisher-Rao flow have that rate, on a Gaussian target exactly.
 _LONGEST = 1.596
@@ -181,30 +182,19 @@ def _low(matrix: Matrix) -> Matrix:
 
 def flow(target: Target, nodes: Nodes, motion: Callable[..., Moments], triangular: bool) -> Field:
     """Makes the field of a motion; `h` is checked by `rising`, where a user may give one."""
-    return Partial(Frozen(_rates, (("motion", motion), ("triangular", triangular))), target, nodes)
+    return Partial(Frozen(_rates, (("motion", motion), ("lower", triangular))), target, nodes)
 
 
 def _rates(
-    target: Target,
-    nodes: Nodes,
-    t: ScalarLike,
-    q: Gaussian,
-    args: PyTree,
-    *,
-    motion: Callable[..., Moments],
-    triangular: bool,
+    target: Target, nodes: Nodes, t: Any, q: Gaussian, args: Any, *, motion: Function, lower: bool
 ) -> Gaussian:
     """Turns the two expectations into rates."""
     check_dimension(target.caller, nodes, "q", q.mean)
-    return Gaussian(*motion(q, *moments(target, nodes, q), triangular))
+    return Gaussian(*motion(q, *moments(target, nodes, q), lower))
 
 
 def _covariance_rates(
-    target: Target,
-    nodes: Nodes,
-    t: ScalarLike,
-    state: tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]],
-    args: PyTree,
+    target: Target, nodes: Nodes, t: ScalarLike, state: Pair, args: PyTree
 ) -> tuple[Vector, Matrix]:
     """Factors the covariance and maps the rates of its factor."""
     mean, covariance = map(as_float, state)
@@ -267,13 +257,9 @@ class AffineInvariantController(AbstractStepSizeController):
         )
         slower = keep & (moved / length < _SLOWER * last.speed)
         jumps = jnp.where(slower, 0, last.jumps + jump)
-        state = _Steps(
-            inner,
-            jnp.where(keep, 1, length),
-            jnp.where(keep, jnp.inf, size),
-            jnp.where(slower, moved / length, last.speed),
-            jumps,
-        )
+        speed = jnp.where(slower, moved / length, last.speed)
+        rejected = jnp.where(keep, 1, length), jnp.where(keep, jnp.inf, size)
+        state = _Steps(inner, *rejected, speed, jumps)
         result = RESULTS.where(jumps >= _PATIENCE, RESULTS.max_steps_rejected, result)
         result = RESULTS.where(~keep & ~(end > start), RESULTS.dt_min_reached, result)
         return keep, start, end, made_jump, jax.lax.stop_gradient(state), result
@@ -295,24 +281,19 @@ class Geometry(NamedTuple):
     # One solver, or one for a stiff flow and one for others.
     solvers: tuple[AbstractSolver, ...]
     # None is as in `integrate`.
-    stepsize_controller: AbstractStepSizeController | None
+    stepsize_controller: AbstractStepSizeController | None = None
     # Of the gap at the start; None lets diffrax choose.
-    first_step: Callable[[Scalar], Scalar] | None
+    first_step: Callable[[Scalar], Scalar] | None = None
+    max_steps: int = 4096
 
 
+_IN_ITS_UNITS = AffineInvariantController(PIDController(rtol=0.0, atol=_LOCAL, dtmax=_LONGEST))
 GEOMETRIES = {
     "fisher_rao": Geometry(
         motion=fisher_rao_motion,
         solvers=(Bosh3(),),
-        stepsize_controller=AffineInvariantController(
-            PIDController(rtol=0.0, atol=_LOCAL, dtmax=_LONGEST)
-        ),
+        stepsize_controller=_IN_ITS_UNITS,
         first_step=lambda gap: _LONGEST / (1 + 10 * jnp.sqrt(gap)),
     ),
-    "bures": Geometry(
-        motion=bures_motion,
-        solvers=(Kvaerno3(), Tsit5()),
-        stepsize_controller=None,
-        first_step=None,
-    ),
+    "bures": Geometry(motion=bures_motion, solvers=(Kvaerno3(), Tsit5())),
 }

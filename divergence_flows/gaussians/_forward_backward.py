@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import raise_first
-from .._linalg import product, root
+from .._linalg import differentiated_as, product, root
 from .._types import Matrix, Scalar, ScalarLike
 from ._expectations import Target, check_dimension, log_weights, mean_hessian, moments
 from ._gaussian import Gaussian
@@ -83,26 +83,17 @@ def forward_backward_step(
     return Gaussian(q.mean + step * rate, jnp.diag(scale) if q.diagonal else scale)
 
 
-@jax.custom_jvp
+def _backward_by_roots(half: Matrix, step: Scalar) -> Matrix:
+    """The same formula by matrix roots, which needs no singular vectors."""
+    before = product(half, half.T)
+    shift = 4 * step * jnp.eye(half.shape[0], dtype=half.dtype)
+    factor = 0.5 * (root(before) + root(before + shift))
+    return product(factor, factor.T)
+
+
+@differentiated_as(_backward_by_roots)
 def _backward(half: Matrix, step: Scalar) -> Matrix:
     r"""Evaluates $\Sigma_+$ from a factor of $\Sigma'$, whose singular values r are not squared."""
     vectors, roots, _ = jnp.linalg.svd(half)
     factor = vectors * (0.5 * (roots + jnp.sqrt(roots**2 + 4 * step)))
-    return product(factor, factor.T)
-
-
-@_backward.defjvp
-def _backward_jvp(
-    primals: tuple[Matrix, Scalar], tangents: tuple[Matrix, Scalar]
-) -> tuple[Matrix, Matrix]:
-    """Differentiates the same formula by matrix roots, which need no singular vectors."""
-    return _backward(*primals), jax.jvp(_backward_by_roots, primals, tangents)[1]
-
-
-def _backward_by_roots(half: Matrix, step: Scalar) -> Matrix:
-    """Evaluates the formula by matrix roots."""
-    before = product(half, half.T)
-    factor = 0.5 * (
-        root(before) + root(before + 4 * step * jnp.eye(half.shape[0], dtype=half.dtype))
-    )
     return product(factor, factor.T)

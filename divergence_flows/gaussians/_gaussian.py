@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._checks import raise_if
+from .._checks import no_empty_axes, raise_if
 from .._linalg import product
 from .._types import AnyFloat, Matrix, Scalar, Values, as_float
 
@@ -103,29 +103,18 @@ class Gaussian(eqx.Module):
         return jnp.linalg.slogdet(self.scale)[1]
 
 
-def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
-    """Refuses a law of nothing."""
-    shape = np.shape(values)
-    if 0 in shape:
-        raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
-
-
 def one_point(caller: str, name: str, point: ArrayLike, means: AnyFloat, ndim: int = 1) -> None:
     """Refuses a point of another dimension, and a law of many times, before they broadcast."""
     if means.ndim != ndim or np.shape(point) != means.shape[-1:]:
-        raise ValueError(
-            f"{caller}: `{name}` has shape {np.shape(point)} and the means {means.shape}; pass one "
-            "point of the dimension of one law, and use `jax.vmap` for many."
-        )
+        words = f"`{name}` has shape {np.shape(point)} and the means {means.shape}"
+        raise ValueError(f"{caller}: {words}; pass one point and one law, `jax.vmap` for many.")
 
 
 def _no_time(caller: str, mean: AnyFloat) -> None:
     """Refuses a law with axes in front."""
     if mean.ndim != 1:
-        raise ValueError(
-            f"{caller}: the mean has shape {mean.shape}, with axes in front of its dimension; use "
-            "`jax.vmap` over them, or take one law by `jax.tree.map`."
-        )
+        words = f"the mean has shape {mean.shape}, with axes in front of its dimension"
+        raise ValueError(f"{caller}: {words}; use `jax.vmap` over them.")
 
 
 def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
@@ -152,14 +141,10 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
     for name, law in (("q", q), ("p", p)):
         _no_time(f"gaussian_kl: `{name}`", law.mean)
     if q.mean.shape != p.mean.shape:
-        raise ValueError(
-            f"gaussian_kl: `q` has dimension {q.mean.size} and `p` {p.mean.size}; pass two of one."
-        )
+        words = f"`q` has dimension {q.mean.size} and `p` {p.mean.size}; pass two of one."
+        raise ValueError(f"gaussian_kl: {words}")
     held = jax.lax.stop_gradient((p.mean, p.log_det()))
-    message = (
-        "gaussian_kl: `p` has a singular scale or is not finite, so it has no density and the "
-        "divergence no value. Pass a scale of full rank."
-    )
+    message = "gaussian_kl: `p` has a singular scale or is not finite; pass one of full rank."
     p = raise_if(p, ~(jnp.all(jnp.isfinite(held[0])) & jnp.isfinite(held[1])), message)
     shift = p.standardise(q.mean)
     if q.diagonal and p.diagonal:

@@ -42,16 +42,14 @@ _NO_START = (
     f"`log_p` is NaN, so not finite, at some nodes of `q0`. {_LOOK}{_WALL}",
     f"`log_p` is -inf at every node of `q0`, outside the support.{_WALL}",
     f"`log_p` is -inf at some nodes of `q0`, outside the support.{_WALL}",
-    "`log_p` is +inf at nodes of `q0`: the density has no bound, or a number overflows. Correct "
-    "log_p there, or start elsewhere.",
-    "the gradient of `log_p` is not finite at nodes of `q0`, though log_p is: for instance sqrt at "
-    "0, or `jnp.where` with a branch that is not finite. Correct the gradient.",
+    "`log_p` is +inf at nodes of `q0`: the density has no bound. Correct it, or start elsewhere.",
+    "the gradient of `log_p` is not finite at nodes of `q0`, though log_p is: sqrt at 0, or one "
+    "branch of `jnp.where`. Correct the gradient.",
     "`log_p` and its gradient at nodes of `q0` are so large that their squares overflow. Look for "
     "a factor in log_p (its unit is a nat); else start nearer or narrower.",
-    "second derivatives of `log_p` are not finite at nodes of `q0`, though log_p and its gradient "
-    'are. Use estimator="stein", or correct them.',
-    f"`log_p` is flat: its gradient is 0 {_FLAT} Check that log_p uses its argument, and does not "
-    "round it.",
+    "second derivatives of `log_p` are not finite at nodes of `q0`. Correct them, or use "
+    'estimator="stein".',
+    f"`log_p` is flat: its gradient is 0 {_FLAT} Check that log_p uses its argument.",
     f"`log_p` does not depend on some parameter: its gradient in it is 0 {_FLAT} Leave the "
     "parameter out, or give it a prior.",
 )
@@ -62,15 +60,12 @@ _NO_REST = (
     "support. Transform bounded parameters to the line.",
     ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and judges, "
     "larger mini-batches, or a larger `tol`.",
-    " after `max_steps` steps. Give more steps or a larger `tol`, or start elsewhere. (A target "
-    "without a normaliser has no optimum to rest at.)",
-    ": the gradient of `log_p` jumps between its nodes, by more than what is left to gain. Give "
-    "more nodes.",
+    " after `max_steps` steps. Give more, or a larger `tol`, or start elsewhere.",
+    ": the gradient of `log_p` jumps between nodes, by more than is left to gain. Give more nodes.",
     ": the gap on its nodes grew by 10^9 or is NaN. A target without a normaliser has no optimum; "
     "else `log_p` is not finite where q came, or has no bound there.",
-    ": steps shrank to no length. `log_p` or a derivative is not finite where q came, or q "
-    "collapsed onto a point where log_p has no bound. Start elsewhere, or transform parameters "
-    "that have a boundary.",
+    ": steps shrank to no length. `log_p` or a derivative is not finite where q came, or has no "
+    "bound there. Start elsewhere, or transform parameters that have a boundary.",
 )
 
 
@@ -78,12 +73,10 @@ def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gau
     """Refuses a start from which no flow can go; use the Gaussian returned."""
     check_dimension(target.caller, nodes, "q0", q.mean)
     points = jnp.concatenate([nodes.points, others.points]).astype(q.mean.dtype)
-    batches = jax.tree.map(_joined, nodes.batches, others.batches)
-
-    def at(wider: Scalar) -> tuple[Array, Array]:
-        return jax.vmap(jax.value_and_grad(target))(jax.vmap(q.push)(wider * points), batches)
-
-    values, scores = jax.lax.map(at, jnp.asarray(_WIDER, q.mean.dtype))
+    batches = jax.tree.map(lambda *two: jnp.concatenate(two), nodes.batches, others.batches)
+    evaluate = jax.vmap(jax.value_and_grad(target))
+    wider = jnp.asarray(_WIDER, q.mean.dtype)
+    values, scores = jax.lax.map(lambda w: evaluate(jax.vmap(q.push)(w * points), batches), wider)
     flat = jnp.all(scores == 0, axis=(0, 1))
     values, scores = values[0], scores[0]
     own = scores * q.scale if q.diagonal else scores @ q.scale
@@ -110,10 +103,6 @@ def _all_finite(values: Array) -> BoolScalar:
     return jnp.all(jnp.isfinite(values))
 
 
-def _joined(first: Array, second: Array) -> Array:
-    return jnp.concatenate([first, second])
-
-
 class Judgement(NamedTuple):
     """What nodes that decided nothing say of q."""
 
@@ -129,17 +118,14 @@ def judge(
 ) -> Judgement:
     """Judges q on nodes that it has not seen: the worst gap and norm, and all weights together."""
     if judges is None:
-        found = jax.lax.map(partial(_judge_on_fresh, target, q, n), jr.split(key, SETS))
+        fresh = partial(sobol_nodes, n, q.mean.size)
+        found = jax.lax.map(lambda k: _judge_on(target, q, fresh(key=k)), jr.split(key, SETS))
     else:
         found = jax.tree.map(partial(jnp.expand_dims, axis=0), _judge_on(target, q, judges))
     # No comparison with NaN warns, so that NaN counts as the worst.
     worst = [jnp.max(jnp.where(jnp.isnan(each), jnp.inf, each)) for each in found[:2]]
     weights, rounding = found.log_weights.ravel(), found.rounding.ravel()
     return Judgement(worst[0], worst[1], jnp.mean(found.elbo), weights, rounding)
-
-
-def _judge_on_fresh(target: Target, q: Gaussian, n: int, key: PRNGKeyArray) -> Judgement:
-    return _judge_on(target, q, sobol_nodes(n, q.mean.size, key=key))
 
 
 def _judge_on(target: Target, q: Gaussian, nodes: Nodes) -> Judgement:
@@ -199,8 +185,6 @@ def raise_unless_rested(
         stopped,
         jnp.ones((), bool),
     )
-    words = (
-        f"fit_gaussian: q is not at rest{why} Or pass throw=False and look at `info`."
-        for why in _NO_REST
-    )
-    return raise_first(q, dict(zip(words, [~rested & cause for cause in causes], strict=True)))
+    last = "Or pass throw=False and look at `info`."
+    words = [f"fit_gaussian: q is not at rest{why} {last}" for why in _NO_REST]
+    return raise_first(q, {why: ~rested & bad for why, bad in zip(words, causes, strict=True)})

@@ -6,7 +6,7 @@ components repel each other; with the own component's score they would not.
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
-from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
+from .._checks import no_empty_axes
+from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, Vector, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
-from ._gaussian import Gaussian, no_empty_axes, one_point
+from ._gaussian import Gaussian, one_point
 from ._nodes import Nodes
 
 
@@ -126,56 +127,37 @@ def mixture_field(
         mixtures; theory.md, section 5 and trap 9.
     """
     if metric not in ("wasserstein", "euclidean"):
-        raise ValueError(
-            f'mixture_field: `metric` is {metric!r}; give "wasserstein" (no factor w_k) or '
-            '"euclidean" (the gradient in the parameters, with it).'
-        )
+        words = f'`metric` is {metric!r}; give "wasserstein" or "euclidean" (with a factor w_k).'
+        raise ValueError(f"mixture_field: {words}")
     target = Target("mixture_field", log_p, h)
-    options = (("metric", metric), ("move_weights", move_weights))
+    options = (("euclidean", metric == "euclidean"), ("moving", move_weights))
     return Partial(Frozen(_rates, options), target, rising(target, nodes))
 
 
 def _rates(
-    target: Target,
-    nodes: Nodes,
-    t: ScalarLike,
-    q: Mixture,
-    args: PyTree,
-    *,
-    metric: str,
-    move_weights: bool,
+    target: Target, nodes: Nodes, t: Any, q: Mixture, args: Any, *, euclidean: bool, moving: bool
 ) -> Mixture:
     """Averages over every component, and scales the rates."""
     check_dimension(target.caller, nodes, "q's components", q.means[0])
-    values, means, scales = jax.vmap(partial(_component, target, nodes, q))(q.components)
+    zs, weights = nodes.points.astype(q.means.dtype), nodes.weights.astype(q.means.dtype)
+
+    def value_and_velocity(x: Vector, batch: PyTree) -> tuple[Scalar, Vector]:
+        """h and its gradient at one point, by the log ratio to the whole mixture."""
+        u, grad_u = jax.value_and_grad(lambda x: target(x, batch) - q.log_prob(x))(x)
+        if target.h is None:
+            return u, grad_u
+        value, slope = jax.value_and_grad(target.h)(u)
+        return value, chain(slope, grad_u)
+
+    def component(own: Gaussian) -> tuple[Scalar, Vector, Matrix | Vector]:
+        """Averages of h, g and g z^T over one component."""
+        values, gs = jax.vmap(value_and_velocity)(jax.vmap(own.push)(zs), nodes.batches)
+        return jnp.sum(weights * values), *averages(nodes, gs, own.diagonal)
+
+    values, means, scales = jax.vmap(component)(q.components)
     # Fisher-Rao: components whose E_k[h] is above average grow.
-    growth = values - jnp.sum(q.weights * values) if move_weights else jnp.zeros_like(values)
+    growth = values - jnp.sum(q.weights * values) if moving else jnp.zeros_like(values)
     rates = growth, means, scales
-    if metric == "euclidean":
-        rates = jax.tree.map(partial(jax.vmap(jnp.multiply), q.weights), rates)
+    if euclidean:
+        rates = jax.tree.map(lambda x: jax.vmap(jnp.multiply)(q.weights, x), rates)
     return Mixture(*rates)
-
-
-def _component(
-    target: Target, nodes: Nodes, q: Mixture, component: Gaussian
-) -> tuple[Scalar, Vector, Matrix | Vector]:
-    """Averages h, g and g z^T over one component."""
-    xs = jax.vmap(component.push)(nodes.points.astype(q.means.dtype))
-    values, gs = jax.vmap(partial(_value_and_velocity, target, q))(xs, nodes.batches)
-    weights = nodes.weights.astype(q.means.dtype)
-    return jnp.sum(weights * values), *averages(nodes, gs, component.diagonal)
-
-
-def _value_and_velocity(
-    target: Target, q: Mixture, x: Vector, batch: PyTree
-) -> tuple[Scalar, Vector]:
-    """Evaluates h and its gradient at one point, by the log ratio to the whole mixture."""
-
-    def log_ratio(x: Float[Array, " dim"]) -> Scalar:
-        return target(x, batch) - q.log_prob(x)
-
-    u, grad_u = jax.value_and_grad(log_ratio)(x)
-    if target.h is None:
-        return u, grad_u
-    value, slope = jax.value_and_grad(target.h)(u)
-    return value, chain(slope, grad_u)

@@ -19,7 +19,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real,
 from numpy.polynomial.hermite_e import hermegauss
 from scipy.stats import qmc
 
-from .._checks import check_counts, scalar_of
+from .._checks import check_counts, no_empty_axes, scalar_of
 from .._types import AnyFloat, Function, IntScalar, Sample, Scalar, as_float
 
 _MOST_NODES = 2**20
@@ -56,16 +56,11 @@ class Nodes(eqx.Module):
             ValueError: If there are no nodes, or a leaf of `batches` has not one entry for each.
             EquinoxRuntimeError: If the points are not finite or the weights do not sum to one.
         """
-        if 0 in np.shape(points):
-            raise ValueError(
-                f"Nodes: `points` is empty, of shape {np.shape(points)}; pass one node or more."
-            )
+        no_empty_axes("Nodes", "points", points)
         for leaf in jax.tree.leaves(batches):
             if jnp.shape(leaf)[:1] != np.shape(weights):
-                raise ValueError(
-                    f"Nodes: a leaf of `batches` has shape {jnp.shape(leaf)}; its first axis must "
-                    f"be the nodes', of length {np.size(weights)}: one mini-batch for each node."
-                )
+                words = f"has shape {jnp.shape(leaf)}; its first axis must be the nodes'"
+                raise ValueError(f"Nodes: a leaf of `batches` {words}, {np.size(weights)} long.")
         # numpy checks its own arrays: what it finds good costs a trace nothing.
         lib = np if isinstance(points, np.ndarray) else jnp
         message = "Nodes: `points` must be finite; leave out those that are not."
@@ -145,10 +140,8 @@ def gauss_hermite(dim: int, order: int) -> Nodes:
     """
     check_counts("gauss_hermite", {"dim": dim, "order": order})
     if order > 180:
-        raise ValueError(
-            f"gauss_hermite: `order` is {order}; numpy's rule underflows beyond 180. In one or two "
-            "dimensions use `trapezoid`, which is more accurate there."
-        )
+        words = f"`order` is {order}; numpy's rule underflows beyond 180: use `trapezoid`."
+        raise ValueError(f"gauss_hermite: {words}")
     points, weights = hermegauss(order)
     return _tensor("gauss_hermite", dim, points, weights / weights.sum())
 
@@ -169,10 +162,8 @@ def trapezoid(dim: int) -> Nodes:
         Trefethen & Weideman, The exponentially convergent trapezoidal rule, SIAM Review 2014.
     """
     if dim not in (1, 2):
-        raise ValueError(
-            f"trapezoid: `dim` is {dim}, and the grid has 381^dim points; beyond two dimensions "
-            "use `sobol_nodes` or, for polynomials, `gauss_hermite`."
-        )
+        words = "and the grid has 381^dim points; use `sobol_nodes`, or `gauss_hermite`."
+        raise ValueError(f"trapezoid: `dim` is {dim}, {words}")
     points = 0.05 * np.arange(-190, 191)
     weights = np.exp(-(points**2) / 2)
     return _tensor("trapezoid", dim, points, weights / weights.sum())
@@ -232,25 +223,20 @@ def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[
     # A tree of coins for each coordinate, a heap: a node at level k has the number 2^k + prefix.
     # n points of the sequence differ before the last level, so that below it each has its own.
     coins, flips = drawn[: 1 << levels], drawn[1 << levels :] >> levels
-    flips = jax.lax.fori_loop(0, levels, functools.partial(_flipped, bits, coins), flips)
+
+    def flipped(level: IntScalar, flips: UInt32[Array, "n dim"]) -> UInt32[Array, "n dim"]:
+        """Adds the flips of one level."""
+        below = jnp.uint32(31) - level.astype(jnp.uint32)
+        # Not a shift by 32 at level 0, which has no meaning.
+        node = (jnp.uint32(1) << (31 - below)) + ((bits >> 1) >> below)
+        return flips | ((jnp.take_along_axis(coins, node.astype(jnp.int32), axis=0) & 1) << below)
+
+    flips = jax.lax.fori_loop(0, levels, flipped, flips)
     dtype = jnp.result_type(float)
     # As many bits as the dtype resolves with a half added: no point is ever 0 or 1.
     keep = 23 if jnp.finfo(dtype).bits == 32 else 32
     uniform = (((bits ^ flips) >> (32 - keep)).astype(dtype) + 0.5) / 2**keep
     return jax.scipy.special.ndtri(uniform)
-
-
-def _flipped(
-    bits: UInt32[Array, "n dim"],
-    coins: UInt32[Array, "nodes dim"],
-    level: IntScalar,
-    flips: UInt32[Array, "n dim"],
-) -> UInt32[Array, "n dim"]:
-    """Adds the flips of one level."""
-    below = jnp.uint32(31) - level.astype(jnp.uint32)
-    # Not a shift by 32 at level 0, which has no meaning.
-    node = (jnp.uint32(1) << (31 - below)) + ((bits >> 1) >> below)
-    return flips | ((jnp.take_along_axis(coins, node.astype(jnp.int32), axis=0) & 1) << below)
 
 
 @functools.lru_cache(maxsize=8)
@@ -265,9 +251,8 @@ def _sobol_bits(n: int, dim: int) -> np.ndarray:
 def _tensor(caller: str, dim: int, points: np.ndarray, weights: np.ndarray) -> Nodes:
     """Makes a grid of a rule on the line."""
     if len(points) ** dim > _MOST_NODES:
-        raise ValueError(
-            f"{caller}: {len(points)}^{dim} nodes are too many (2^20 at most); use `sobol_nodes`."
-        )
+        words = f"{len(points)}^{dim} nodes are too many (2^20 at most); use `sobol_nodes`."
+        raise ValueError(f"{caller}: {words}")
     grid = np.array(list(itertools.product(points, repeat=dim)))
     mass = np.array(list(itertools.product(weights, repeat=dim)))
     return Nodes(grid, mass.prod(axis=1))

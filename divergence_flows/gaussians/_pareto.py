@@ -77,10 +77,8 @@ def _shape(
     heavy, flat = u > 0, u == 0
     up, down = jnp.where(heavy, u, 1.0), jnp.where(heavy | flat, -1.0, u)
     size_of_b = jnp.where(heavy, up + jnp.log(-jnp.expm1(-up)), jnp.log(-jnp.expm1(down)))
-    each = jnp.where(
-        heavy, jax.nn.softplus(size_of_b + logs), jnp.log1p(jnp.expm1(down) * jnp.exp(logs))
-    )
-    each = jnp.where(flat, 0.0, each)
+    light = jnp.log1p(jnp.expm1(down) * jnp.exp(logs))
+    each = jnp.where(flat, 0.0, jnp.where(heavy, jax.nn.softplus(size_of_b + logs), light))
     mean = jnp.mean(each, where=above)
     # As b goes to 0, k goes to -b times the mean excess.
     small = -jax.nn.logsumexp(logs, where=above) + jnp.log(jnp.sum(above))

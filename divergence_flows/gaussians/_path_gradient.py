@@ -25,11 +25,7 @@ _F_IS_NO_LOSS = (
 
 
 def stl_loss(
-    log_p: Callable[..., Scalar],
-    q: Any,
-    z: Real[ArrayLike, "n *event"] | Nodes,
-    *,
-    h: Any = None,
+    log_p: Callable[..., Scalar], q: Any, z: Real[ArrayLike, "n *event"] | Nodes, *, h: Any = None
 ) -> Scalar:
     r"""A loss whose gradient is the path gradient of F_f: $-E_z[h(\log p(g(z)) - \log q(g(z)))]$.
 
@@ -109,40 +105,30 @@ def _log_ratio(
     log_p: LogDensity, q: Any, fixed: Any, z: Sample, batch: PyTree
 ) -> Float[Array, "*components"]:
     """Evaluates u at the sample of one z, or at the sample of each component."""
-    one = partial(_log_ratio_at, log_p, fixed, batch)
+
+    def one(x: Sample) -> Scalar:
+        """Lets x alone differentiate log q, so that parameters in closures are held fixed too."""
+        at = jax.lax.stop_gradient(x)
+        log_q, slope = jax.lax.stop_gradient(jax.value_and_grad(fixed.log_prob)(at))
+        return evaluate("stl_loss", log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
+
     x = q.push(z)
     if not hasattr(q, "log_weights"):
         return one(x)
     if x.shape[:1] != q.log_weights.shape:
-        raise ValueError(
-            f"stl_loss: `q` has {q.log_weights.shape} log_weights and pushes to shape {x.shape}; "
-            "`push` of a mixture must return one sample for each component."
-        )
+        words = f"`q` has {q.log_weights.shape} log_weights and pushes to shape {x.shape}"
+        raise ValueError(f"stl_loss: {words}; push one sample for each component.")
     return jax.vmap(one)(x)
-
-
-def _log_ratio_at(log_p: LogDensity, fixed: Any, batch: PyTree, x: Sample) -> Scalar:
-    """Lets x alone differentiate log q, so that parameters in closures are held fixed too."""
-    at = jax.lax.stop_gradient(x)
-    log_q, slope = jax.lax.stop_gradient(jax.value_and_grad(fixed.log_prob)(at))
-    return evaluate("stl_loss", log_p, x, batch) - (log_q + jnp.sum(slope * (x - at)))
 
 
 def _checked(h: Any, u: Values) -> Values:
     """Applies h, and refuses what is no h and one that decreases."""
-    kind = type(h).__name__
-    if hasattr(h, "log_f") or hasattr(h, "h_t"):
-        raise ValueError(
-            f"stl_loss: `h` is a {kind}; pass its `.h`, the MonoFlow's function of log r. No "
-            "discriminator is trained here: the ratio is exact."
+    of = getattr(h, "__self__", h)
+    if not callable(h) or hasattr(of, "log_f") or hasattr(of, "h_t"):
+        words = (
+            f"`h` is {h}, no increasing function of log r; of a divergence or GAN pass its `.h`."
         )
-    if hasattr(getattr(h, "__self__", None), "log_f"):
-        raise ValueError(
-            f"stl_loss: `h` is the method `{h.__name__}` of a divergence; pass `.h` of the "
-            "divergence." + _F_IS_NO_LOSS
-        )
-    if not callable(h):
-        raise ValueError(f"stl_loss: `h` is a {kind}; give an increasing function of log r.")
+        raise ValueError(f"stl_loss: {words}{_F_IS_NO_LOSS}")
     flat = u.ravel()
     slope = jax.vmap(jax.grad(partial(scalar_of, "stl_loss", "h", h)))(jax.lax.stop_gradient(flat))
     message = (

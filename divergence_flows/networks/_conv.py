@@ -64,10 +64,8 @@ def _check(caller: str, **sizes: int) -> None:
     """Refuses sizes that make no network."""
     check_counts(caller, sizes)
     if sizes["size"] % _STRIDE**2:
-        raise ValueError(
-            f"{caller}: `size` is {sizes['size']}, which cannot be halved twice; pad or crop the "
-            "images to a multiple of 4."
-        )
+        words = f"`size` is {sizes['size']}, which cannot be halved twice"
+        raise ValueError(f"{caller}: {words}; pad or crop the images to a multiple of 4.")
 
 
 class ConvDiscriminator(eqx.Module):

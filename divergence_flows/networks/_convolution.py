@@ -36,9 +36,8 @@ def convolve_transposed(y: Output, kernel: Kernel, *, stride: int = 1, padding: 
         for size, taken in zip(y.shape[:2], kernel.shape[:2], strict=True)
     ]
     image = jax.ShapeDtypeStruct((*sizes, kernel.shape[2]), dtype)
-    forward = functools.partial(
-        convolve, kernel=kernel.astype(dtype), stride=stride, padding=padding
-    )
+    kernel, options = kernel.astype(dtype), {"stride": stride, "padding": padding}
+    forward = functools.partial(convolve, kernel=kernel, **options)
     return jax.linear_transpose(forward, image)(y.astype(dtype))[0]
 
 

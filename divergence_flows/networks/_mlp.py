@@ -68,9 +68,8 @@ class Discriminator(eqx.Module):
         Raises:
             ValueError: If a size is not positive.
         """
-        self.layers = linear_layers(
-            "Discriminator", {"dim": dim, "width": width}, "scalar", depth, key
-        )
+        sizes = {"dim": dim, "width": width}
+        self.layers = linear_layers("Discriminator", sizes, "scalar", depth, key)
         self.dim, self.activation, self.last = dim, activation, last
 
     def __call__(self, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:

@@ -84,10 +84,8 @@ def spectral(network: PyTree, *, key: PRNGKeyArray) -> PyTree:
     """
     parts, structure = jax.tree.flatten(network, is_leaf=_is_layer)
     if not any(_is_layer(part) for part in parts):
-        raise ValueError(
-            f"spectral: `network` is a {type(network).__name__} with no layer to normalise; pass a "
-            "module whose layers have a `weight` or `kernel` of two or more axes."
-        )
+        words = "no layer with a `weight` or `kernel` of two or more axes; pass one that has."
+        raise ValueError(f"spectral: `network` is a {type(network).__name__} with {words}")
     keys = jax.random.split(key, len(parts))
     return jax.tree.unflatten(structure, map(_normalised, parts, keys))
 

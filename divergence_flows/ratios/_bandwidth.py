@@ -12,16 +12,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import centred, check_samples, constant, raise_first, spacing
-from .._types import AnyFloat, BoolScalar, Matrix, Scalar, Values, ValuesLike, Vector
+from .._types import AnyFloat, BoolScalar, Matrix, Scalar, ScalarLike, Values, ValuesLike, Vector
 
 Samples = Real[ArrayLike, "_ dim"]
+Rows = Float[Array, "_ dim"]
 XsQ = Float[Array, "n dim"]
 XsP = Float[Array, "m dim"]
 Bandwidth = Real[ArrayLike, "*widths"]
+Ridge = ScalarLike | None
 
 # In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second,
 # which is below 1 for samples in a plane, and above 1e5 where a covariance makes sense (measured).
@@ -30,7 +31,7 @@ _SHIFT, _FLOOR = 16.0, 32.0
 _SPACINGS = 4.0
 
 
-def two_clouds(caller: str, **clouds: Samples) -> tuple[Float[Array, "_ dim"], ...]:
+def two_clouds(caller: str, **clouds: Samples) -> tuple[Rows, ...]:
     """Checked samples, in one dtype."""
     checked = check_samples(caller, **clouds)
     dtype = jnp.result_type(*checked)
@@ -45,8 +46,7 @@ def check_supports(caller: str, xs_q: Samples, xs_p: Samples) -> tuple[XsQ, XsP]
     alone = there & ~here & ~jnp.any(xs_q == xs_p[0], axis=0)
     words = (
         f"{caller}: a coordinate is the same for all samples of %s and not for the other, so p has "
-        "no density with respect to q and there is no ratio; drop it, or use a witness of an MMD, "
-        "which needs none."
+        "no density with respect to q and there is no ratio; drop it, or use a witness of an MMD."
     )
     faults = {words % "`xs_q`": jnp.any(apart), words % "`xs_p`": jnp.any(alone)}
     return raise_first((xs_q, xs_p), faults)
@@ -120,9 +120,8 @@ def widths(caller: str, bandwidth: Bandwidth | None, xs: XsQ, ys: XsP) -> Float[
         return median_of(caller, xs, ys)[None]
     found = jnp.atleast_1d(jnp.asarray(bandwidth))
     if found.ndim > 1 or found.size < 1:
-        raise ValueError(
-            f"{caller}: `bandwidth` has shape {jnp.shape(bandwidth)}; pass a number or several."
-        )
+        words = f"`bandwidth` has shape {jnp.shape(bandwidth)}; pass a number or several."
+        raise ValueError(f"{caller}: {words}")
     return positive(caller, "bandwidth", found, xs.dtype)
 
 
@@ -154,7 +153,7 @@ def median_bandwidth(xs: Samples, ys: Samples | None = None, *, size: int = 1024
     return median_of(caller, *two_clouds(caller, **clouds), size=size)
 
 
-def median_of(caller: str, *clouds: Float[Array, "_ dim"], size: int = 1024) -> Scalar:
+def median_of(caller: str, *clouds: Rows, size: int = 1024) -> Scalar:
     """The median rule on checked samples."""
     count = sum(map(len, clouds))
     if count < 2:
@@ -170,9 +169,5 @@ def median_of(caller: str, *clouds: Float[Array, "_ dim"], size: int = 1024) -> 
 
 @jax.jit
 def _median(points: XsQ) -> Scalar:
-    squares = jax.lax.map(Partial(_squares, points), points)
+    squares = jax.lax.map(lambda x: jnp.sum((points - x) ** 2, axis=1), points)
     return jnp.sqrt(jnp.median(squares[np.triu_indices(len(points), 1)]))
-
-
-def _squares(points: XsQ, x: Vector) -> Float[Array, " n"]:
-    return jnp.sum((points - x) ** 2, axis=1)

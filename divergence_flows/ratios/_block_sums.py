@@ -5,7 +5,6 @@ import functools
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
 from .._types import AnyFloat, Function
@@ -25,12 +24,9 @@ def blocks(xs: Float[Array, "n dim"], weights: Float[Array, "n *kinds"], size: i
     # Copies of a sample, not zeros: whatever is finite at samples is finite there.
     rows = jnp.pad(xs, ((0, spare), (0, 0)), mode="edge")
     weights = jnp.pad(weights, ((0, spare), *((0, 0),) * (weights.ndim - 1)))
-    return Blocks(_dealt(rows, size), _dealt(weights, size))
-
-
-def _dealt(rows: Float[Array, "n *rest"], size: int) -> Float[Array, "blocks {size} *rest"]:
-    """Deals rows out in turn, so that each of several devices holds a share of every block."""
-    return jnp.swapaxes(rows.reshape(size, -1, *rows.shape[1:]), 0, 1)
+    # Rows are dealt out in turn, so that each of several devices holds a share of every block.
+    dealt = (jnp.swapaxes(x.reshape(size, -1, *x.shape[1:]), 0, 1) for x in (rows, weights))
+    return Blocks(*dealt)
 
 
 def total(
@@ -39,23 +35,16 @@ def total(
     """Adds up `function(rows, weights)` of each block; derivatives recompute a block."""
     like = jax.eval_shape(function, data.rows[0], data.weights[0])
     start = jax.tree.map(functools.partial(jnp.full_like, fill_value=zero), like)
-    step = jax.checkpoint(Partial(_step, function, add), prevent_cse=False)
+
+    def step(so_far: PyTree, block: tuple[Array, Array]) -> tuple[PyTree, None]:
+        return jax.tree.map(add, so_far, function(*block)), None
+
+    step = jax.checkpoint(step, prevent_cse=False)
     return jax.lax.scan(step, start, (data.rows, data.weights))[0]
-
-
-def _step(
-    function: Function, add: Function, so_far: PyTree, block: tuple[Array, Array]
-) -> tuple[PyTree, None]:
-    return jax.tree.map(add, so_far, function(*block)), None
 
 
 @eqx.filter_jit
 def weighted_sum(function: Function, data: Blocks) -> AnyFloat:
     """Weighted sum of a function of one sample."""
-    return total(Partial(_weighted, function), data)
-
-
-def _weighted(
-    function: Function, rows: Float[Array, "n dim"], weights: Float[Array, " n"]
-) -> AnyFloat:
-    return jnp.matmul(weights, jax.vmap(function)(rows), precision="highest")
+    values = jax.vmap(function)
+    return total(lambda xs, ws: jnp.matmul(ws, values(xs), precision="highest"), data)

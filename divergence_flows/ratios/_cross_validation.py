@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_positive
-from .._types import Function, Scalar, ScalarLike
+from .._types import Scalar, ScalarLike
 from ._bandwidth import Samples, check_supports, median_of
 from ._features import Centres, check_solved, fourier
 from ._least_squares import both, bumps_by_sizes, least_squares, least_squares_loss
@@ -70,10 +71,8 @@ def ratio_bandwidth(
     if loss not in ("logistic", "ulsif"):
         raise ValueError(f'{caller}: `loss` is {loss!r}; pass "logistic" or "ulsif".')
     if not 2 <= folds <= min(len(xs_q), len(xs_p)):
-        raise ValueError(
-            f"{caller}: `folds` is {folds}; pass 2 at least, and no more than the samples of "
-            "either."
-        )
+        words = "pass 2 at least, and no more than the samples of either."
+        raise ValueError(f"{caller}: `folds` is {folds}; {words}")
     if len(multiples) < 1:
         raise ValueError(f"{caller}: `multiples` holds none; pass one at least.")
     for multiple in multiples:
@@ -82,9 +81,9 @@ def ratio_bandwidth(
         options = (features, degree, ridge)
         pooled, features, degree, penalty = waves_by_sizes(caller, xs_q, xs_p, *options)
         made = functools.partial(fourier, pooled, features=features, degree=degree, key=key)
-        deal = functools.partial(sided, pooled, block)
-        fit = functools.partial(logistic, ridge=penalty, steps=newton_steps)
-        loss_of = logistic_loss
+        deal: Any = functools.partial(sided, pooled, block)
+        fit: Any = functools.partial(logistic, ridge=penalty, steps=newton_steps)
+        loss_of: Any = logistic_loss
     else:
         points, penalty = bumps_by_sizes(caller, xs_q, xs_p, features, ridge, key)
         made, deal = functools.partial(Centres, points), functools.partial(both, xs_q, xs_p, block)
@@ -92,22 +91,13 @@ def ratio_bandwidth(
     found = median_of(caller, xs_q, xs_p) * jnp.asarray(multiples, xs_q.dtype)
     parts = np.arange(folds)[:, None]
     on_q, on_p = (jnp.asarray(np.arange(len(x)) % folds != parts, x.dtype) for x in (xs_q, xs_p))
-    score = functools.partial(_score, made, deal, fit, loss_of)
+
+    def score(width: Scalar, on_q: Float[Array, " n"], on_p: Float[Array, " m"]) -> Scalar:
+        """Loss of one bandwidth on samples that its fit leaves out, whose weights are zero."""
+        feature_map = made(width[None])
+        coefficients = fit(feature_map, deal(on_q, on_p))
+        return loss_of(feature_map, deal(1 - on_q, 1 - on_p), coefficients)
+
     losses = jax.vmap(jax.vmap(score, (None, 0, 0)), (0, None, None))(found, on_q, on_p)
     best = found[jnp.argmin(jnp.mean(losses, axis=1))]
     return check_solved(caller, best, ~jnp.isnan(losses))
-
-
-def _score(
-    made: Function,
-    deal: Function,
-    fit: Function,
-    loss_of: Function,
-    width: Scalar,
-    on_q: Float[Array, " n"],
-    on_p: Float[Array, " m"],
-) -> Scalar:
-    """Loss of one bandwidth on samples that its fit leaves out, whose weights are zero."""
-    feature_map = made(width[None])
-    coefficients = fit(feature_map, deal(on_q, on_p))
-    return loss_of(feature_map, deal(1 - on_q, 1 - on_p), coefficients)

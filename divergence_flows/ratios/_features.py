@@ -24,6 +24,7 @@ from ._bandwidth import XsQ, standardised
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
 Coefficients = Float[Array, " features"]
+Widths = Float[Array, " widths"]
 # The cost of a fit grows with the square of their number.
 MOST_MONOMIALS = 2048
 
@@ -52,7 +53,7 @@ class Centres(eqx.Module):
     """A constant, and a Gaussian bump at each of some points, the mean over bandwidths."""
 
     points: Float[Array, "centres dim"]
-    widths: Float[Array, " widths"]
+    widths: Widths
 
     def __call__(self, x: Vector) -> Float[Array, " features"]:
         """Features of one sample."""
@@ -61,7 +62,7 @@ class Centres(eqx.Module):
         return jnp.concatenate([jnp.ones_like(x[:1]), gaussian_kernel(squares, self.widths)])
 
 
-def gaussian_kernel(squares: Values, widths: Float[Array, " widths"]) -> Values:
+def gaussian_kernel(squares: Values, widths: Widths) -> Values:
     """The kernel at squared distances, the mean over bandwidths."""
     return jnp.mean(jnp.exp(-0.5 * squares[..., None] / widths**2), axis=-1)
 
@@ -85,9 +86,7 @@ def monomials(dim: int) -> int:
 
 
 @eqx.filter_jit
-def fourier(
-    xs: XsQ, widths: Float[Array, " widths"], features: int, degree: int, key: PRNGKeyArray
-) -> Fourier:
+def fourier(xs: XsQ, widths: Widths, features: int, degree: int, key: PRNGKeyArray) -> Fourier:
     """Draws random Fourier features; samples give the units of the monomials."""
     half = features // 2
     # Drawn in one precision, so that a key gives the same features in all.

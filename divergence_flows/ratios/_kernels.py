@@ -15,7 +15,7 @@ from .._types import LogRatioFn, Matrix, Scalar, ScalarFn, ScalarLike, Vector, a
 from ._bandwidth import Bandwidth, Samples, check_spans, covariance_factor, two_clouds, widths
 from ._block_sums import Blocks, blocks, total, weighted_sum
 from ._check import Witness
-from ._features import check_features, fourier, gaussian_kernel, linear
+from ._features import Widths, check_features, fourier, gaussian_kernel, linear
 
 _OR = ", pass more samples, that vary in every direction, or pass `bandwidth`"
 
@@ -71,11 +71,11 @@ def _in_units(factor: Matrix, centre: Vector, x: Vector) -> Vector:
 def _kde(factor: Matrix, centre: Vector, data: Blocks, x: Real[ArrayLike, " dim"]) -> Scalar:
     unit = _in_units(factor, centre, as_float(x))
     size = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * unit.size * jnp.log(2 * jnp.pi)
-    return total(Partial(_log_sum, unit), data, jnp.logaddexp, -jnp.inf) - size
 
+    def log_sum(rows: Float[Array, "n dim"], weights: Float[Array, " n"]) -> Scalar:
+        return jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((rows - unit) ** 2, axis=1))
 
-def _log_sum(x: Vector, rows: Float[Array, "n dim"], weights: Float[Array, " n"]) -> Scalar:
-    return jax.nn.logsumexp(jnp.log(weights) - 0.5 * jnp.sum((rows - x) ** 2, axis=1))
+    return total(log_sum, data, jnp.logaddexp, -jnp.inf) - size
 
 
 def mmd_witness(
@@ -133,16 +133,12 @@ def mmd_witness(
 
 
 def _exact_witness(
-    found: Float[Array, " widths"],
-    data: Blocks,
-    t: ScalarLike,
-    x: Real[ArrayLike, " dim"],
-    args: Any,
+    found: Widths, data: Blocks, t: ScalarLike, x: Real[ArrayLike, " dim"], args: Any
 ) -> Scalar:
     point = as_float(x)
     check_input("the fitted function", "x", point, data.rows.shape[-1])
     return weighted_sum(Partial(_kernel, point, found), data)
 
 
-def _kernel(x: Vector, found: Float[Array, " widths"], row: Vector) -> Scalar:
+def _kernel(x: Vector, found: Widths, row: Vector) -> Scalar:
     return gaussian_kernel(jnp.sum((row - x) ** 2), found)

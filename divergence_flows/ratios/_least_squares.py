@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
 from .._types import LogRatioFn, Scalar, ScalarLike, Vector
-from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_supports, positive, widths
+from ._bandwidth import Bandwidth, Ridge, Samples, XsP, XsQ, check_supports, positive, widths
 from ._block_sums import Blocks, blocks, total, weighted_sum
 from ._features import Centres, Coefficients, FeatureMap, check_solved, linear, solve
 
@@ -72,12 +72,7 @@ def ulsif_ratio(
 
 
 def bumps_by_sizes(
-    caller: str,
-    xs_q: XsQ,
-    xs_p: XsP,
-    centres: int | None,
-    ridge: ScalarLike | None,
-    key: PRNGKeyArray,
+    caller: str, xs_q: XsQ, xs_p: XsP, centres: int | None, ridge: Ridge, key: PRNGKeyArray
 ) -> tuple[Float[Array, "centres dim"], Scalar]:
     """Draws centres and checks the penalty; where None, by the number of samples of q."""
     n = len(xs_q)
@@ -102,14 +97,12 @@ def least_squares(
     on_q, on_p = data
     mean = weighted_sum(feature_map, on_p)
     penalty = jnp.full(mean.shape, ridge, mean.dtype).at[0].set(0)
-    return solve(total(Partial(_products, feature_map), on_q) + jnp.diag(penalty), mean)
 
+    def products(rows: XsQ, weights: Float[Array, " n"]) -> Float[Array, "features features"]:
+        phi = jax.vmap(feature_map)(rows)
+        return jnp.matmul(phi.T * weights, phi, precision="highest")
 
-def _products(
-    feature_map: FeatureMap, rows: XsQ, weights: Float[Array, " n"]
-) -> Float[Array, "features features"]:
-    phi = jax.vmap(feature_map)(rows)
-    return jnp.matmul(phi.T * weights, phi, precision="highest")
+    return solve(total(products, on_q) + jnp.diag(penalty), mean)
 
 
 def least_squares_loss(

@@ -6,8 +6,6 @@ References:
     Sugiyama, Suzuki & Kanamori, Density ratio estimation in machine learning, 2012.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,7 +14,18 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts
 from .._types import LogRatioFn, Scalar, ScalarLike
-from ._bandwidth import Bandwidth, Samples, XsP, XsQ, check_spans, check_supports, positive, widths
+from ._bandwidth import (
+    Bandwidth,
+    Ridge,
+    Rows,
+    Samples,
+    XsP,
+    XsQ,
+    check_spans,
+    check_supports,
+    positive,
+    widths,
+)
 from ._block_sums import Blocks, blocks, total
 from ._features import (
     MOST_MONOMIALS,
@@ -31,7 +40,6 @@ from ._features import (
 )
 
 Sums = tuple[Scalar, Coefficients, Float[Array, "features features"]]  # loss, gradient, Hessian
-Weights = Float[Array, "n sides"]
 
 
 def rff_log_ratio(
@@ -106,13 +114,8 @@ def rff_log_ratio(
 
 
 def waves_by_sizes(
-    caller: str,
-    xs_q: XsQ,
-    xs_p: XsP,
-    features: int | None,
-    degree: int | None,
-    ridge: ScalarLike | None,
-) -> tuple[Float[Array, "total dim"], int, int, Scalar]:
+    caller: str, xs_q: XsQ, xs_p: XsP, features: int | None, degree: int | None, ridge: Ridge
+) -> tuple[Rows, int, int, Scalar]:
     """Checks all samples and options; where None, by the numbers of samples."""
     (n, dim), m = xs_q.shape, len(xs_p)
     fewer, products = min(n, m), monomials(dim)
@@ -132,12 +135,7 @@ def waves_by_sizes(
     return pooled, features, degree, positive(caller, "ridge", ridge, pooled.dtype)
 
 
-def sided(
-    pooled: Float[Array, "total dim"],
-    block: int,
-    on_q: Float[Array, " n"],
-    on_p: Float[Array, " m"],
-) -> Blocks:
+def sided(pooled: Rows, block: int, on_q: Float[Array, " n"], on_p: Float[Array, " m"]) -> Blocks:
     """Samples of q and then of p with two weights each: as one of q, and as one of p."""
     sides = (jnp.pad(on_q, (0, on_p.size)), jnp.pad(on_p, (on_q.size, 0)))
     return blocks(pooled, jnp.stack(sides, axis=1), block)
@@ -149,30 +147,25 @@ def logistic(feature_map: FeatureMap, data: Blocks, ridge: Scalar, steps: int) -
     like = jax.eval_shape(feature_map, data.rows[0, 0])
     start = jnp.zeros(like.shape, like.dtype)
     penalty = jnp.full(like.shape, ridge, like.dtype).at[0].set(0)
-    evaluate = Partial(_penalised, feature_map, data, penalty)
-    first = (start, *evaluate(start), jnp.ones((), like.dtype))
-    best, _, direction, _ = jax.lax.scan(Partial(_newton, evaluate), first, length=steps)[0]
+
+    def loss_and_direction(c: Coefficients) -> tuple[Scalar, Coefficients]:
+        loss, slope, curve = _mean(feature_map, data, c)
+        loss = loss + 0.5 * jnp.sum(penalty * c**2)
+        return loss, solve(curve + jnp.diag(penalty), slope + penalty * c)
+
+    def newton(state: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
+        """Steps along the last good direction, and keeps the new point if the loss fell."""
+        best, loss, direction, length = state
+        trial = best - length * direction
+        new_loss, new_direction = loss_and_direction(trial)
+        good = new_loss <= loss + 10 * jnp.finfo(loss.dtype).eps * jnp.abs(loss)
+        kept = (trial, new_loss, new_direction, jnp.minimum(1.0, 4 * length))
+        cut = (best, loss, direction, 0.25 * length)
+        return jax.tree.map(Partial(jnp.where, good), kept, cut), None
+
+    first = (start, *loss_and_direction(start), jnp.ones((), like.dtype))
+    best, _, direction, _ = jax.lax.scan(newton, first, length=steps)[0]
     return jnp.where(jnp.all(jnp.isfinite(direction)), best, jnp.nan)
-
-
-def _newton(evaluate: Any, state: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
-    """Steps along the last good direction, and keeps the new point if the loss fell."""
-    best, loss, direction, length = state
-    trial = best - length * direction
-    new_loss, new_direction = evaluate(trial)
-    good = new_loss <= loss + 10 * jnp.finfo(loss.dtype).eps * jnp.abs(loss)
-    kept = (trial, new_loss, new_direction, jnp.minimum(1.0, 4 * length))
-    cut = (best, loss, direction, 0.25 * length)
-    return jax.tree.map(Partial(jnp.where, good), kept, cut), None
-
-
-def _penalised(
-    feature_map: FeatureMap, data: Blocks, penalty: Coefficients, c: Coefficients
-) -> tuple[Scalar, Coefficients]:
-    """The loss, and Newton's direction."""
-    loss, slope, curve = _mean(feature_map, data, c)
-    loss = loss + 0.5 * jnp.sum(penalty * c**2)
-    return loss, solve(curve + jnp.diag(penalty), slope + penalty * c)
 
 
 def logistic_loss(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Scalar:
@@ -183,18 +176,15 @@ def logistic_loss(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Sca
 def _mean(feature_map: FeatureMap, data: Blocks, c: Coefficients) -> Sums:
     """Mean logistic loss, its gradient and its Hessian, without the penalty."""
     n, m = jnp.sum(data.weights, axis=(0, 1))
-    sums = Partial(_sums, feature_map, c, jnp.log(m) - jnp.log(n))
-    return jax.tree.map(Partial(jnp.multiply, 1 / (n + m)), total(sums, data))
 
+    def sums(rows: XsQ, weights: Float[Array, "n sides"]) -> Sums:
+        phi = jax.vmap(feature_map)(rows)
+        logits = jnp.matmul(phi, c, precision="highest") + jnp.log(m) - jnp.log(n)
+        loss = jnp.sum(weights * jax.nn.softplus(jnp.stack([logits, -logits], axis=1)))
+        on_q, on_p = jax.nn.sigmoid(logits), -jax.nn.sigmoid(-logits)
+        slope = weights[:, 0] * on_q + weights[:, 1] * on_p
+        curve = -jnp.sum(weights, axis=1) * on_q * on_p
+        gradient = jnp.matmul(slope, phi, precision="highest")
+        return loss, gradient, jnp.matmul(phi.T * curve, phi, precision="highest")
 
-def _sums(
-    feature_map: FeatureMap, c: Coefficients, log_odds: Scalar, rows: XsQ, weights: Weights
-) -> Sums:
-    phi = jax.vmap(feature_map)(rows)
-    logits = jnp.matmul(phi, c, precision="highest") + log_odds
-    loss = jnp.sum(weights * jax.nn.softplus(jnp.stack([logits, -logits], axis=1)))
-    on_q, on_p = jax.nn.sigmoid(logits), -jax.nn.sigmoid(-logits)
-    slope = weights[:, 0] * on_q + weights[:, 1] * on_p
-    curve = -jnp.sum(weights, axis=1) * on_q * on_p
-    gradient = jnp.matmul(slope, phi, precision="highest")
-    return loss, gradient, jnp.matmul(phi.T * curve, phi, precision="highest")
+    return jax.tree.map(lambda whole: whole / (n + m), total(sums, data))

@@ -55,20 +55,14 @@ def _constants(jaxpr: Any) -> list[Any]:
     return found
 
 
-def _call(step: Function, state: PyTree) -> PyTree:
-    return step(state)
-
-
 def fingerprint(caller: str, step: Function, state: PyTree) -> dict[str, str]:
     """Hashes of the program of one step, and of all numbers that go into it."""
-    program = eqx.filter_make_jaxpr(_call)(step, state)[0]
+    program = eqx.filter_make_jaxpr(lambda step, state: step(state))(step, state)[0]
     numbers = jax.tree.leaves(eqx.filter((step, state), eqx.is_array)) + _constants(program)
     # Inside jit even constants are tracers; adding 0 detects that.
     if traced((numbers, jnp.asarray(0) + 0)):
-        raise ValueError(
-            f"{caller}: `checkpoint` needs numbers, and this call is inside `jit` or `vmap`; "
-            "leave `checkpoint` out there."
-        )
+        words = "needs numbers, and this call is inside `jit` or `vmap`; leave it out there."
+        raise ValueError(f"{caller}: `checkpoint` {words}")
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
     contents = {"program": [text.encode()], "numbers": [_plain(x).tobytes() for x in numbers]}
     return {k: hashlib.sha256(b"".join(part)).hexdigest()[:16] for k, part in contents.items()}
@@ -117,8 +111,7 @@ class Checkpoint:
         except OSError as error:
             words = (
                 f"{self.run['caller']}: nothing can be written to checkpoint {self.path}: "
-                f"{error.strerror}; pass a `checkpoint` in a folder that you may write to, on a "
-                "disk with room."
+                f"{error.strerror}; pass a `checkpoint` where you may write and there is room."
             )
             raise OSError(error.errno, words) from error
 

@@ -15,13 +15,11 @@ Leaf = Shaped[ArrayLike, "*shape"]
 def _check(leaf: Any, devices: int) -> None:
     """Refuses what has no leading axis that the devices can share evenly."""
     if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
-        raise ValueError(
-            f"over_devices: `tree` has a leaf of type {type(leaf).__name__}; pass arrays."
-        )
+        kind = type(leaf).__name__
+        raise ValueError(f"over_devices: `tree` has a leaf of type {kind}; pass arrays.")
     if isinstance(leaf, Tracer):
-        raise ValueError(
-            "over_devices: `tree` is inside `jit` or `vmap`; lay it out first, then call those."
-        )
+        words = "is inside `jit` or `vmap`; lay it out first, then call those."
+        raise ValueError(f"over_devices: `tree` {words}")
     shape = np.shape(leaf)
     if not shape or shape[0] % devices:
         raise ValueError(

@@ -4,7 +4,6 @@ A step is `step(state) -> (state, metrics)`, `metrics` a dict of numbers by name
 its steps in `state.step`.
 """
 
-import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -21,9 +20,9 @@ from .._checks import check_counts
 from .._types import Function, Scalar, traced
 from ..flows._integrate import AbstractProgressMeter
 from ._checkpoint import Checkpoint, fingerprint, join
-from ._stopping import Metrics, error, first_bad_step, keep_last_good, not_finite
+from ._stopping import error, first_bad_step, keep_last_good, not_finite
 
-_NOT_FINITE = Partial(not_finite, {})
+_STOP = Partial(not_finite, {})
 
 
 class Loop(eqx.Module):
@@ -41,61 +40,43 @@ class Loop(eqx.Module):
         check_counts(self.caller, {"steps": self.steps, "chunk": self.chunk})
 
 
-def _arrays_only(step: Function, rest: PyTree, arrays: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-    state, metrics = step(eqx.combine(arrays, rest), x)
-    return eqx.filter(state, eqx.is_array), metrics
-
-
 def scan(
     step: Function, state: PyTree, xs: PyTree, length: int | None = None
 ) -> tuple[PyTree, PyTree]:
     """`lax.scan` of a state of which only the arrays change."""
     arrays, rest = eqx.partition(state, eqx.is_array)
-    body = functools.partial(_arrays_only, step, rest)
+
+    def body(arrays: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        state, metrics = step(eqx.combine(arrays, rest), x)
+        return eqx.filter(state, eqx.is_array), metrics
+
     arrays, metrics = jax.lax.scan(body, arrays, xs, length=length)
     return eqx.combine(arrays, rest), metrics
-
-
-def _metered(
-    step: Function,
-    meter: AbstractProgressMeter,
-    steps: Scalar,
-    carry: tuple[PyTree, PyTree],
-    _: None,
-) -> tuple[tuple[PyTree, PyTree], PyTree]:
-    state, shown = carry
-    state, metrics = step(state)
-    return (state, meter.step(shown, state.step / steps)), metrics
 
 
 @eqx.filter_jit
 def _run_chunk(
     step: Function,
-    meter: AbstractProgressMeter,
+    stop: Function,
+    meter: Any,
     steps: Scalar,
     length: int,
-    stop: Function,
     state: PyTree,
     shown: PyTree,
 ) -> tuple[PyTree, ...]:
     """Runs `length` steps without coming back to the host, and looks whether they went well."""
-    body = functools.partial(_metered, step, meter, steps)
+
+    def body(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], PyTree]:
+        new, metrics = step(carry[0])
+        return (new, meter.step(carry[1], new.step / steps)), metrics
+
     (new, shown), metrics = scan(body, (state, shown), None, length)
     flags = stop(state, new, metrics)
     return new, shown, metrics, flags, first_bad_step(flags, length)
 
 
-def _nothing(state: PyTree) -> Metrics:
-    del state
-    return {}
-
-
 def run_chunks(
-    loop: Loop,
-    step: Function,
-    state: PyTree,
-    stop: Function = _NOT_FINITE,
-    keep: Function = _nothing,
+    loop: Loop, step: Function, state: PyTree, stop: Function = _STOP, keep: Function = lambda s: {}
 ) -> tuple[PyTree, dict[str, Shaped[Array, "..."]]]:
     """Runs from the start, or from a checkpoint, to the end.
 
@@ -118,15 +99,14 @@ def run_chunks(
     try:
         while done < loop.steps:
             length = min(loop.chunk, loop.steps - done)
-            new, shown, metrics, flags, first = _run_chunk(
-                step, meter, total, length, stop, state, shown
-            )
+            run = _run_chunk(step, stop, meter, total, length, state, shown)
+            new, shown, metrics, flags, first = run
             if tracing := traced(first):
                 # A run that has diverged goes on: the program is the same for all seeds.
                 good, metrics, diverged = keep_last_good(good, new, metrics, first, done, diverged)
             elif (at := np.asarray(first)).min() < length:
                 path = file.path if file is not None and done else None
-                raise error(loop.caller, loop.steps, done, state, metrics, flags, at, path)
+                raise error(loop, done, state, metrics, flags, at, path)
             else:
                 good = new
             state, done = new, done + length

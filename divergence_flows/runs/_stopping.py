@@ -6,7 +6,6 @@ can be raised for one seed of many, that seed keeps its last good state to the e
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +22,7 @@ from .._types import BoolScalar, Cloud, IntScalar
 FAR = 1e3
 # STILL steps without movement, away from p, mean that whatever should move samples has collapsed.
 STILL = 100
+Steps = Int[Array, " flags"]  # of a chunk, where each flag is first raised
 Metrics = dict[str, Shaped[Array | np.ndarray, "..."]]
 
 
@@ -92,13 +92,13 @@ class Extent(eqx.Module):
 
     def __init__(self, xs_p: Float[Array, "m *event"], xs_q: Cloud):
         """Measures samples of p, and those of q at the start."""
-        flat = _flat(xs_p)
+        flat = jnp.reshape(xs_p, (len(xs_p), -1))
         self.middle = flat[0] + jnp.mean(flat - flat[0], axis=0)  # exact where all are equal
         self.radius = jnp.maximum(jnp.max(self.distances(xs_p)), jnp.max(self.distances(xs_q)))
 
     def distances(self, xs: Cloud) -> Float[Array, " n"]:
         """Distance of each sample from the middle."""
-        return jnp.linalg.norm(_flat(xs) - self.middle, axis=1)
+        return jnp.linalg.norm(jnp.reshape(xs, (len(xs), -1)) - self.middle, axis=1)
 
     def thrown_far(self, distance: Float[Array, "*steps"]) -> Bool[Array, "*steps"]:
         """Whether a distance is out of all proportion to the data."""
@@ -106,29 +106,19 @@ class Extent(eqx.Module):
 
     def apart(self, xs: Cloud) -> BoolScalar:
         """Whether the mean of samples is elsewhere than that of p."""
-        shift = jnp.mean(_flat(xs), axis=0) - self.middle
+        shift = jnp.ravel(jnp.mean(xs, axis=0)) - self.middle
         return jnp.linalg.norm(shift) > 1e-3 * self.radius
-
-
-def _flat(xs: Cloud) -> Float[Array, "n dim"]:
-    return jnp.reshape(xs, (xs.shape[0], -1))
 
 
 def first_bad_step(flags: list[Flag], length: int) -> Int[Array, " flags"]:
     """The first step of a chunk at which each flag is raised; `length` if at none."""
     at = [jnp.argmax(f.raised) if f.raised.ndim else length - 1 for f in flags]
-    return jnp.stack(
-        [jnp.where(jnp.any(f.raised), k, length) for f, k in zip(flags, at, strict=True)]
-    )
+    never = [~jnp.any(f.raised) for f in flags]
+    return jnp.where(jnp.stack(never), length, jnp.stack(at))
 
 
 def keep_last_good(
-    good: PyTree,
-    new: PyTree,
-    metrics: Metrics,
-    first: Int[Array, " flags"],
-    done: int,
-    diverged: IntScalar,
+    good: PyTree, new: PyTree, metrics: Metrics, first: Steps, done: int, diverged: IntScalar
 ) -> tuple[PyTree, Metrics, IntScalar]:
     """The last good state and its metrics, in a trace, where a run goes on after it diverged."""
     length, at = len(next(iter(metrics.values()))), jnp.min(first)
@@ -141,14 +131,7 @@ def keep_last_good(
 
 
 def error(
-    caller: str,
-    steps: int,
-    done: int,
-    state: PyTree,
-    metrics: Metrics,
-    flags: list[Flag],
-    first: Int[np.ndarray, " flags"],
-    path: pathlib.Path | None,
+    loop: Any, done: int, state: PyTree, metrics: Metrics, flags: list[Flag], first: Any, path: Any
 ) -> RunDiverged:
     """The error for a chunk that is bad: `state` is the one before it, `path` has it, or None."""
     flag, at = flags[first.argmin()], int(first.min())
@@ -158,9 +141,9 @@ def error(
     stood = f"NaN stood in `{'`, `'.join(nan)}` of the state before: pass networks without it."
     kept = "" if path is None else f"; checkpoint {path} holds it"
     words = (
-        f"{caller}: diverged at step {done + at} (counted from 0) of {steps}: `{flag.quantity}` "
-        f"{flag.problem}{value}. {stood if nan else flag.advice} The last good state is that after "
-        f"{done} steps: `.state` of this error{kept}. The same call would diverge again: change a "
-        "setting" + (", and pass another `checkpoint`." if kept else ".")
+        f"{loop.caller}: diverged at step {done + at} (counted from 0) of {loop.steps}: "
+        f"`{flag.quantity}` {flag.problem}{value}. {stood if nan else flag.advice} The last good "
+        f"state is that after {done} steps: `.state` of this error{kept}. The same call would "
+        f"diverge again: change a setting{', and pass another `checkpoint`' if kept else ''}."
     )
     return RunDiverged(words, done + at, flag.quantity, state, done)

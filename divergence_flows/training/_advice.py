@@ -2,7 +2,7 @@
 
 CRITIC = (
     "The discriminator's steps are too large, or nothing bounds its loss: lower its learning rate, "
-    "bound it by `penalty` or `networks.spectral`, or take a GAN whose loss is bounded, such as "
+    "bound it by `penalty` or `networks.spectral`, or take a GAN of bounded loss, such as "
     "`gans.logit()`; at step 0, d may lie outside the domain of phi or psi."
 )
 PARTICLES = (

@@ -5,7 +5,6 @@ discriminator between any two times. Close times overlap well where p and q_t do
 ratios are learned through the chain of them.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -24,26 +23,18 @@ def _at(network: PyTree, ts: Grid, clouds: Paths) -> Float[Array, "time n"]:
     return jax.vmap(jax.vmap(network, in_axes=(None, 0), axis_name="batch"))(ts, clouds)
 
 
-def _log_r(gan: Any, network: PyTree, t: Scalar, x: Sample) -> Scalar:
-    return gan.log_t(network(t, x))
-
-
-def _score_of_one(
-    gan: Any, network: PyTree, score_p: Function, t: Scalar, x: Sample
-) -> tuple[Scalar, Scalar]:
-    """Hyvarinen's loss of the score of q_t at one point, and the squared slope of u there."""
-    slope = functools.partial(jax.grad(_log_r, argnums=3), gan, network, t)
-    grad_u, push = jax.linearize(slope, x)
-    units = jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
-    laplacian = jnp.sum(jax.vmap(push)(units) * units)
-    size = jnp.sum(grad_u**2)
-    return 0.5 * size - jnp.sum(grad_u * score_p(x)) - laplacian, size
-
-
 def score_loss(gan: Any, network: PyTree, ts: Grid, paths: Paths, score_p: Function) -> Scalar:
     """Implicit score matching of grad log q_t = grad log p - grad u at each time."""
-    one = functools.partial(_score_of_one, gan, network, score_p)
-    losses, sizes = jax.vmap(jax.vmap(one, in_axes=(None, 0)))(ts, paths)
+
+    def at_one(t: Scalar, x: Sample) -> tuple[Scalar, Scalar]:
+        """Hyvarinen's loss of the score of q_t at one point, and the squared slope of u there."""
+        grad_u, push = jax.linearize(jax.grad(lambda x: gan.log_t(network(t, x))), x)
+        units = jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)
+        laplacian = jnp.sum(jax.vmap(push)(units) * units)
+        size = jnp.sum(grad_u**2)
+        return 0.5 * size - jnp.sum(grad_u * score_p(x)) - laplacian, size
+
+    losses, sizes = jax.vmap(jax.vmap(at_one, in_axes=(None, 0)))(ts, paths)
     weights = jax.lax.stop_gradient(1 / (1 + jnp.mean(sizes, axis=1)))
     return jnp.mean(weights * jnp.mean(losses, axis=1))
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_counts, check_over_time, check_samples
-from .._types import Scalar, ScalarLike, as_float
+from .._types import Clouds, Scalar, ScalarLike, as_float
 from ..flows._integrate import Times, check_times
 from ..gans._losses import require_fields
 from ._flow_ratio_losses import Grid, total_loss
@@ -105,7 +105,7 @@ class FlowRatioConfig(eqx.Module):
 
 
 def unchecked_flow_ratio_step(
-    config: FlowRatioConfig, batch: Batch, state: FlowRatioState, key: PRNGKeyArray
+    config: FlowRatioConfig, batch: Clouds, state: FlowRatioState, key: PRNGKeyArray
 ) -> tuple[FlowRatioState, FlowRatioStepInfo]:
     """`flow_ratio_step` of arguments that have been checked."""
     xs_q, xs_p = batch
@@ -188,10 +188,9 @@ def flow_ratio_step(
     caller = "flow_ratio_step"
     xs_q, xs_p = (as_float(xs) for xs in batch)
     check_times(caller, ts)
-    check_over_time(
-        caller, "state.discriminator", state.discriminator, score_p, xs_q=xs_q, xs_p=xs_p
-    )
-    check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
+    network = state.discriminator
+    check_over_time(caller, "state.discriminator", network, score_p, xs_q=xs_q, xs_p=xs_p)
+    check_opt_state(caller, optimizer, network, state.opt_state)
     grid = jnp.asarray(ts, xs_q.dtype)
     options = (hold, batch_size, neighbours, score_p, score_weight, ema_decay)
     config = FlowRatioConfig(gan, optimizer, grid, *options)

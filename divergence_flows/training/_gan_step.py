@@ -5,7 +5,6 @@ regression onto moved samples. At the weights that made the samples the two are 
 after it only the regression still follows what the discriminator has learned.
 """
 
-import functools
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import Network, check_counts, check_critic, check_generator, check_positive
-from .._types import AnyCloud, Function, Scalar, ScalarLike, as_float, vmapped
+from .._types import AnyCloud, Scalar, ScalarLike, as_float, vmapped
 from ..gans._losses import generator_loss, regression_loss
 from ..runs._loop import scan
 from ._ratio_step import (
@@ -111,38 +110,6 @@ class GANConfig(eqx.Module):
         return jax.random.normal(key, (size, self.latent), like.dtype)
 
 
-def _critic(
-    config: GANConfig,
-    generator: PyTree,
-    shared: AnyCloud | None,
-    xs_p: AnyCloud,
-    ratio: RatioState,
-    key: PRNGKeyArray,
-) -> tuple[RatioState, RatioInfo]:
-    """One discriminator step, on a fresh minibatch of p and on shared or fresh fakes."""
-    key_noise, key_step = jax.random.split(key)
-    fakes = vmapped(generator)(config.noise(key_noise, xs_p)) if shared is None else shared
-    return unchecked_ratio_step(config.critic, (fakes, xs_p), ratio, key_step)
-
-
-def _against(gan: Any, discriminator: PyTree, fakes: AnyCloud) -> Scalar:
-    return generator_loss(gan, vmapped(discriminator)(fakes))
-
-
-def _of_generator(loss: Function, zs: Noise, generator: PyTree) -> tuple[Scalar, Scalar]:
-    value = loss(vmapped(generator)(zs))
-    return value, value
-
-
-def _descend(
-    loss: Function, optimizer: Optimizer, zs: Noise, carry: tuple[PyTree, PyTree], _: None
-) -> tuple[tuple[PyTree, PyTree], Scalar]:
-    """One step of the generator down a loss of its samples."""
-    loss = functools.partial(_of_generator, loss, zs)
-    generator, opt_state, value = descend(loss, optimizer, *carry)
-    return (generator, opt_state), value
-
-
 def unchecked_gan_step(
     config: GANConfig, xs_p: AnyCloud, state: GANState, key: PRNGKeyArray
 ) -> tuple[GANState, GANInfo]:
@@ -151,23 +118,37 @@ def unchecked_gan_step(
     key_noise, key_critics = jax.random.split(key)
     zs = config.noise(key_noise, xs_p)
     fakes = vmapped(state.generator)(zs)
-    shared = fakes if config.share_fakes else None
-    critic = functools.partial(_critic, config, state.generator, shared, xs_p)
+
+    def critic(ratio: RatioState, key: PRNGKeyArray) -> tuple[RatioState, RatioInfo]:
+        """One discriminator step, on a fresh minibatch of p and on shared or fresh fakes."""
+        key_noise, key = jax.random.split(key)
+        xs_q = fakes
+        if not config.share_fakes:
+            xs_q = vmapped(state.generator)(config.noise(key_noise, xs_p))
+        return unchecked_ratio_step(config.critic, (xs_q, xs_p), ratio, key)
+
     ratio = RatioState(state.discriminator, state.d_opt_state)
     ratio, metrics = scan(critic, ratio, jax.random.split(key_critics, config.critic_steps))
-    carry = (state.generator, state.g_opt_state)
-    if config.form == "loss":
-        loss = functools.partial(_against, gan, ratio.discriminator)
-        (generator, g_opt_state), g_loss = _descend(loss, config.g_optimizer, zs, carry, None)
-    else:
-        d, eps = ratio.discriminator, config.step_size
-        targets, info = unchecked_particle_step(gan, d, fakes, eps)
-        loss, g_loss = functools.partial(regression_loss, targets=targets), info.loss
-        body = functools.partial(_descend, loss, config.g_optimizer, zs)
-        (generator, g_opt_state), _ = scan(body, carry, None, config.generator_steps)
+    d, moved = ratio.discriminator, None
+    if config.form == "distillation":
+        moved = unchecked_particle_step(gan, d, fakes, config.step_size)
+
+    def loss(generator: PyTree) -> tuple[Scalar, Scalar]:
+        xs = vmapped(generator)(zs)
+        if moved is None:
+            value = generator_loss(gan, vmapped(d)(xs))
+            return value, value
+        return regression_loss(xs, moved[0]), moved[1].loss
+
+    def descended(old: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], Scalar]:
+        generator, opt_state, value = descend(loss, config.g_optimizer, *old)
+        return (generator, opt_state), value
+
+    old = (state.generator, state.g_opt_state)
+    (generator, g_opt_state), g_losses = scan(descended, old, None, config.generator_steps)
     ema = average(generator, state.ema, config.ema_decay)
-    new = (ratio.discriminator, generator, ema, ratio.opt_state, g_opt_state, state.step + 1)
-    return GANState(*new), GANInfo(metrics.loss[-1], g_loss, metrics.penalty[-1])
+    new = (d, generator, ema, ratio.opt_state, g_opt_state, state.step + 1)
+    return GANState(*new), GANInfo(metrics.loss[-1], g_losses[-1], metrics.penalty[-1])
 
 
 def gan_step(

@@ -5,19 +5,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import ArrayLike, PRNGKeyArray, Real
 
-from .._checks import Network, check_critic, check_numbers
+from .._checks import Network, check_critic, check_number
 from .._linalg import safe_sqrt
-from .._types import Cloud, Scalar, ScalarLike, as_float
+from .._types import AnyCloud, Scalar, ScalarLike, as_float
 
 PENALTIES = ("r1", "zero", "one")
 
 
 def check_weights(caller: str, **weights: Any) -> None:
     """Refuses weights of losses that are negative or infinite."""
-    good = {name: (value, (value >= 0) & (value < np.inf)) for name, value in weights.items()}
-    check_numbers(caller, {name: (*pair, "0 or more") for name, pair in good.items()})
+    for name, value in weights.items():
+        check_number(caller, name, value, (value >= 0) & (value < np.inf), "0 or more")
 
 
 def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) -> None:
@@ -30,7 +30,7 @@ def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) ->
         )
 
 
-def _between(xs_p: Float[Array, "m *event"], xs_q: Cloud, key: Any) -> Float[Array, "_ *event"]:
+def _between(xs_p: AnyCloud, xs_q: AnyCloud, key: Any) -> AnyCloud:
     """One random point on the line between each pair; the smaller cloud starts again."""
     count = max(xs_p.shape[0], xs_q.shape[0])
     which = jnp.arange(count)
@@ -83,11 +83,7 @@ def gradient_penalty(
 
 
 def unchecked_penalty(
-    penalty: str,
-    discriminator: Network,
-    xs_p: Float[Array, "m *event"],
-    xs_q: Cloud,
-    key: PRNGKeyArray | None,
+    penalty: str, discriminator: Network, xs_p: AnyCloud, xs_q: AnyCloud, key: PRNGKeyArray | None
 ) -> Scalar:
     """`gradient_penalty` of arguments that have been checked."""
     points = xs_p if penalty == "r1" else _between(xs_p, xs_q, key)

@@ -12,13 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
-from .._checks import (
-    Network,
-    check_counts,
-    check_critic,
-    check_positive,
-)
-from .._types import AnyCloud, Cloud, Sample, Scalar, ScalarLike, as_float, vmapped
+from .._checks import Network, check_counts, check_critic, check_positive
+from .._types import AnyCloud, Cloud, Clouds, Scalar, ScalarLike, as_float, vmapped
 from ..gans._losses import discriminator_loss, require_fields
 from ..networks._spectral import refresh
 from ._penalty import check_penalty, unchecked_penalty
@@ -79,7 +74,7 @@ class RatioConfig(eqx.Module):
 
 
 def _loss(
-    config: RatioConfig, batch: Batch, key: PRNGKeyArray | None, discriminator: PyTree
+    config: RatioConfig, batch: Clouds, key: PRNGKeyArray | None, discriminator: PyTree
 ) -> tuple[Scalar, RatioInfo]:
     xs_q, xs_p = batch
     values = vmapped(discriminator)
@@ -100,7 +95,7 @@ def draw(key: PRNGKeyArray, xs: AnyCloud, size: int | None) -> AnyCloud:
 
 
 def unchecked_ratio_step(
-    config: RatioConfig, batch: Batch, state: RatioState, key: PRNGKeyArray | None
+    config: RatioConfig, batch: Clouds, state: RatioState, key: PRNGKeyArray | None
 ) -> tuple[RatioState, RatioInfo]:
     """`ratio_step` of arguments that have been checked."""
     xs_q, xs_p = batch
@@ -153,21 +148,13 @@ def ratio_step(
     check_critic(caller, "state.discriminator", state.discriminator, xs_q=xs_q, xs_p=xs_p)
     check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
     if key is None and (batch_size is not None or penalty in ("zero", "one")):
-        raise ValueError(
-            f"{caller}: `batch_size` and the penalties between p and q draw; pass `key` too."
-        )
+        words = "`batch_size` and the penalties between p and q draw; pass `key` too."
+        raise ValueError(f"{caller}: {words}")
     return unchecked_ratio_step(config, (xs_q, xs_p), state, key)
 
 
-def _generator_value(gan: Any, discriminator: PyTree, x: Sample) -> Scalar:
-    return gan.h_t(discriminator(x))
-
-
 def particle_step(
-    gan: Any,
-    discriminator: Network,
-    xs: Real[ArrayLike, "n *event"],
-    step_size: ScalarLike,
+    gan: Any, discriminator: Network, xs: Real[ArrayLike, "n *event"], step_size: ScalarLike
 ) -> tuple[Float[Array, "n *event"], ParticleInfo]:
     r"""One Euler step of every particle: $x + \epsilon\, \nabla_x h_T(d(x))$.
 
@@ -201,8 +188,7 @@ def unchecked_particle_step(
     gan: Any, discriminator: Network, xs: Cloud, step_size: ScalarLike
 ) -> tuple[Cloud, ParticleInfo]:
     """`particle_step` of arguments that have been checked."""
-    value = functools.partial(_generator_value, gan, discriminator)
-    values, vs = jax.vmap(jax.value_and_grad(value))(xs)
+    values, vs = jax.vmap(jax.value_and_grad(lambda x: gan.h_t(discriminator(x))))(xs)
     speed = jnp.sqrt(jnp.sum(vs**2) / xs.shape[0])
     moved = xs + jnp.asarray(step_size, xs.dtype) * vs
     return moved, ParticleInfo(-jnp.mean(values), speed)

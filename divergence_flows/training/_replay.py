@@ -3,38 +3,30 @@ r"""Where particles are when a time-conditioned ratio moves them: trajectories a
 No gradient is ever taken through what is here.
 """
 
-import functools
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .._types import AnyCloud, Cloud, Field, IntScalar, Sample, Scalar, ScalarLike, identity
+from .._types import AnyCloud, Clouds, IntScalar, Scalar, identity
 from ..flows._velocity import velocity
 from ._flow_ratio_losses import Grid, Paths
 
 
-def _raw(network: PyTree, t: ScalarLike, x: Sample, args: Any) -> Scalar:
-    del args
-    return network(t, x)
-
-
-def _midpoint(field: Field, xs: Cloud, span: tuple[Scalar, Scalar]) -> tuple[AnyCloud, AnyCloud]:
-    """One step of the midpoint rule."""
-    start, end = span
-    half = 0.5 * (end - start)
-    middle = xs + half * field(start, xs, None)
-    moved = xs + 2 * half * field(start + half, middle, None)
-    return moved, moved
-
-
 def trajectories(gan: Any, network: PyTree, xs: AnyCloud, ts: Grid) -> Paths:
     """Moves a cloud through all times, one midpoint step from each to the next."""
-    step = functools.partial(_midpoint, velocity(gan.h_t, Partial(_raw, network)))
-    _, later = jax.lax.scan(step, xs, (ts[:-1], ts[1:]))
+    field = velocity(gan.h_t, lambda t, x, args: network(t, x))
+
+    def midpoint(xs: AnyCloud, span: tuple[Scalar, Scalar]) -> Clouds:
+        start, end = span
+        half = 0.5 * (end - start)
+        middle = xs + half * field(start, xs, None)
+        moved = xs + 2 * half * field(start + half, middle, None)
+        return moved, moved
+
+    _, later = jax.lax.scan(midpoint, xs, (ts[:-1], ts[1:]))
     return jnp.concatenate([xs[None], later])
 
 
@@ -67,20 +59,17 @@ class Replay(eqx.Module):
         return self.ts[chosen], self.clouds[chosen[:, None], rows]
 
 
-def _move(
-    gan: Any, network: PyTree, ts: Grid, stage: IntScalar, clouds: Paths
-) -> Float[Array, "time n *event"]:
-    """Moves the cloud before a stage to it."""
-    pair = jax.lax.dynamic_slice_in_dim(ts, stage - 1, 2)
-    moved = trajectories(gan, network, clouds[stage - 1], pair)[-1]
-    return clouds.at[stage].set(moved)
-
-
 def extend(
     gan: Any, network: PyTree, replay: Replay, step: IntScalar, hold: int | IntScalar
 ) -> tuple[Replay, IntScalar]:
     """Fills in one time more whenever `hold` steps have passed."""
     stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
     fresh = (step % hold == 0) & (step > 0) & (step // hold == stage)
-    move = functools.partial(_move, gan, network, replay.ts, stage)
+
+    def move(clouds: Paths) -> Paths:
+        """Moves the cloud before a stage to it."""
+        pair = jax.lax.dynamic_slice_in_dim(replay.ts, stage - 1, 2)
+        moved = trajectories(gan, network, clouds[stage - 1], pair)[-1]
+        return clouds.at[stage].set(moved)
+
     return Replay(replay.ts, jax.lax.cond(fresh, move, identity, replay.clouds)), stage

@@ -10,20 +10,13 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
 
-from .._checks import (
-    Network,
-    check_over_time,
-    check_positive,
-    check_samples,
-    raise_if,
-)
-from .._types import Scalar, ScalarLike, as_partial
+from .._checks import Network, check_over_time, check_positive, check_samples, raise_if
+from .._types import Clouds, Scalar, ScalarLike, as_partial
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, Times, check_times
 from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import not_finite
 from ._advice import CRITIC
 from ._flow_ratio_step import FlowRatioConfig, FlowRatioState, unchecked_flow_ratio_step
-from ._ratio_step import Batch
 from ._update import Optimizer, default_optimizer
 
 # Intervals of the default grid; each is one midpoint step of the flow.
@@ -50,24 +43,21 @@ class FlowRatioInfo(eqx.Module):
 
 
 def _step(
-    config: FlowRatioConfig, batch: Batch, key: PRNGKeyArray, state: FlowRatioState
+    config: FlowRatioConfig, batch: Clouds, key: PRNGKeyArray, state: FlowRatioState
 ) -> tuple[FlowRatioState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
     key = jax.random.fold_in(key, state.step)
     state, info = unchecked_flow_ratio_step(config, batch, state, key)
-    return state, dict(
-        zip(_METRICS, (info.loss, info.neighbour_loss, info.score_loss), strict=True)
-    )
+    losses = (info.loss, info.neighbour_loss, info.score_loss)
+    return state, dict(zip(_METRICS, losses, strict=True))
 
 
 def _times(horizon: ScalarLike | None, ts: Times | None, like: Array) -> Float[Array, " time"]:
     """The grid that was passed, or one with square spacing, dense early."""
-    if (horizon is None) == (ts is None):
-        raise ValueError(
-            "train_flow_ratio: pass either `horizon`, the time when the flow ends, or `ts`, all "
-            "times to train at."
-        )
     caller = "train_flow_ratio"
+    if (horizon is None) == (ts is None):
+        words = "pass either `horizon`, when the flow ends, or `ts`, all times to train at."
+        raise ValueError(f"{caller}: {words}")
     if ts is not None:
         check_times(caller, ts)
         grid = jnp.asarray(ts, like.dtype)

@@ -50,13 +50,7 @@ def _step(
 
 
 def _stop(
-    config: GANConfig,
-    xs_p: AnyCloud,
-    key: PRNGKeyArray,
-    start: Network,
-    old: GANState,
-    new: GANState,
-    info: Metrics,
+    config: GANConfig, xs_p: AnyCloud, key: Any, start: Network, old: Any, new: Any, info: Metrics
 ) -> list[Flag]:
     """Stops where numbers are not finite, and where the generator throws samples far or rests."""
     noise = config.noise(key, xs_p)

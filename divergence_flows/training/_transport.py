@@ -21,12 +21,7 @@ from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
 from ..runs._loop import Loop, run_chunks, scan
 from ..runs._stopping import STILL, Extent, Flag, Metrics, not_finite
 from ._advice import COLLAPSED, CRITIC, PARTICLES
-from ._ratio_step import (
-    RatioConfig,
-    RatioState,
-    unchecked_particle_step,
-    unchecked_ratio_step,
-)
+from ._ratio_step import RatioConfig, RatioState, unchecked_particle_step, unchecked_ratio_step
 from ._update import Optimizer, default_optimizer, default_step_size
 
 _ADVICE = {"losses": CRITIC, "ratio": CRITIC, "speeds": PARTICLES, "xs": PARTICLES}
@@ -83,13 +78,14 @@ def _stop(
     config: TransportConfig,
     xs_p: AnyCloud,
     start: AnyCloud,
-    old: TransportState,
-    new: TransportState,
+    old: PyTree,
+    new: PyTree,
     info: Metrics,
 ) -> list[Flag]:
     """Stops where numbers are not finite, and where a step throws particles far or none moves."""
     speeds, extent = jnp.asarray(info["speeds"]), Extent(xs_p, start)
-    eps = jax.vmap(functools.partial(_eps, config.schedule))(old.step + jnp.arange(len(speeds)))
+    step = old.step + jnp.arange(len(speeds))
+    eps = jax.vmap(lambda k: jnp.asarray(config.schedule(k), float))(step)
     far = extent.thrown_far(jnp.abs(eps) * speeds)
     flags = [
         *not_finite(_ADVICE, old, new, info),
@@ -100,15 +96,6 @@ def _stop(
     still = jnp.all(speeds == 0) & extent.apart(new.xs)
     problem = "are exactly 0 from there on, the particles stand still"
     return [*flags, Flag("speeds", problem, COLLAPSED, still & (speeds == 0))]
-
-
-def _eps(schedule: Function, step: IntScalar) -> Scalar:
-    return jnp.asarray(schedule(step), float)
-
-
-def _path(state: TransportState) -> Metrics:
-    """The particles at the end of a chunk."""
-    return {"path": state.xs[None]}
 
 
 def _constant(value: Scalar, step: IntScalar) -> Scalar:
@@ -203,7 +190,7 @@ def transport(
     config = TransportConfig(critic, _schedule(step_size, steps), critic_steps)
     state = TransportState(start, RatioState.start(discriminator, optimizer), jnp.asarray(0))
     step, stop = Partial(_step, config, goal, key), Partial(_stop, config, goal, start)
-    state, metrics = run_chunks(loop, step, state, stop, _path)
+    state, metrics = run_chunks(loop, step, state, stop, lambda now: {"path": now.xs[None]})
     path_steps = jnp.asarray([*range(0, steps, chunk), steps])
     network = state.ratio.discriminator
     return state.xs, TransportInfo(**metrics, path_steps=path_steps, discriminator=network)

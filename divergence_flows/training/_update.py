@@ -8,7 +8,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
-from .._checks import check_numbers
+from .._checks import check_number
 from .._types import Function, ScalarLike
 
 Optimizer = optax.GradientTransformation
@@ -41,16 +41,14 @@ def check_opt_state(caller: str, optimizer: Optimizer, module: PyTree, opt_state
     """Refuses the state of another optimiser, or for another network."""
     fresh = jax.eval_shape(optimizer.init, eqx.filter(module, eqx.is_inexact_array))
     if jax.tree.structure(fresh) != jax.tree.structure(opt_state):
-        raise ValueError(
-            f"{caller}: `state` is of another optimiser or network; start it with the optimiser "
-            "that you pass here."
-        )
+        words = "is of another optimiser or network; start it with the one that you pass here."
+        raise ValueError(f"{caller}: `state` {words}")
 
 
 def check_decay(caller: str, decay: Any) -> None:
     """Refuses the weight of the past in an average that is not in [0, 1)."""
     words = "a number from 0 (no average) to below 1"
-    check_numbers(caller, {"ema_decay": (decay, (decay >= 0) & (decay < 1), words)})
+    check_number(caller, "ema_decay", decay, (decay >= 0) & (decay < 1), words)
 
 
 def descend(
