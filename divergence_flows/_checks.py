@@ -1,9 +1,7 @@
 """Every refusal of a public function: counts, numbers, samples, and the functions that users pass.
 
-Contents are looked at once for each call of a public function, never inside a field or a loop.
-The rule for samples: a column is constant where its maximum is its minimum, exactly; one that
-varies must do so by a thousand times the spacing of its floats. A user's function is only traced,
-so a check of it costs nothing at run time.
+Contents are looked at once for each call of a public function, never inside a field or a loop. A
+user's function is only traced, so a check of it costs nothing at run time.
 """
 
 import functools
@@ -32,14 +30,8 @@ from ._types import (
 )
 
 Network = Callable[..., Any]  # of one sample
-DISCRIMINATOR = (
-    "a function of one sample that returns one number, `networks.Discriminator` or "
-    "`networks.ConvDiscriminator` of the samples' size for instance"
-)
-OVER_TIME = (
-    "a function of one time and one sample that returns one number, `networks.TimeDiscriminator` "
-    "of the samples' size for instance"
-)
+DISCRIMINATOR = "a function of one sample that returns one number, as `networks.Discriminator` does"
+OVER_TIME = "a function d(t, x) that returns one number, as `networks.TimeDiscriminator` does"
 
 
 def check_counts(caller: str, counts: Mapping[str, Any]) -> None:
@@ -80,9 +72,9 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFlo
         # Half floats are coarser than this wherever they are: who takes them wants that.
         if jnp.finfo(xs.dtype).bits > 16:
             words = (
-                f"{caller}: `{name}` has numbers too large for {xs.dtype}: the spacing of these is "
-                "more than a thousandth of the standard deviation of a coordinate. Subtract the "
-                "mean first, in float64 or integers, or pass float64 with jax_enable_x64."
+                f"{caller}: `{name}` has numbers too large for {xs.dtype}: their spacing exceeds a "
+                "thousandth of a coordinate's standard deviation. Subtract the mean first, in "
+                "float64 or integers, or pass float64 with jax_enable_x64."
             )
             faults[words] = jnp.any(_coarse(xs, constant(clouds[name])))
     return raise_first(tuple(floats.values()), faults)

@@ -1,13 +1,10 @@
 r"""Functions of symmetric matrices whose derivatives hold at repeated eigenvalues too.
 
 Derivatives solve the equation that defines the result, in its eigenbasis; they never differentiate
-eigenvectors, which have no derivative where eigenvalues meet. Each rule uses such functions again,
-so it can be differentiated any number of times, in either mode.
-
-Errors are relative to each entry, not to a norm: with $\Sigma = D R D$, D the deviations and R the
-correlations, entry ij of a function of $\Sigma$ has an error of eps times the condition of R,
-relative to its own size. So $\Sigma$ is factored as D L, L triangular from R, large deviations
-first, and Jacobi rotations diagonalise it: LAPACK's svd would lose all but the largest entries.
+eigenvectors, which have no derivative where eigenvalues meet. Errors are relative to each entry,
+not to a norm: with $\Sigma = D R D$, D the deviations, R the correlations, an entry of a function
+of $\Sigma$ has an error of eps times the condition of R, relative to its own size. So $\Sigma$ is
+factored as D L, and Jacobi rotations diagonalise it: LAPACK would lose all but the largest entries.
 """
 
 import functools

@@ -29,9 +29,6 @@ def submersion(s: MatrixLike) -> Matrix:
 
     Returns:
         The covariance [units of x, squared].
-
-    References:
-        Takatsu, Osaka J. Math. 2011.
     """
     s = as_float(s)
     return product(s, s.T)
@@ -54,9 +51,6 @@ def horizontal(s: MatrixLike, x: MatrixLike) -> Matrix:
 
     Raises:
         EquinoxRuntimeError: If S is singular or not finite.
-
-    References:
-        Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
     return horizontal_part(_invertible(as_float(s), "bures.horizontal: `s`"), as_float(x))
 
@@ -75,9 +69,6 @@ def vertical(s: MatrixLike, x: MatrixLike) -> Matrix:
 
     Raises:
         EquinoxRuntimeError: If S is singular or not finite.
-
-    References:
-        Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
     x = as_float(x)
     return x - horizontal_part(_invertible(as_float(s), "bures.vertical: `s`"), x)
@@ -89,10 +80,7 @@ def _invertible(s: Matrix, caller: str) -> Matrix:
     held = jax.lax.stop_gradient(s)
     length = or_one(jnp.linalg.norm(held, axis=1, keepdims=True))
     least = jnp.linalg.svd(held / length, compute_uv=False)[-1]
-    message = (
-        f"{caller} is singular to working precision or not finite, so tangents have no unique "
-        "horizontal part. Pass a factor of full rank, or use float64."
-    )
+    message = f"{caller} is singular to working precision or not finite; pass one of full rank."
     return eqx.error_if(s, ~(least > s.shape[0] * jnp.finfo(s.dtype).eps), message)
 
 
@@ -112,9 +100,6 @@ def inner(sigma: MatrixLike, u: MatrixLike, v: MatrixLike) -> Scalar:
 
     Raises:
         EquinoxRuntimeError: If sigma is not positive definite.
-
-    References:
-        Takatsu, Osaka J. Math. 2011; Bhatia, Jain & Lim, Expo. Math. 2019, section 3.
     """
     sigma = definite(as_float(sigma), "bures.inner: `sigma`")
     return 0.5 * jnp.sum(lyapunov(sigma, symmetric(as_float(u))) * symmetric(as_float(v)))
@@ -135,10 +120,6 @@ def exp(sigma: MatrixLike, u: MatrixLike) -> Matrix:
 
     Raises:
         EquinoxRuntimeError: If sigma or I + L is not positive definite.
-
-    References:
-        Malago, Montrucchio & Pistone, Wasserstein Riemannian geometry of Gaussian densities,
-        Information Geometry 2018.
     """
     sigma = definite(as_float(sigma), "bures.exp: `sigma`")
     step = lyapunov(sigma, symmetric(as_float(u)))
@@ -163,9 +144,6 @@ def log(sigma: MatrixLike, other: MatrixLike) -> Matrix:
 
     Raises:
         EquinoxRuntimeError: If sigma is not positive definite or `other` is indefinite.
-
-    References:
-        Malago, Montrucchio & Pistone, Information Geometry 2018.
     """
     sigma = definite(as_float(sigma), "bures.log: `sigma`")
     half = product(excess(sigma, semidefinite(as_float(other), "bures.log: `other`")), sigma)
@@ -188,10 +166,6 @@ def brenier_map(a: MatrixLike, b: MatrixLike) -> Matrix:
 
     Raises:
         EquinoxRuntimeError: If `a` is not positive definite or `b` is indefinite.
-
-    References:
-        Olkin & Pukelsheim, The distance between two random vectors with given dispersion
-        matrices, Linear Algebra Appl. 1982.
     """
     a = definite(as_float(a), "bures.brenier_map: `a`")
     return brenier(a, semidefinite(as_float(b), "bures.brenier_map: `b`"))
@@ -214,9 +188,6 @@ def geodesic(t: ScalarLike, a: MatrixLike, b: MatrixLike) -> Matrix:
 
     Raises:
         EquinoxRuntimeError: If `a` is not definite, `b` is indefinite, or the geodesic ends at t.
-
-    References:
-        McCann, A convexity principle for interacting gases, Adv. Math. 1997.
     """
     a = definite(as_float(a), "bures.geodesic: `a`")
     b = semidefinite(as_float(b), "bures.geodesic: `b`")
@@ -245,9 +216,6 @@ def distance(a: MatrixLike, b: MatrixLike) -> Scalar:
 
     Raises:
         EquinoxRuntimeError: If `a` or `b` is indefinite.
-
-    References:
-        Bhatia, Jain & Lim, Expo. Math. 2019, theorem 1.
     """
     a = semidefinite(as_float(a), "bures.distance: `a`")
     return safe_sqrt(squared(a, semidefinite(as_float(b), "bures.distance: `b`")))
@@ -268,9 +236,6 @@ def squared_distance(a: MatrixLike, b: MatrixLike) -> Scalar:
 
     Raises:
         EquinoxRuntimeError: If `a` or `b` is indefinite.
-
-    References:
-        Bhatia, Jain & Lim, Expo. Math. 2019, theorem 8.
     """
     a = semidefinite(as_float(a), "bures.squared_distance: `a`")
     return squared(a, semidefinite(as_float(b), "bures.squared_distance: `b`"))

@@ -1,9 +1,7 @@
-r"""Bures-Wasserstein maths without checks: horizontal parts, Brenier maps, squared distance.
+"""Bures-Wasserstein maths without checks: horizontal parts, Brenier maps, squared distance.
 
-T A T = B and K = T - I. Each value is computed by the form that cancels least, and each derivative
-solves the equation of the result, so it holds at repeated eigenvalues and at A = B, to any order.
-Errors are relative to each entry's natural size, a product or ratio of deviations. Arguments are
-not checked; covariances are symmetric.
+Each value is computed by the form that cancels least, and each derivative solves the equation of
+the result, so it holds at repeated eigenvalues and at A = B, to any order.
 """
 
 from typing import Any

@@ -1,11 +1,7 @@
-r"""f <-> h, first variation and conjugate of any f-divergence, by autodiff and quadrature.
+"""f <-> h, first variation and conjugate of any f-divergence, by autodiff and quadrature.
 
-`divergences` and `gans` carry closed forms, tested against these. Functions are elementwise and
-differentiable; they are `Partial`s over module functions, so a solve that holds one does not
-retrace.
-
-References:
-    Yi, Zhu & Liu, MonoFlow, ICML 2023; Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
+`divergences` and `gans` carry closed forms, tested against these (Yi, Zhu & Liu, MonoFlow, ICML
+2023; Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010).
 """
 
 import equinox as eqx
@@ -23,12 +19,11 @@ def _rising_slope(h: ScalarFn, v: Values) -> Values:
     slope = derivative(h, v)
     # Autodiff of a rising h may leave round-off below zero where h is flat.
     round_off = 8 * jnp.finfo(slope.dtype).eps * jnp.max(jnp.abs(slope), initial=1.0)
-    return eqx.error_if(
-        slope,
-        jnp.any(slope < -round_off),
-        "h_to_f: `h` decreases between log r = 0 and this point: it drives no MonoFlow, and no"
-        " convex f belongs to it. Give an increasing h.",
+    message = (
+        "h_to_f: `h` decreases between log r = 0 and this point: it drives no MonoFlow, and no "
+        "convex f belongs to it. Give an increasing h."
     )
+    return eqx.error_if(slope, jnp.any(slope < -round_off), message)
 
 
 def _log_space(f: ScalarFn, u: Values) -> Values:
@@ -48,13 +43,12 @@ def _h_of_f(log_f: ScalarFn, u: ValuesLike) -> Values:
     # Judge only where nothing overflows and round-off is far below a true curvature.
     usable = (jnp.abs(u) < 5) & jnp.isfinite(value)
     round_off = max(1e-3, 64 * float(jnp.finfo(u.dtype).eps)) * (jnp.abs(second) + jnp.abs(slope))
-    return eqx.error_if(
-        slope - value,
-        jnp.any(usable & ((bend == 0) | (bend < -round_off))),
-        "f_to_h: `f` is not strictly convex here. Where f'' = 0 (total variation, or any linear f)"
-        " particles do not move; where f'' < 0 h decreases. Give a strictly convex f; negate a"
-        " concave one.",
+    bad = jnp.any(usable & ((bend == 0) | (bend < -round_off)))
+    message = (
+        "f_to_h: `f` is not strictly convex here. Where f'' = 0 (total variation, or any linear f) "
+        "particles do not move. Give a strictly convex f; negate a concave one."
     )
+    return eqx.error_if(slope - value, bad, message)
 
 
 def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
@@ -120,9 +114,6 @@ def first_variation(f: ScalarFn) -> ScalarFn:
 
     Returns:
         A function of r; NaN where f or its slope is, as outside f's domain.
-
-    References:
-        Slides, "The first variation of f-divergence".
     """
     return Partial(_variation, as_partial(f))
 
@@ -140,12 +131,8 @@ def conjugate_at(log_f: ScalarFn, activation: ScalarFn, s: ValuesLike) -> Values
     lowest, highest = activation(-last), activation(last)
     # Ignore an end at which f' overflows, as that of (r - 1)^2 / r does by autodiff.
     low, high = jnp.isfinite(lowest), jnp.isfinite(highest)
-    s = eqx.error_if(
-        s,
-        jnp.any((lowest > highest) & low & high),
-        "conjugate: `f` is not convex, its slope f' falls between r = 0 and r = inf. Give a convex"
-        " f; if it is concave, negate it.",
-    )
+    message = "conjugate: `f` is not convex, f' falls between r = 0 and r = inf. Give a convex f."
+    s = eqx.error_if(s, jnp.any((lowest > highest) & low & high), message)
     below, above = (s < lowest) & low, (s > highest) & high
     # Outside the range use f'(1), so that the unused branch has a finite gradient.
     slope = jnp.where(below | above, activation(jnp.zeros_like(s)), s)

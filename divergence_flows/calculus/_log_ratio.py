@@ -1,9 +1,6 @@
-r"""(phi, psi) -> T and back: the ratio as a function of an optimal discriminator's value.
+"""(phi, psi) -> T and back: the ratio as a function of an optimal discriminator's value.
 
 Elementwise, by autodiff and root finding, so any pair works; `gans` has closed forms.
-
-References:
-    Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
 """
 
 import equinox as eqx
@@ -24,12 +21,11 @@ def _log_t(phi: ScalarFn, psi: ScalarFn, d: ValuesLike) -> Values:
     log_t = jnp.where(on_p * jnp.sign(on_q) <= 0, log_t, jnp.nan)
     # Outside the domain T may be flat: trial points of the inverse go there.
     flat = jnp.isfinite(log_t) & (bend_q / on_q == bend_p / on_p)
-    return eqx.error_if(
-        log_t,
-        jnp.any(flat),
-        "log_ratio: T = -psi'/phi' is flat in d, as for the hinge and Wasserstein pairs, so"
-        " (phi, psi) is no ratio estimator. Give a pair with T strictly monotone.",
+    message = (
+        "log_ratio: T = -psi'/phi' is flat in d, as for the hinge and Wasserstein pairs, so "
+        "(phi, psi) is no ratio estimator. Give a pair with T strictly monotone."
     )
+    return eqx.error_if(log_t, jnp.any(flat), message)
 
 
 def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
@@ -71,9 +67,6 @@ def ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
 
     Raises:
         EquinoxRuntimeError: As `log_ratio`.
-
-    References:
-        Slides, "Two Sample Density Ratio Estimation".
     """
     return Partial(_exp_of, log_ratio(phi, psi))
 
@@ -127,9 +120,6 @@ def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
 
     Returns:
         h_T, a function of d; NaN where log T is, outside the domain of d.
-
-    References:
-        Slides, "Two Sample Density Ratio Estimation".
     """
     return Partial(_compose, as_partial(h), as_partial(log_t))
 

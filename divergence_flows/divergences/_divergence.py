@@ -83,36 +83,15 @@ class Divergence(eqx.Module):
             self._of_ratio = Partial(at_log, self.log_f)
 
     def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """The convex function itself, with f(1) = 0.
-
-        Args:
-            r: The ratio p/q, >= 0.
-
-        Returns:
-            f(r); NaN for r < 0.
-        """
+        """The convex function itself at a ratio r >= 0, with f(1) = 0; NaN for r < 0."""
         return self._of_ratio(as_float(r))
 
     def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """First derivative of f.
-
-        Args:
-            r: The ratio p/q, > 0.
-
-        Returns:
-            f'(r); NaN for r < 0.
-        """
+        """First derivative of f at a ratio r > 0; NaN for r < 0."""
         return derivative(self._of_ratio, as_float(r))
 
     def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """Second derivative of f, h'(log r) / r^2.
-
-        Args:
-            r: The ratio p/q, > 0.
-
-        Returns:
-            f''(r); NaN for r < 0.
-        """
+        """Second derivative of f at a ratio r > 0, h'(log r) / r^2; NaN for r < 0."""
         return derivative(Partial(derivative, self._of_ratio), as_float(r))
 
 

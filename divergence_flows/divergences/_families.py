@@ -228,8 +228,5 @@ def shifted_vanilla(c: ScalarLike) -> Divergence:
 
     Returns:
         The divergence.
-
-    References:
-        Slides, "An Embarrassingly Simple Trick to Fix the Vanilla GAN".
     """
     return _SHIFTED(as_float(c))

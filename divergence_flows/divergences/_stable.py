@@ -1,9 +1,8 @@
-r"""Elementwise functions that keep their relative precision, to the second derivative and beyond.
+"""Elementwise functions that keep their relative precision, to the second derivative and beyond.
 
-Automatic differentiation of `sigmoid` computes 1 - s, which is 0 from u = 17 on in float32, and
-that of a quotient subtracts nearly equal numbers. A function here is therefore a value with its
-derivative in closed form, itself made of such functions: `Sloped(value, slope)`. All take u = log r
-last, after any parameters, and are right at r = 0 and r = inf without clipping.
+Automatic differentiation of `sigmoid` computes 1 - s, which is 0 from u = 17 on in float32. A
+function here is therefore `Sloped(value, slope)`: a value and its derivative in closed form, itself
+made of such functions, of u = log r, right at r = 0 and r = inf without clipping.
 """
 
 import dataclasses

@@ -37,7 +37,6 @@ def dissipation(
         The rate [units of the divergence per unit of flow time].
 
     Raises:
-        TypeCheckError: While tracing, if the particles do not line up.
         ValueError: If there are no particles.
         EquinoxRuntimeError: If `h` or `of` decreases at any `u`, or a number is not finite.
 
@@ -56,10 +55,7 @@ def dissipation(
 def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
     """Derivative of h, refused if h decreases."""
     slope = jax.vmap(jax.grad(scalar_valued("dissipation", name, h)))(u)
-    message = (
-        f"dissipation: `{name}` decreases at some `u`, or has no slope there, so it drives no "
-        "MonoFlow; negate it, or pass `u` of its domain."
-    )
+    message = f"dissipation: `{name}` decreases at some `u`, or has no slope there; negate it."
     return eqx.error_if(slope, ~jnp.all(slope >= 0), message)
 
 

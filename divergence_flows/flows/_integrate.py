@@ -1,8 +1,7 @@
-r"""Following a field through time: the one place where diffrax solves.
+"""Following a field through time: the one place where diffrax solves.
 
-Everything is cast to the state's dtype and goes through one jitted solve. A field that is a
-module-level function, or a `jax.tree_util.Partial` over one, is traced once; a fresh lambda is
-traced at each call.
+A field that is a module-level function, or a `jax.tree_util.Partial` over one, is traced once; a
+fresh lambda is traced at each call.
 """
 
 import dataclasses
@@ -93,22 +92,10 @@ def integrate(
     References:
         Kidger, On Neural Differential Equations, 2021; diffrax.
     """
-    return solve(
-        Names("integrate"),
-        field,
-        y0,
-        ts,
-        args,
-        solver=solver,
-        stepsize_controller=stepsize_controller,
-        dt0=dt0,
-        event=event,
-        adjoint=adjoint,
-        max_steps=max_steps,
-        dense=dense,
-        progress_meter=progress_meter,
-        throw=throw,
-    )
+    how: dict[str, Any] = {"solver": solver, "stepsize_controller": stepsize_controller}
+    how |= {"dt0": dt0, "event": event, "adjoint": adjoint, "progress_meter": progress_meter}
+    how |= {"max_steps": max_steps, "dense": dense, "throw": throw}
+    return solve(Names("integrate"), field, y0, ts, args, **how)
 
 
 class Names(eqx.Module):

@@ -51,18 +51,11 @@ def langevin(
         Jordan, Kinderlehrer & Otto, 1998; Foster et al., SIAM J. Numer. Anal. 2024 (ShARK).
     """
     refuse_options("langevin", options, "stepsize_controller", "dense")
-    return solve(
-        Names("langevin", "score", "x0"),
-        jax.tree_util.Partial(_of_each_particle, as_partial(score)),
-        x0,
-        ts,
-        args,
-        jax.tree_util.Partial(_noise, key),
-        solver=diffrax.ShARK() if solver is None else solver,
-        stepsize_controller=diffrax.ConstantStepSize(),
-        dt0=dt0,
-        **options,
-    )
+    drift = jax.tree_util.Partial(_of_each_particle, as_partial(score))
+    noise = jax.tree_util.Partial(_noise, key)
+    options |= {"solver": diffrax.ShARK() if solver is None else solver, "dt0": dt0}
+    options |= {"stepsize_controller": diffrax.ConstantStepSize()}
+    return solve(Names("langevin", "score", "x0"), drift, x0, ts, args, noise, **options)
 
 
 def _of_each_particle(score: Function, t: ScalarLike, xs: Cloud, args: Any) -> Any:

@@ -32,7 +32,6 @@ def coupling(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"]) -
         The index into `ys` of each point's partner.
 
     Raises:
-        TypeCheckError: If the samples differ in number or in event shape.
         ValueError: If there are no points.
         EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats.
 
@@ -73,7 +72,6 @@ def wasserstein2(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"
         The distance [units of x].
 
     Raises:
-        TypeCheckError: If the samples differ in number or in event shape.
         ValueError: If there are no points.
         EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats.
 

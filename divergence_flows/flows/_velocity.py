@@ -110,9 +110,8 @@ def cloud_velocity(
         field = df.cloud_velocity(h, fit, block=8192)
 
     Particles interact through the fit. Give a random fit a fixed key: a field that changes at each
-    evaluation breaks adaptive steps. Derivatives of the field go through the fit and are exact, be
-    it in the start or a parameter of a solve or in an implicit solver's Jacobian; they cost about
-    as much as several fits.
+    evaluation breaks adaptive steps. Derivatives of the field go through the fit and are exact;
+    they cost about as much as several fits.
 
     Args:
         h: Increasing function of the potential, scalar to scalar.
@@ -120,9 +119,8 @@ def cloud_velocity(
             floats bound by a `functools.partial` become leaves of the field, so that changing them
             does not retrace; counts and strings stay static.
         block: Particles moved at once, which bounds the memory; all of them by default.
-        stop_fit: Whether derivatives of the field treat the fitted cloud as constant. Velocities
-            stay the same and derivatives are cheaper, but a gradient through a solve lacks the
-            fit's part, and an implicit solver takes many more steps with its inexact Jacobian.
+        stop_fit: Whether derivatives of the field treat the fitted cloud as constant: cheaper, but
+            a gradient through a solve lacks the fit's part, and an implicit solver takes more steps.
 
     Returns:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].

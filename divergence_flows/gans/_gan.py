@@ -74,27 +74,15 @@ class GAN(eqx.Module):
 
     @property
     def h(self) -> ScalarFn:
-        """The MonoFlow that the generator follows, a function of u = log r.
-
-        Returns:
-            h(u) = h_T(T^{-1}(e^u)).
-        """
+        """The MonoFlow that the generator follows, h(u) = h_T(T^{-1}(e^u))."""
         return self._h or lower(self.h_t, self.log_t, inverse=self.inverse)
 
     @property
     def descends(self) -> ScalarFn:
-        """Standardised f of the divergence that the generator descends.
-
-        Returns:
-            f, a function of r > 0.
-        """
+        """Standardised f of the divergence that the generator descends, a function of r > 0."""
         return self._f or h_to_f(self.h)
 
     @property
     def measures(self) -> ScalarFn:
-        r"""f of the divergence that the discriminator attains, $\sup_d r\phi(d) + \psi(d)$.
-
-        Returns:
-            f, a function of r > 0, shifted to f(1) = 0.
-        """
+        r"""f of what the discriminator attains, $\sup_d r\phi(d) + \psi(d)$, shifted: f(1) = 0."""
         return self._measured or Partial(_attained, self)

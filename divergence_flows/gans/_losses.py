@@ -18,9 +18,8 @@ NO_RATIO = (
     "dissipation of KL do not apply to it. Where you need log r, train a GAN of `gans`."
 )
 _NO_F = (
-    " E_q[f(r)] of a learned or detached ratio is no generator loss: it descends "
-    "h_eff' = -r f'(r) instead of h' = r^2 f''(r), the wrong way for JS, Pearson and KL(p||q). "
-    "`gans.f_gan(div)` descends f."
+    " E_q[f(r)] of a learned or detached r is no generator loss: it descends h_eff' = -r f'(r), "
+    "the wrong way for JS, Pearson and KL(p||q). `gans.f_gan(div)` descends f."
 )
 
 

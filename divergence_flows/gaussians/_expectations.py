@@ -36,10 +36,7 @@ class Target(eqx.Module):
         self, caller: str, log_p: LogDensity, h: ScalarFn | None = None, estimator: str = "stein"
     ) -> None:
         if estimator not in ("stein", "price"):
-            raise ValueError(
-                f'{caller}: `estimator` is {estimator!r}; give "stein" (first derivatives of '
-                'log_p) or "price" (second ones).'
-            )
+            raise ValueError(f'{caller}: `estimator` is {estimator!r}; give "stein" or "price".')
         self.log_p, self.h = as_partial(log_p), None if h is None else as_partial(h)
         self.caller, self.estimator = caller, estimator
 
@@ -67,10 +64,8 @@ def check_dimension(caller: str, nodes: Nodes, name: str, mean: AnyFloat) -> Non
     """Refuses nodes of another dimension than the law's, before they broadcast or meet XLA."""
     dim = nodes.points.shape[1]
     if mean.shape != (dim,):
-        raise ValueError(
-            f"{caller}: `nodes` have dimension {dim} and the mean of `{name}` has shape "
-            f"{mean.shape}; make nodes of its dimension, and use `jax.vmap` for many of `{name}`."
-        )
+        words = f"`nodes` have dimension {dim} and the mean of `{name}` has shape {mean.shape}"
+        raise ValueError(f"{caller}: {words}; make nodes for it, and use `jax.vmap` for many.")
 
 
 def velocities(target: Target, nodes: Nodes, q: Gaussian) -> Float[Array, "n dim"]:

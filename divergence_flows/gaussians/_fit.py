@@ -37,8 +37,8 @@ class FitInfo(eqx.Module):
     what is left to gain, or the error of the nodes, whichever is larger [nats]. It and
     `gradient_norm` are the largest over eight sets of `n` nodes, scrambled independently (inf if
     NaN); `elbo` and `k_hat` use all of them together. None shows what n nodes cannot see, such as
-    a rare spike of log_p. `k_hat` is never NaN: it is 0 where the largest weights are equal up to
-    the rounding of log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
+    a rare spike of log_p. `k_hat` is 0 where the largest weights are equal up to the rounding of
+    log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
     """
 
     elbo: Scalar
@@ -73,8 +73,8 @@ def fit_gaussian(
     or, unless `nodes` are given, below a hundredth of the gap on fresh nodes: the rest is node
     error. It starts on few nodes, goes on with more, at most `n`, if fresh nodes show a gain, and
     ends when they put the gap below `tol`. Where log_p has kinks, as |x| has, averages over nodes
-    jump: there it rests when steps lead nowhere and what is left is like the error of the nodes,
-    and `gap` is no less than that. `info.gap` judges the end on other nodes.
+    jump: there it rests when steps lead nowhere and what is left is like the error of the nodes.
+    `info.gap` judges the end on other nodes.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
@@ -86,15 +86,13 @@ def fit_gaussian(
             "bures".
         estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
         nodes: Rule for the standard normal, with or without mini-batches; by default the 2 dim
-            cubature points first, if `n` is as many, then Sobol nodes: n / 16, if that is enough
-            for a round, and n.
+            cubature points first, if `n` is as many, then n / 16 and n Sobol nodes.
         judges: Nodes that judge the end instead of fresh ones; required if `nodes` have
             mini-batches, with others, drawn at random. The fit is then at rest only if their gap
             plus three standard errors is below `tol`; `elbo` is unbiased, and `k_hat` inf, because
             noisy weights are not those of p.
         n: Number of the last nodes, and of each set that judges; at least 25. By default 1024, or 2
-            dim if that is more and the scale a matrix. Raise it if `info.gap` is larger than you
-            can accept.
+            dim if that is more and the scale a matrix. Raise it to lower `info.gap`.
         tol: Gap at which to rest [nats]; 1e-10 in float64, 1e-5 in float32.
         solver: A diffrax solver. By default Bosh3 for "fisher_rao"; for "bures" Kvaerno3 if the
             curvatures at `q0` differ by a factor beyond 30, else Tsit5.
@@ -205,16 +203,9 @@ def _fit(
     rested = has_rested(result, left, found, tol, batched)
     jumped = result == RESULTS.max_steps_rejected
     k_hat = jnp.full_like(left, jnp.inf) if batched else pareto_k(found.log_weights, found.rounding)
-    info = FitInfo(
-        elbo=found.elbo,
-        gap=jnp.where(jumped, jnp.maximum(found.gap, left), found.gap),
-        gradient_norm=found.gradient_norm,
-        k_hat=k_hat,
-        steps=steps,
-        rested=rested,
-        result=result,
-        position=ravel_pytree(like)[1](q.mean),
-    )
+    worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)
+    report = (found.elbo, worst, found.gradient_norm, k_hat, steps, rested, result)
+    info = FitInfo(*report, ravel_pytree(like)[1](q.mean))
     return raise_unless_rested(start, q, rested, result, left, found) if throw else q, info
 
 

@@ -1,9 +1,8 @@
 r"""Flows of one Gaussian: how a target's ratio moves its mean and its factor.
 
-With $g(x) = \nabla_x h(\log p/q)$ all of them need two expectations under q, $E[g]$ and
-$G = E[g z^T] = E[\nabla^2 h(\log p/q)]\,S$. Stein reads G off the first derivatives, Price off the
-second: an *estimator*. What is done with the two is a *geometry*; the choices are independent.
-A new geometry is one function and one row of `GEOMETRIES`.
+All need two expectations under q, $E[g]$ and $G = E[g z^T]$ with $g(x) = \nabla_x h(\log p/q)$. How
+they are estimated is an *estimator*; what is done with them is a *geometry*, one function and one
+row of `GEOMETRIES`. The choices are independent.
 """
 
 from collections.abc import Callable
@@ -56,8 +55,7 @@ def gaussian_field(
 
     It is the gradient flow, among Gaussians, of the divergence whose h it is. The square factor
     moves horizontally, and an Euler step is Bures-Wasserstein gradient descent exactly,
-    $\Sigma_+ = M \Sigma M$ with $M = I + \eta E[\nabla^2 h(\log p/q)]$, whatever the nodes if
-    they are Price's, and for exact nodes if they are Stein's.
+    $\Sigma_+ = M \Sigma M$ with $M = I + \eta E[\nabla^2 h(\log p/q)]$.
 
     Args:
         log_p: Log density of the target at one point, `log_p(x)`, or `log_p(x, batch)` for nodes
@@ -113,8 +111,7 @@ def fisher_rao_field(
         `field(t, q, args)` of a `Gaussian`, as in `gaussian_field`.
 
     Raises:
-        ValueError: As `gaussian_field`.
-        EquinoxRuntimeError: As `gaussian_field`.
+        ValueError: As `gaussian_field`, with its other errors.
 
     References:
         Amari, Natural gradient works efficiently in learning, 1998; Khan & Rue, The Bayesian
@@ -147,8 +144,7 @@ def bures_field(
         `field(t, (mean, covariance), args)`: the two rates.
 
     Raises:
-        ValueError: As `gaussian_field`.
-        EquinoxRuntimeError: As `gaussian_field`.
+        ValueError: As `gaussian_field`, with its other errors.
 
     References:
         Sarkka, Unscented Kalman-Bucy filter, 2007; Lambert et al., NeurIPS 2022.

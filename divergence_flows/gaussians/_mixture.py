@@ -1,8 +1,7 @@
 r"""Mixtures of Gaussians, and their flow: each component is moved by the score of the whole.
 
-$F(q)$ with $q = \sum_k w_k N(\mu_k, S_k S_k^T)$ has the gradients $-w_k E_k[g]$ and
-$-w_k E_k[g z^T]$, $g = \nabla h(\log p/q)$ at $x = \mu_k + S_k z$. Since q is the mixture,
-components repel each other; with the own component's score they would not.
+Since q in $g = \nabla h(\log p/q)$ is the mixture, components repel each other; with the own
+component's score they would not.
 """
 
 from collections.abc import Callable
@@ -104,9 +103,7 @@ def mixture_field(
     F_f falls.
 
     Args:
-        log_p: Log density of the target at one point, `log_p(x)`, or `log_p(x, batch)` for nodes
-            with mini-batches [nats]. Its constant matters for every h but the identity (and only
-            changes the speed for powers of r).
+        log_p: As in `gaussian_field` [nats].
         nodes: Rule for the standard normal, used in each component. The log density of a mixture
             is no quadratic: cubature is biased here even on Gaussian targets.
         h: Increasing function of the log ratio; the identity, KL(q||p), by default.
@@ -120,7 +117,7 @@ def mixture_field(
     Raises:
         ValueError: If `metric` is unknown; from the field, if the nodes are not of q's dimension
             or log_p returns no scalar.
-        EquinoxRuntimeError: If `h` decreases where it is tried, at log ratios from -5 to 5.
+        EquinoxRuntimeError: As `gaussian_field`.
 
     References:
         Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022, on

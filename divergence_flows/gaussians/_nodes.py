@@ -134,9 +134,6 @@ def gauss_hermite(dim: int, order: int) -> Nodes:
     Raises:
         ValueError: If a number is not positive, `order` exceeds 180, beyond which numpy's rule
             loses its weights, or there would be more than 2^20 nodes.
-
-    References:
-        numpy.polynomial.hermite_e; for h other than u it converges slowly, see `trapezoid`.
     """
     check_counts("gauss_hermite", {"dim": dim, "order": order})
     if order > 180:
@@ -192,8 +189,7 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
 
     Owen's nested scrambling flips each bit of a coordinate at random, for each value of the bits
     before it. The points stay a net, each is uniform over the keys, and the errors of two keys are
-    independent: in one dimension one point falls at random into each of n strata. There the error
-    falls like $n^{-3/2}$ if f is smooth and flat far out, where strata are wide.
+    independent.
 
     Args:
         n: Number of nodes; a power of two keeps the balance of the sequence.

@@ -18,10 +18,7 @@ from .._checks import scalar_of
 from .._types import LogDensity, Sample, Scalar, Values, as_float
 from ._nodes import Nodes, evaluate
 
-_F_IS_NO_LOSS = (
-    " E_q[f(r)] with q held fixed inside r descends h_eff' = -r f'(r) instead of h' = r^2 f''(r), "
-    "the wrong way for JS, Pearson and KL(p||q)."
-)
+_F_IS_NO_LOSS = " E_q[f(r)] with q held fixed inside r descends h_eff' = -r f'(r), the wrong way."
 
 
 def stl_loss(
@@ -45,15 +42,12 @@ def stl_loss(
             def log_prob(self, x): return self.law.log_prob(x)
 
     A q with `log_weights` is a mixture: `push(z)` then returns one sample for each component, and
-    the loss sums them with live weights, so that $\partial F_f / \partial w_k = -E_k[h(u)]$ with
-    no draw of a component. The weights are normalised, by a softmax, and h's constant drops out
-    of the gradient of every batch.
+    the loss sums them with live weights: $\partial F_f / \partial w_k = -E_k[h(u)]$.
 
     Args:
         log_p: Log density of the target at one point, `log_p(x)`, or `log_p(x, batch)` for nodes
-            with mini-batches [nats]. A constant left out does nothing for the identity, scales
-            the gradient for h a power of r, and for any other h changes the divergence, to that
-            of h(u + log c) for c p.
+            with mini-batches [nats]. A constant left out does nothing for the identity, and for
+            other h makes the divergence that of h(u + log c).
         q: The model, a pytree such as `Gaussian` or `Mixture`. With respect to it the loss is
             differentiated.
         z: Draws of the base distribution of q, which are averaged, or a rule for the normal one.
@@ -75,10 +69,8 @@ def stl_loss(
     """
     for name in ("push", "log_prob"):
         if not callable(getattr(q, name, None)):
-            raise ValueError(
-                f"stl_loss: `q` is a {type(q).__name__}, which has no `{name}`; give a model with "
-                "`push(z)`, a sample, and `log_prob(x)`, through an adapter as in the docstring."
-            )
+            words = f"`q` is a {type(q).__name__}, without `{name}`; give `push` and `log_prob`"
+            raise ValueError(f"stl_loss: {words}, by an adapter as in the docstring.")
     if isinstance(z, Nodes):
         points, weights, batches = z.points, z.weights, z.batches
     else:

@@ -104,9 +104,8 @@ class ConvDiscriminator(eqx.Module):
             last: Elementwise map of the raw output, for instance `jax.nn.softplus` where a GAN
                 wants d > 0 (b-GAN, uLSIF).
             batch_norm: Normalises the second layer, as published DCGANs do. d(x) then depends on
-                the other samples of its call: its gradient is no field, and neither flows nor
-                `particle_step` take it. It works only under `jax.vmap(d, axis_name="batch")`, with
-                the statistics of that batch; JAX raises a NameError elsewhere.
+                the other samples of its call: its gradient is no field, and flows do not take it.
+                It works only under `jax.vmap(d, axis_name="batch")`; elsewhere JAX raises.
             key: Randomness of the weights.
 
         Raises:
@@ -170,9 +169,7 @@ class ConvGenerator(eqx.Module):
             activation: Elementwise; a module-level function, not a fresh lambda.
             last: Elementwise map of the raw output; images in (-1, 1) by default.
             batch_norm: Normalises the hidden layers, as published DCGANs do. g(z) then depends on
-                the other noise of its call, and works only under
-                `jax.vmap(g, axis_name="batch")`, with the statistics of that batch; JAX raises a
-                NameError elsewhere.
+                the other noise of its call, as in `ConvDiscriminator`.
             key: Randomness of the weights.
 
         Raises:

@@ -1,9 +1,8 @@
-r"""Convolutions of one image, quick on every platform, and their adjoints.
+"""Convolutions of one image, quick on every platform, and their adjoints.
 
 XLA's own convolutions are an order of magnitude slower than matmuls on a CPU, more so in a `scan`.
 There the image is cut into blocks of `stride` pixels, and each offset of blocks is one matmul with
-its part of the kernel; other platforms use their library (cuDNN). The choice is made at lowering.
-Channels stand last, so that `vmap` over images makes rows of the same matmuls.
+its part of the kernel; other platforms use their library (cuDNN).
 """
 
 import functools

@@ -1,8 +1,7 @@
-r"""How wide a kernel is: the median rule, a covariance, and checks of samples and widths.
+"""How wide a kernel is: the median rule, a covariance, and checks of samples and widths.
 
-Everywhere a kernel is $k(x, y) = e^{-|x-y|^2 / 2 b^2}$ of bandwidth b, or the mean of such kernels
-where several are given. A shifted Cholesky QR of the standardised samples finds columns that depend
-on each other; their covariance would not, since its own rounding hides it.
+A shifted Cholesky QR of the standardised samples finds columns that depend on each other; their
+covariance would not, since its own rounding hides it.
 """
 
 import math
@@ -44,10 +43,8 @@ def check_supports(caller: str, xs_q: Samples, xs_p: Samples) -> tuple[XsQ, XsP]
     here, there = constant(xs_q), constant(xs_p)
     apart = here & ~(there & (xs_q[0] == xs_p[0]))
     alone = there & ~here & ~jnp.any(xs_q == xs_p[0], axis=0)
-    words = (
-        f"{caller}: a coordinate is the same for all samples of %s and not for the other, so p has "
-        "no density with respect to q and there is no ratio; drop it, or use a witness of an MMD."
-    )
+    words = f"{caller}: a coordinate is the same for all samples of %s and not for the other, so"
+    words += " p has no density with respect to q: no ratio; drop it, or use a witness of an MMD."
     faults = {words % "`xs_q`": jnp.any(apart), words % "`xs_p`": jnp.any(alone)}
     return raise_first((xs_q, xs_p), faults)
 

@@ -48,8 +48,7 @@ def ratio_bandwidth(
         folds: Parts of the samples, each left out once.
         features: As `rff_log_ratio`; for "ulsif", the number of centres.
         degree: As `rff_log_ratio`; not used by "ulsif".
-        ridge: As in the function whose bandwidth is chosen; None is its default here too, at the
-            sizes of all samples, as it is of `features` and `degree`.
+        ridge: As in the function whose bandwidth is chosen, at the sizes of all samples.
         newton_steps: As `rff_log_ratio`; not used by "ulsif".
         block: Samples summed at once.
         key: Randomness of features; use the same for the ratio itself.

@@ -1,10 +1,7 @@
 r"""Feature maps: the functions fitted to samples are linear in their coefficients.
 
 Random Fourier features are $\sqrt{1/k}\,(\cos w_j^T x, \sin w_j^T x)$ with $w_j$ normal of
-deviation 1/bandwidth: their inner products approximate the kernel.
-
-References:
-    Rahimi & Recht, Random features for large-scale kernel machines, NeurIPS 2007.
+deviation 1/bandwidth: their inner products approximate the kernel (Rahimi & Recht, 2007).
 """
 
 import math
@@ -113,8 +110,5 @@ def solve(matrix: Float[Array, "k k"], vector: Float[Array, " k"]) -> Float[Arra
 
 def check_solved(caller: str, found: Values, solved: Bool[Array, "..."]) -> Values:
     """Refuses a result that depends on unsolved normal equations."""
-    words = (
-        f"{caller}: the normal equations are singular to working precision; raise `ridge`, lower "
-        "`features`, or use float64."
-    )
-    return eqx.error_if(found, ~jnp.all(solved), words)
+    words = "the normal equations are singular to working precision; raise `ridge`"
+    return eqx.error_if(found, ~jnp.all(solved), f"{caller}: {words}, or use float64.")

@@ -40,9 +40,7 @@ def kde_log_prob(
     Raises:
         ValueError: If there are no samples, or `block` is not positive.
         EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
-            `bandwidth` is not positive, or there is none and the samples lie in a plane: a
-            coordinate is the same for all, coordinates depend on each other, or there are no more
-            samples than coordinates.
+            `bandwidth` is not positive, or there is none and the samples lie in a plane.
 
     References:
         Scott, Multivariate density estimation, 1992.

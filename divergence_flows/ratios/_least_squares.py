@@ -27,8 +27,7 @@ def ulsif_ratio(
 
     $r(x) = c_0 + \sum_j c_j k(x, y_j)$, the centres $y_j$ drawn from `xs_p`, minimises
     $$\tfrac12 E_q[r^2] - E_p[r] + \tfrac{ridge}{2} |c_{j>0}|^2.$$
-    Bumps at samples of p, not Fourier features: r settles at a constant far from them instead of
-    oscillating, and is large where p is. The constant is not penalised, so p = q is exact: as
+    Far from samples of p r settles at a constant. It is not penalised, so p = q is exact: as
     `ridge` grows, r tends to 1.
 
     **r may be zero or negative**, most of all where p has little mass; its logarithm is then NaN.
@@ -54,8 +53,7 @@ def ulsif_ratio(
         ValueError: If there are no samples, or a number is not positive.
         EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
             `bandwidth` or `ridge` is not positive, most samples are equal, a coordinate is the
-            same for all samples of one only (then there is no ratio), or the equations are
-            singular to working precision.
+            same for all of one only, or the equations are singular to working precision.
 
     References:
         Kanamori, Hido & Sugiyama, A least-squares approach to direct importance estimation,

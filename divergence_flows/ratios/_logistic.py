@@ -1,9 +1,6 @@
-r"""Log ratios by logistic regression on features, a few Newton steps over the samples.
+"""Log ratios by logistic regression on features, a few Newton steps over the samples.
 
 Sums over samples run in blocks, so memory is that of a block and of a square matrix of features.
-
-References:
-    Sugiyama, Suzuki & Kanamori, Density ratio estimation in machine learning, 2012.
 """
 
 import equinox as eqx
@@ -70,15 +67,12 @@ def rff_log_ratio(
     - `degree` is 2 where k is 100 monomials' number or more, 1 where it is 10 dim, else 0;
     - `ridge` is max(1, dim / 5) / (n + m), and 1e-4 at least.
 
-    In the plane that is 256 features, degree 2 and 1e-4 from 5,000 samples of each on.
-
     Args:
         xs_q: Samples of q [units of x].
         xs_p: Samples of p; there may be more or fewer [units of x].
         features: Number of Fourier features, even. Time grows with its square. None: by the sizes.
         degree: Monomials beside them: 0 none, 1 the coordinates, 2 their products too, exact for
-            any two Gaussians. Their number, dim (dim + 3) / 2, may not exceed 2048. None: by the
-            sizes.
+            any two Gaussians; dim (dim + 3) / 2 at most 2048. None: by the sizes.
         bandwidth: Of the kernel that the features approximate; several share them out; None is
             the median rule of both samples [units of x].
         ridge: Penalty on the coefficients, per sample. None: by the sizes.
@@ -93,9 +87,8 @@ def rff_log_ratio(
     Raises:
         ValueError: If there are no samples, or an option is not what it should be.
         EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
-            `bandwidth` or `ridge` is not positive, a coordinate is the same for all samples (of
-            both, and `degree` is not 0, or of one only: then there is no ratio), coordinates
-            depend on each other, there are no more samples than coordinates, or the Hessian is
+            `bandwidth` or `ridge` is not positive, samples lie in a plane (or those of one only:
+            then there is no ratio), there are no more samples than coordinates, or the Hessian is
             singular to working precision.
 
     References:

@@ -1,8 +1,7 @@
 """Checkpoints: a JSON line and a run's arrays in one file, written whole or not at all.
 
-The JSON line is the run's fingerprint: a file of another run is refused, so that what resumes is
-bit for bit what was interrupted. The file ends in a CRC of all bytes before it: one that was cut
-short or damaged is refused too. No pickle is written or read.
+The line is the run's fingerprint: a file of another run is refused. The file ends in a CRC of all
+bytes before it: one that was cut short or damaged is refused too. No pickle is written or read.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
 """When a run is lost: which step was the first bad one, in what it shows, and what to change.
 
 A rule is `stop(old, new, info) -> flags`, evaluated at the end of each chunk of steps. A bad chunk
-is thrown away: the state before it is the last good one. Inside `jit` and `vmap`, where nothing
-can be raised for one seed of many, that seed keeps its last good state to the end.
+is thrown away: the state before it is the last good one, also for one seed of many in a trace.
 """
 
 import dataclasses

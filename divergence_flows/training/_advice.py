@@ -14,7 +14,6 @@ GENERATOR = (
     "a GAN whose h_T grows slowly, such as `gans.logit()`."
 )
 COLLAPSED = (
-    "The discriminator has collapsed: it is flat wherever samples of q are, dead or saturated, "
-    "though p is elsewhere. Lower its learning rate, take smooth activations, or a GAN that does "
-    "not saturate, such as `gans.logit()`."
+    "The discriminator has collapsed: it is flat wherever samples of q are, though p is elsewhere. "
+    "Lower its learning rate, take smooth activations, or a GAN that does not saturate."
 )

@@ -1,8 +1,7 @@
-r"""Losses of a ratio at many times: p against each q_t, neighbours in time against each other.
+"""Losses of a ratio at many times: p against each q_t, neighbours in time against each other.
 
 With u(t, x) = log p/q_t, the difference u(s, x) - u(t, x) is log q_t/q_s: one network is also a
-discriminator between any two times. Close times overlap well where p and q_t do not, and early
-ratios are learned through the chain of them.
+discriminator between any two times, and early ratios are learned through the chain of them.
 """
 
 from typing import Any

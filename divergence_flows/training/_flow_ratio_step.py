@@ -60,8 +60,7 @@ class FlowRatioState(eqx.Module):
         Raises:
             ValueError: If only one of `xs_q` and `ts` is given, there are no samples, or `ts` does
                 not increase.
-            EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their
-                floats.
+            EquinoxRuntimeError: If a sample is not finite, or too large for its floats.
         """
         caller = "FlowRatioState"
         if (xs_q is None) != (ts is None):
@@ -182,8 +181,7 @@ def flow_ratio_step(
 
     References:
         Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
-        NeurIPS 2023 (a discriminator of its own flow); Rhodes, Xu & Gutmann, Telescoping
-        density-ratio estimation, NeurIPS 2020 (neighbours).
+        NeurIPS 2023; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020.
     """
     caller = "flow_ratio_step"
     xs_q, xs_p = (as_float(xs) for xs in batch)

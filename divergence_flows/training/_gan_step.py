@@ -1,8 +1,7 @@
 r"""Two networks in training, one step at a time: a discriminator, and a generator that follows it.
 
 The generator moves its samples along $\nabla h_T(d)$: by the gradient of its loss, or by
-regression onto moved samples. At the weights that made the samples the two are the same step;
-after it only the regression still follows what the discriminator has learned.
+regression onto moved samples. At the weights that made the samples the two are the same step.
 """
 
 from typing import Any
@@ -47,16 +46,9 @@ class GANState(eqx.Module):
         d_optimizer: Optimizer,
         g_optimizer: Optimizer,
     ) -> "GANState":
-        """State before the first step.
+        """State before the first `gan_step` of d(x) and g(z), with the same optimizers.
 
-        Args:
-            discriminator: A module d(x) of one sample.
-            generator: A module g(z) of one noise vector.
-            d_optimizer: The same as `gan_step` will get.
-            g_optimizer: Likewise.
-
-        Returns:
-            The state; the average starts at the generator itself.
+        The average starts at the generator itself.
         """
         d_opt_state = initial(d_optimizer, discriminator)
         g_opt_state = initial(g_optimizer, generator)
@@ -97,10 +89,8 @@ class GANConfig(eqx.Module):
         if self.form not in _FORMS:
             raise ValueError(f"{caller}: `form` is {self.form!r}; pass 'loss' or 'distillation'.")
         if self.form == "loss" and self.generator_steps > 1:
-            raise ValueError(
-                f"{caller}: `generator_steps` is {self.generator_steps} with form='loss'. After "
-                "one step only regression onto a kept target stays right: pass form='distillation'."
-            )
+            words = f"`generator_steps` is {self.generator_steps} with form='loss'"
+            raise ValueError(f"{caller}: {words}; for more than one pass form='distillation'.")
         check_critic(caller, "discriminator", discriminator, xs_p=xs_p)
         check_generator(caller, "generator", generator, self.latent, xs_p)
 
@@ -182,8 +172,7 @@ def gan_step(
         state: Where training stands, from `GANState.start`.
         xs_p: Samples of p [units of x].
         latent: Coordinates of the standard normal noise z that the generator takes.
-        batch_size: Fakes, and samples of p drawn with replacement, for each update; a cloud of no
-            more samples is used whole.
+        batch_size: Fakes, and samples of p drawn with replacement, for each update.
         critic_steps: Discriminator updates, each on a fresh minibatch of p.
         generator_steps: Generator updates on one target; more than 1 only in distillation.
         form: "loss" or "distillation".

@@ -24,10 +24,7 @@ def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) ->
     """Refuses an unknown penalty, and a weight that is none."""
     check_weights(caller, penalty_weight=weight)
     if penalty is not None and penalty not in PENALTIES:
-        raise ValueError(
-            f"{caller}: `penalty` is {penalty!r}; pass 'r1' (squared slope at samples of p), "
-            "'zero' (squared slope between p and q) or 'one' (WGAN-GP, slope 1 between p and q)."
-        )
+        raise ValueError(f"{caller}: `penalty` is {penalty!r}; pass 'r1', 'zero' or 'one'.")
 
 
 def _between(xs_p: AnyCloud, xs_q: AnyCloud, key: Any) -> AnyCloud:

@@ -31,15 +31,7 @@ class RatioState(eqx.Module):
 
     @classmethod
     def start(cls, discriminator: Network, optimizer: Optimizer) -> "RatioState":
-        """State before the first step.
-
-        Args:
-            discriminator: A module d(x) of one sample.
-            optimizer: The same as `ratio_step` will get.
-
-        Returns:
-            The state.
-        """
+        """State before the first `ratio_step` of d(x), with the same optimizer."""
         return cls(discriminator, initial(optimizer, discriminator))
 
 

@@ -107,23 +107,19 @@ def train_flow_ratio(
         discriminator: A module d(t, x), for instance `networks.TimeDiscriminator`.
         xs_q: Samples of q at the start [units of x].
         xs_p: Samples of p; not necessarily as many [units of x].
-        horizon: When the flow ends; 33 times with square spacing from 0 to it [units of flow
-            time].
+        horizon: When the flow ends; 33 times with square spacing to it [units of flow time].
         ts: The times themselves instead of `horizon` [units of flow time].
         steps: Gradient steps.
         optimizer: Of the discriminator; Adam from 2e-3 down a cosine to zero by default.
-        form: "self_consistent" or "sequential"; the latter reaches the last time with one stage
-            of the steps left.
+        form: "self_consistent" or "sequential", see `flow_ratio_step`.
         batch_size: Samples of q and of p at each time.
         neighbours: Weight of the loss between neighbouring times; 0 is the plain form.
         score_p: grad log p of one sample, where known [nats per unit of x].
         score_weight: Weight of score matching, which needs `score_p`.
         ema_decay: Weight of the past in the average, less in the first steps.
-        chunk: Steps between two visits to the host: a compiled program for this length, and one
-            more for the rest if it does not divide `steps`.
+        chunk: Steps between two visits to the host, as in `transport`.
         progress_meter: One of diffrax's; stepped at each step.
-        checkpoint: A file, written after each chunk. If it exists, the run goes on from there bit
-            for bit; it must have been written by the same call.
+        checkpoint: A file to write after each chunk and to go on from, as in `transport`.
         on_chunk: Called with the `FlowRatioState` after each chunk; what it raises ends the run.
         key: Randomness of times and minibatches.
 
@@ -131,18 +127,13 @@ def train_flow_ratio(
         The last state, whose `ema` is the averaged discriminator, and the losses.
 
     Raises:
-        ValueError: If an option is wrong, `gan` has no ratio, there are no samples, the
-            discriminator or `score_p` does not fit them, the checkpoint is another run's, or
-            `checkpoint` is asked for inside a trace.
-        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
+        ValueError: If an option is wrong, `gan` has no ratio, or the discriminator or `score_p`
+            does not fit the samples; and all errors of `transport`.
         RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
             `jit` and `vmap`.
-        OSError: If the checkpoint cannot be written; the one before stands.
-        KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
 
     References:
-        Franceschi et al., Unifying GANs and score-based diffusion as generative particle models,
-        NeurIPS 2023; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020.
+        Franceschi et al., NeurIPS 2023; Rhodes et al., NeurIPS 2020: see `flow_ratio_step`.
     """
     caller = "train_flow_ratio"
     loop = Loop(caller, steps, chunk, progress_meter, checkpoint, on_chunk)

@@ -117,11 +117,9 @@ def train_gan(
         penalty_weight: Its weight in the discriminator's loss.
         ema_decay: Weight of the past in the generator's average.
         share_fakes: Whether discriminator and generator see one batch of fakes.
-        chunk: Steps between two visits to the host: a compiled program for this length, and one
-            more for the rest if it does not divide `steps`.
+        chunk: Steps between two visits to the host, as in `transport`.
         progress_meter: One of diffrax's; stepped at each step.
-        checkpoint: A file, written after each chunk. If it exists, the run goes on from there bit
-            for bit; it must have been written by the same call.
+        checkpoint: A file to write after each chunk and to go on from, as in `transport`.
         on_chunk: Called with the `GANState` after each chunk; what it raises ends the run.
         key: Randomness of the noise and the minibatches.
 
@@ -129,16 +127,11 @@ def train_gan(
         The last state, whose `ema` is the averaged generator, and the losses.
 
     Raises:
-        ValueError: If an option is wrong, `gan` is a `Divergence`, there are no samples, a network
-            does not fit them, the checkpoint is another run's, or `checkpoint` is asked for
-            inside a trace.
-        EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
-        RunDiverged: At the end of a chunk in which a number is not finite any more, at whose end
-            a sample of the generator lies a thousand times as far out as the data reach, or, in
-            100 steps or more, it has not changed at all since the discriminator is flat where its
-            samples are; not inside `jit` and `vmap`.
-        OSError: If the checkpoint cannot be written; the one before stands.
-        KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
+        ValueError: If an option is wrong, `gan` is a `Divergence`, or a network does not fit; and
+            all errors of `transport`.
+        RunDiverged: At the end of a chunk in which a number is not finite any more, a sample of the
+            generator lies a thousand times as far out as the data reach, or 100 steps do not
+            change it since the discriminator is flat at its samples; not inside `jit` and `vmap`.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

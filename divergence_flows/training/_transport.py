@@ -170,9 +170,9 @@ def transport(
             one number of one sample, the checkpoint is another run's, or `checkpoint` is asked
             for inside a trace.
         EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
-        RunDiverged: At the end of a chunk in which a number is not finite any more, an Euler step
-            throws the particles a thousand times as far as the data reach, or, in 100 steps or
-            more, none has moved at all though p is elsewhere; not inside `jit` and `vmap`.
+        RunDiverged: At the end of a chunk in which a number is not finite any more, a step throws
+            particles a thousand times as far as the data reach, or 100 steps move none of them
+            though p is elsewhere; not inside `jit` and `vmap`.
         OSError: If the checkpoint cannot be written; the one before stands.
         KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
 
