@@ -120,7 +120,7 @@ def cloud_velocity(
             does not retrace; counts and strings stay static.
         block: Particles moved at once, which bounds the memory; all of them by default.
         stop_fit: Whether derivatives of the field treat the fitted cloud as constant: cheaper, but
-            a gradient through a solve lacks the fit's part, and an implicit solver takes more steps.
+            a gradient through a solve lacks the fit's part.
 
     Returns:
         `field(t, xs, args)`: the velocity of each particle [units of x per unit of flow time].

@@ -75,9 +75,7 @@ def generator_loss(gan: Any, d_q: Real[ArrayLike, "*n"]) -> Scalar:
         The loss; NaN if a value is outside the domain of d, as d <= 0 is for a ratio.
 
     Raises:
-        ValueError: If there are no values, or `gan` is no GAN; a `Divergence` gets the reason:
-            $E_q[f(r)]$ with a learned or detached ratio descends $h_{eff}' = -r f'(r)$, not
-            $r^2 f''(r)$.
+        ValueError: If there are no values, or `gan` is no GAN; a `Divergence` gets the reason.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

@@ -99,8 +99,7 @@ def mixture_field(
     gradient in the parameters, w_k times as large, which is what optimisers of an ELBO follow;
     a component of small weight hardly moves. Moving weights follow
     $\dot w_k = w_k (E_k[h] - E_q[h])$ in the first, Wasserstein-Fisher-Rao, through logits at the
-    rate $E_k[h] - E_q[h]$, and in the second logits at w_k times that rate. In all four
-    F_f falls.
+    rate $E_k[h] - E_q[h]$, and in the second logits at w_k times that rate. F_f falls in all.
 
     Args:
         log_p: As in `gaussian_field` [nats].

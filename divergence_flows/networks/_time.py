@@ -64,8 +64,7 @@ class TimeDiscriminator(eqx.Module):
             depth: Number of hidden layers; 0 leaves a map that is affine in sample and decays.
             horizon: Where the flow ends [units of flow time]; beyond it d stays almost constant.
             decays: Number of functions of time that the network takes.
-            quadratic: Whether to add the quadratic. Where p and q barely overlap, it decides how d
-                goes on beyond the samples.
+            quadratic: Whether to add the quadratic, which decides how d goes on beyond the samples.
             like: Samples, best of p and q together, whose mean and standard deviation standardise
                 each coordinate first [units of x]; None takes samples as they are.
             activation: Elementwise and smooth; a module-level function, not a fresh lambda.
@@ -74,8 +73,7 @@ class TimeDiscriminator(eqx.Module):
 
         Raises:
             ValueError: If a size or `horizon` is not positive, or `like` are other samples.
-            EquinoxRuntimeError: If `like` is not finite, or its numbers are too large for their
-                floats.
+            EquinoxRuntimeError: If `like` is not finite, or too large for its floats.
         """
         caller = "TimeDiscriminator"
         check_counts(caller, {"dim": dim, "decays": decays})
