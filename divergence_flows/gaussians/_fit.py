@@ -120,7 +120,8 @@ def fit_gaussian(
         2024, for k-hat.
     """
     if geometry not in GEOMETRIES:
-        raise ValueError(f'fit_gaussian: `geometry` is {geometry!r}; give "fisher_rao" or "bures".')
+        names = " or ".join(f'"{name}"' for name in GEOMETRIES)
+        raise ValueError(f"fit_gaussian: `geometry` is {geometry!r}; give {names}.")
     check_counts("fit_gaussian", {"max_steps": max_steps})
     if not jax.tree.leaves(q0):
         raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
