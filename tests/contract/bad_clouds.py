@@ -2,25 +2,10 @@
 
 from functools import partial
 
+import bad_good as good
 import jax.numpy as jnp
 import numpy as np
-from bad_good import (
-    EULER,
-    GOOD,
-    INF,
-    KEY,
-    NAN,
-    SAMPLES,
-    XS,
-    YS,
-    U,
-    X,
-    decay,
-    itself,
-    log_r,
-    pulling,
-    to_the_mean,
-)
+from bad_good import GOOD, INF, KEY, NAN, XS, YS, U, X, decay, itself, log_r, pulling
 
 import divergence_flows as df
 
@@ -34,6 +19,7 @@ down = lambda u: -u
 pair = lambda u: jnp.stack([u, u])
 vector = lambda t, x, args: x  # where a function must return one number
 first = lambda t, x, args: x[:1]
+three = lambda t, y, args: jnp.ones(3)
 towards = lambda t, x, xs, args: x - jnp.mean(xs, axis=0)
 halves = lambda t, x, args: 0.5 * jnp.sum(x)
 MEAN = jnp.mean(XS, axis=0)
@@ -41,8 +27,12 @@ INTS = np.array([[0, 3], [2, 1], [5, 4], [1, 7]])
 MORE_INTS = np.array([[1, 1], [0, 2], [6, 5], [3, 0], [2, 8]])
 LINE = XS * jnp.array([1.0, 0.0])
 ON_LINE = {"xs_q": LINE, "xs_p": YS * jnp.array([1.0, 0.0])}
-SOLVES = ("integrate", "settle", "langevin", "curve_length")
+MANY, EYE = jnp.ones((3, 70)), jnp.eye(2)
 FITTED = ("mmd_witness", "rff_log_ratio", "ulsif_ratio")
+
+STEPS = ("ratio_step", "flow_ratio_step")
+BATCHES = [(xs, YS) for xs in (jnp.ones(()), XS > 0, XS + 0j, None, 1.5, XS.tolist())]
+BATCHES += [(XS, YS[:, :1])]
 
 TYPES = [
     ("integrate", {"ts": 1.0}, "ts"),
@@ -52,44 +42,25 @@ TYPES = [
         ("with_log_prob()", {"state": state}, "state")
         for state in ((XS, XS), (U[0], U), (XS > 0, U), (XS, None), (XS, U[:3]), (XS, 0.0))
     ),
-    *(
-        (name, {"batch": batch}, "batch")
-        for name in ("ratio_step", "flow_ratio_step")
-        for batch in (
-            (jnp.ones(()), YS),
-            (XS > 0, YS),
-            (XS + 0j, YS),
-            (None, YS),
-            (1.5, YS),
-            (XS.tolist(), YS),
-            (XS, YS[:, :1]),
-        )
-    ),
+    *((name, {"batch": batch}, "batch") for name in STEPS for batch in BATCHES),
 ]
 VALUES = [
     ("integrate", {"dt0": None}, "Euler takes", "dt0=0.01"),
-    ("integrate", {"y0": None}, "`y0` holds no numbers"),
-    ("settle", {"y0": None}, "`y0` holds no numbers"),
-    *((name, {"dt0": dt0}, f"`dt0` is {dt0}") for name in SOLVES for dt0 in (-0.5, NAN)),
-    *((name, {"max_steps": 0}, "`max_steps` is 0") for name in SOLVES[:3]),
+    ("integrate settle", {"y0": None}, "`y0` holds no numbers"),
+    ("settle langevin", {"max_steps": 0}, "`max_steps` is 0"),
     ("integrate", {"field": first}, "`field` returns", "same structure and shapes"),
-    (
-        "integrate",
-        {"y0": (XS, X), "field": lambda t, y, args: jnp.ones(3)},
-        "`field` returns",
-        "same structure and shapes",
-    ),
+    ("integrate", {"y0": (XS, X), "field": three}, "`field` returns", "same structure and shapes"),
     ("settle", {"field": first}, "`field` returns float32[1,2]"),
     ("settle", {"rest": vector}, "`rest` returns float32[4,2]"),
     ("settle", {"rtol": INF}, "`rtol` is inf"),
-    *((name, {"dense": True}, "`dense` is no option here") for name in ("settle", "langevin")),
+    ("settle langevin", {"dense": True}, "`dense` is no option here"),
     ("langevin", {"score": first}, "`score` returns float32[4,1]"),
     ("curve_length", {"field": first}, "`field` returns float32[1,2]"),
     *(
         ("displacement", {"transport_map": f}, "`transport_map` returns")
         for f in (lambda x: x[:1], jnp.sum)
     ),
-    ("with_log_prob", {"field": df.gradient_flow(to_the_mean)}, "particles may interact"),
+    ("with_log_prob", {"field": df.gradient_flow(good.to_the_mean)}, "particles may interact"),
     ("dissipation", {"h": pair}, "`h` returns float32[2]"),
     ("inverse_log_ratio", {"lower": 1.0, "upper": 0.0}, "`lower`=1.0 must be below `upper`=0.0"),
     ("inverse_log_ratio", {"lower": NAN}, "`lower`=nan must be below"),
@@ -98,16 +69,12 @@ VALUES = [
     # --- ratios of samples ---
     ("median_bandwidth", {"size": 1}, "`size` is 1", "at least 2"),
     ("median_bandwidth", {"xs": XS[:1], "ys": None}, "one sample"),
-    *((name, {"bandwidth": jnp.ones((2, 2))}, "`bandwidth` has shape") for name in FITTED),
+    ("mmd_witness rff_log_ratio ulsif_ratio", {"bandwidth": EYE}, "`bandwidth` has shape"),
     ("mmd_witness", {"features": 3, "key": KEY}, "`features` is 3", "even"),
     ("mmd_witness", {"features": 4}, "pass `key`"),
     ("rff_log_ratio", {"features": 7}, "`features` is 7"),
     ("rff_log_ratio", {"degree": 3}, "`degree` is 3"),
-    (
-        "rff_log_ratio",
-        {"degree": 2, "xs_q": jnp.ones((3, 70)), "xs_p": jnp.ones((3, 70))},
-        "2555 monomials",
-    ),
+    ("rff_log_ratio", {"degree": 2, "xs_q": MANY, "xs_p": MANY}, "2555 monomials"),
     ("ratio_bandwidth", {"folds": 1}, "`folds` is 1"),
     ("ratio_bandwidth", {"multiples": ()}, "`multiples` holds none"),
     ("ratio_bandwidth", {"multiples": (1.0, -1.0)}, "`multiples` is -1.0"),
@@ -119,11 +86,6 @@ VALUES = [
             df.mmd_witness(XS, YS, bandwidth=1.0),
             df.mmd_witness(XS, YS, features=2, key=KEY),
         )
-    ),
-    *(
-        (f"{name}()", {"x": jnp.ones(n)}, "`x` has shape", "made for shape (2,)")
-        for name in FITTED
-        for n in (1, 3)
     ),
 ]
 CLOUD = (0.0, XS, None)
@@ -138,26 +100,30 @@ CALLS = [
     ("witness", df.witness(itself), (0.0, X, None), "`discriminator` returns", "must return"),
 ]
 
-FINITE = "has NaN or inf"
-# Samples that must be finite, those of a loop and those of a fit alike.
-CLOUDS = [
-    *((name, "y0") for name in ("integrate", "settle", "curve_length")),
-    ("langevin", "x0"),
-    *((name, x) for name in ("coupling", "wasserstein2") for x in ("xs", "ys")),
-    *(("displacement", "xs"), ("kde_log_prob", "xs"), ("dissipation", "u")),
-    *((("median_bandwidth"), x) for x in ("xs", "ys")),
-    *((name, x) for name in (*FITTED, "ratio_bandwidth", "ratio_check") for x in SAMPLES),
-    *((name, x) for name in ("transport", "train_flow_ratio") for x in SAMPLES),
-    *(("train_gan", "xs_p"), ("FlowRatioState.start", "xs_q")),
-    *(("networks.TimeDiscriminator", "like"), ("with_log_prob", "noise")),
-]
+# Samples that must be finite: NaN in the first or only ones, inf in the second.
+CLOUDS = "xs xs_q u like", "ys xs_p"
+OF_SAMPLES = (
+    *("coupling", "wasserstein2", "displacement", "median_bandwidth", "kde_log_prob", *FITTED),
+    *("ratio_bandwidth", "ratio_check", "dissipation", "transport", "train_gan"),
+    *("train_flow_ratio", "FlowRatioState.start", "networks.TimeDiscriminator"),
+)
 CONTENTS = [
     *(
-        (name, {x: broken(GOOD[name][x], bad)}, f"`{x}` {FINITE}")
-        for name, x in CLOUDS
-        for bad in (NAN, INF)
+        (name, {x: broken(GOOD[name][x], bad)}, f"`{x}` has NaN or inf", "drop those samples")
+        for name in OF_SAMPLES
+        for names, bad in zip(CLOUDS, (NAN, INF), strict=True)
+        for x in names.split()
+        if x in GOOD[name]
     ),
-    ("integrate", {"ts": jnp.array([0.0, 1.0, 0.5])}, "`ts` must increase"),  # on a device
+    *(
+        (name, {"y0": broken(XS, INF)}, "`y0` has NaN or inf")
+        for name in ("settle", "curve_length")
+    ),
+    *(("integrate", {"y0": broken(XS, bad)}, "`y0` has NaN or inf") for bad in (NAN, INF)),
+    ("langevin", {"x0": broken(XS)}, "`x0` has NaN or inf"),
+    ("with_log_prob", {"noise": broken(XS)[None]}, "`noise` has NaN"),
+    # Arrays of JAX are checked where they are.
+    ("integrate", {"ts": jnp.array([0.0, 1.0, 0.5])}, "`ts` must increase"),
     ("integrate", {"dt0": -jnp.ones(())}, "`dt0` must be positive"),
     ("dissipation", {"h": down}, "`h` decreases"),
     ("dissipation", {"of": down}, "`of` decreases"),
@@ -179,9 +145,9 @@ CONTENTS = [
     ("ratio_bandwidth", {"ridge": 0.0}, "`ridge` must be positive"),
 ]
 
-moves, flows = df.velocity(itself, log_r), df.gradient_flow(to_the_mean)
+moves, flows = df.velocity(itself, log_r), df.gradient_flow(good.to_the_mean)
 refits, carries = df.cloud_velocity(itself, pulling), df.with_log_prob(decay)
-follows = lambda y0, ts: df.integrate(decay, y0, ts, **EULER).ys
+follows = lambda y0, ts: df.integrate(decay, y0, ts, **good.EULER).ys
 quartered = lambda ys: jnp.stack([jnp.asarray(ys, float), 0.25 * jnp.asarray(ys, float)])
 PULLED = MEAN.at[0].set(NAN) - broken(XS)  # towards a mean that is NaN
 TWO, WHOLE = np.full(4, 2.0), (INTS, MORE_INTS)

@@ -9,7 +9,6 @@ from bad_good import (
     EYE,
     GOOD,
     INF,
-    KEY,
     MIX,
     NAN,
     NONE,
@@ -30,6 +29,7 @@ MIXES = df.Mixture(jnp.zeros((4, 2)), jnp.zeros((4, 2, 2)), jnp.ones((4, 2, 2)))
 WIDE, WIDE_RULE = df.Gaussian(jnp.zeros(3), jnp.eye(3)), df.cubature(3)
 FLAT, LINE = df.Gaussian(ORIGIN, SINGULAR), df.Gaussian(ORIGIN, jnp.array([1.0, 0.0]))
 LOST = df.Gaussian(ORIGIN * NAN, EYE)
+EMPTY, NO_MATRIX = jnp.zeros((0, 2)), jnp.zeros((0, 0))
 POINTS, WEIGHTS = GOOD["Nodes"].values()
 LOG_TWO_PI = np.log(2 * np.pi)
 FIELDS = ("gaussian_field", "fisher_rao_field", "bures_field", "mixture_field")
@@ -82,18 +82,7 @@ BECOMES = {
     "distance": 5**0.5,
     "squared_distance": 5.0,
 }
-METHODS = {
-    **{f"Gaussian.{name}": "z" for name in ("push", "log_prob_of_push")},
-    **{f"Gaussian.{name}": "x" for name in ("standardise", "log_prob")},
-    **{"Mixture.push": "z", "Mixture.log_prob": "x"},
-}
-
-
-def of_many(law, name):
-    """A method of a law of many times, and the name that its refusal starts with."""
-    return getattr(law, name.rpartition(".")[2])
-
-
+METHODS = ("push", "standardise", "log_prob", "log_prob_of_push")
 # By the type hook: a row, changes, the parameter that is named.
 TYPES = [
     ("Gaussian", {"mean": 0.0}, "mean"),
@@ -110,34 +99,23 @@ TYPES = [
 # By a ValueError: a row, changes, the words.
 VALUES = [
     *(
-        (
-            f"bures.{name}",
-            dict.fromkeys(kinds, jnp.zeros((0, 0))),
-            f"`{next(iter(kinds))}` is empty, of shape (0, 0)",
-            "pass a mat",
-        )
+        (f"bures.{name}", dict.fromkeys(kinds, NO_MATRIX), "` is empty, of shape (0, 0)", "pass a")
         for name, kinds in BURES.items()
         if name != "submersion"
     ),
     ("Gaussian", {"mean": NONE, "scale": NONE}, "`mean` is empty, of shape (0,)", "pass"),
-    (
-        "Mixture",
-        {"logits": NONE, "means": jnp.zeros((0, 2)), "scales": jnp.zeros((0, 2))},
-        "`means` is empty",
-        "pass",
-    ),
-    *((name, {x: jnp.ones(n)}, f"`{x}` has sh") for name, x in METHODS.items() for n in (1, 3)),
+    ("Mixture", {"logits": NONE, "means": EMPTY, "scales": EMPTY}, "`means` is empty", "pass"),
     ("gaussian_kl", {"q": MANY}, "`q`", "(4, 2)", "jax.vmap"),
     ("gaussian_kl", {"p": MANY}, "`p`", "(4, 2)", "jax.vmap"),
     ("gaussian_kl", {"p": WIDE}, "`q` has dimension 2 and `p` 3"),
     ("Nodes", {"batches": jnp.ones(3)}, "`batches` has shape (3,)"),
     ("gauss_hermite", {"order": 181}, "`order` is 181", "use `trapezoid`"),
     ("gauss_hermite", {"dim": 9, "order": 9}, "9^9 nodes are too many", "use `sobol_nodes`"),
-    ("trapezoid", {"dim": 3}, "`dim` is 3", "use `sobol_nodes`"),
+    *(("trapezoid", {"dim": n}, f"`dim` is {n}, ", "use `sobol_nodes`") for n in (-1, 0, 3)),
     ("sobol_nodes", {"dim": 30000}, "`dim` is 30000", "at most 21201"),
-    *(
-        (name, {"estimator": "best"}, "`estimator` is 'best'", "give", "price")
-        for name in (*FIELDS[:3], "fit_gaussian", "forward_backward_step")
+    (
+        "gaussian_field fisher_rao_field bures_field fit_gaussian forward_backward_step",
+        *({"estimator": "best"}, "`estimator` is 'best'", "give", "price"),
     ),
     ("mixture_field", {"metric": "best"}, "`metric` is 'best'", "give", "euclidean"),
     ("forward_backward_step", {"q": MANY}, "(4, 2)", "jax.vmap"),
@@ -152,35 +130,29 @@ VALUES = [
     ("stl_loss", {"log_p": itself}, "`log_p` returns"),
     ("stl_loss", {"h": pair}, "`h` returns", "must return one real number"),
     ("stl_loss", {"q": 3}, "`q` is a int", "give a model"),
-    *(
-        ("stl_loss", {"h": h}, "`h` is", words)
-        for h, words in (
-            (df.divergences.kl_qp, "pass its `.h`"),
-            (df.gans.logit(), "pass its `.h`"),
-            (df.divergences.kl_qp.f, "pass `.h`"),
-            (3.0, "give an increasing function"),
-        )
-    ),
+    ("stl_loss", {"h": df.divergences.kl_qp}, "`h` is", "pass its `.h`"),
+    ("stl_loss", {"h": df.gans.logit()}, "`h` is", "pass its `.h`"),
+    ("stl_loss", {"h": df.divergences.kl_qp.f}, "`h` is", "pass `.h`"),
+    ("stl_loss", {"h": 3.0}, "`h` is", "give an increasing function"),
 ]
+FALLS, ONE_BY_ONE = ("`h` decreases", "Give an increasing h"), ("(4, 2", "jax.vmap")
+OF_3 = "`nodes` have dimension 3", "make nodes"
+LAWS = dict(zip(FIELDS, (Q, Q, (ORIGIN, EYE), MIX), strict=True))
+
+
+def rates(name, target, law, h=None, dim=2):
+    return getattr(df, name)(target, df.cubature(dim), h=h)(0.0, law, None)
+
+
 # By a ValueError too, of what is made here: the function that is named, a call, its arguments.
 CALLS = [
     ("Gaussian.log_det", MANY.log_det, (), "(4, 2)", "jax.vmap"),
-    *(
-        (name, of_many(MIXES if "Mix" in name else MANY, name), (X,), "(4, 2", "jax.vmap")
-        for name in METHODS
-    ),
-    *(
-        (name, getattr(df, name)(target, rule), (0.0, *law, None), *words)
-        for name, good, many in zip(
-            FIELDS, (Q, Q, (ORIGIN, EYE), MIX), (MANY, MANY, None, MIXES), strict=True
-        )
-        for target, rule, law, *words in (
-            (itself, df.cubature(2), (good,), "`log_p` returns", "must"),
-            (log_p, WIDE_RULE, (good,), "`nodes` have dimension 3", "make nodes"),
-            (log_p, df.cubature(2), (many or MANY,), "jax.vmap"),
-        )
-        if many or law == (good,)
-    ),
+    *((f"Gaussian.{name}", getattr(MANY, name), (X,), *ONE_BY_ONE) for name in METHODS),
+    *((f"Mixture.{name}", getattr(MIXES, name), (X,), *ONE_BY_ONE) for name in METHODS[::2]),
+    *((name, rates, (name, itself, law), "`log_p` returns", "must") for name, law in LAWS.items()),
+    *((name, rates, (name, log_p, law, None, 3), *OF_3) for name, law in LAWS.items()),
+    *((name, rates, (name, log_p, MANY), "jax.vmap") for name in FIELDS[:2]),
+    ("mixture_field", rates, ("mixture_field", log_p, MIXES), "jax.vmap"),
     *(
         (f"{kind}.push", df.stl_loss, (log_p, q, z), "`z` has shape", "pass")
         for kind, q, z in (
@@ -196,6 +168,7 @@ CALLS = [
 NO_SUM = "`weights` must sum to 1", "divide"
 STEP, SINGULAR_Q = "forward_backward_step", ("`q` has a singular", "not finite", "pass one")
 ETA, NO_STEP = jnp.asarray(0.1), "`step` must be positive and at most"
+BEYOND = "`t` is beyond the end", "Take `t` between 0 and 1"
 START = {"nodes": df.cubature(1), "log_p": times(1.0)}
 one = lambda mean, scale: df.Gaussian(jnp.array([mean]), jnp.array([scale]))
 # At run time, by what an array holds.
@@ -209,21 +182,8 @@ CONTENTS = [
             *([SINGULAR] if kind in (DEFINITE, INVERTIBLE) else ()),
         )
     ),
-    (
-        "bures.exp",
-        {"sigma": ORIGIN + jnp.diag(ONES), "u": -3 * EYE},
-        "`u` leaves the geodesic",
-        "Take a sh",
-    ),
-    *(
-        (
-            "bures.geodesic",
-            {"t": t, "a": EYE, "b": EYE / 4},
-            "`t` is beyond the end",
-            "Take `t` between 0 and 1",
-        )
-        for t in (2.5, NAN)
-    ),
+    ("bures.exp", {"sigma": EYE, "u": -3 * EYE}, "`u` leaves the geodesic", "Take a sh"),
+    *(("bures.geodesic", {"t": t, "a": EYE, "b": EYE / 4}, *BEYOND) for t in (2.5, NAN)),
     ("gaussian_kl", {"p": LOST}, "`p`", "not finite", "Pass"),
     *(("gaussian_kl", {"p": law}, "`p` has a singular", "Pass") for law in (FLAT, LINE)),
     ("Nodes", {"points": POINTS * NAN}, "`points` must be finite"),
@@ -239,13 +199,6 @@ CONTENTS = [
     ("fit_gaussian", START | {"q0": one(0.0, 0.0)}, "`q0` has a singular", "Start"),
     ("stl_loss", {"h": jnp.negative}, "`h` decreases", "It must"),
 ]
-# Of fields, which are made before they are asked; numpy checks its own arrays, not under jit.
-FALLS = "`h` decreases", "Give an increasing h"
-LAWS = dict(zip(FIELDS, (Q, Q, (ORIGIN, EYE), MIX), strict=True))
-
-
-def rates(name, target, law, h=None):
-    return getattr(df, name)(target, df.cubature(2), h=h)(0.0, law, None)
 
 
 def mean_rate(name, target, law):
@@ -255,16 +208,18 @@ def mean_rate(name, target, law):
     return found[0] if name == "bures_field" else found.mean
 
 
+# Of fields, which are made before they are asked.
 CONTENT_CALLS = [
     (name, rates, (name, log_p, law, jnp.negative), *FALLS) for name, law in LAWS.items()
 ]
+# numpy checks its own arrays, not under jit.
 NUMPY_CONTENTS = [("Nodes", {"points": np.ones((2, 1)), "weights": np.ones(2)}, *NO_SUM)]
 
 halfway = lambda a, b: df.bures.geodesic(0.5, a, b)
 is_lost = lambda *arguments: jnp.isnan(mean_rate(*arguments)).any()
 lost = lambda x: NAN * jnp.sum(x)
 of_bures = lambda name: halfway if name == "geodesic" else getattr(df.bures, name)
-NUMBERS = ("inner", "distance", "squared_distance")
+LOST_2, DIAGONAL = jnp.full((2, 2), NAN), jnp.diag(jnp.array([1.0, 3.0]))
 ALONE = df.Mixture(jnp.array([0.0, -INF]), EYE, jnp.ones((2, 2)))  # a weight of zero
 POINT_MASSES = df.Mixture(ORIGIN, EYE, 0 * EYE)
 NO_DENSITY = [FLAT, FLAT, (ORIGIN, INDEFINITE), POINT_MASSES]
@@ -273,23 +228,17 @@ WHOLE_Q = np.zeros(2, int), np.eye(2, dtype=int)
 # A call, its arguments, the answer, and how far from it.
 ANSWERS = [
     *((of_bures(name), WHOLE[: len(BURES[name])], BECOMES[name], 1e-5) for name in BURES),
-    *(
-        (
-            getattr(df.bures, name),
-            [GOOD[f"bures.{name}"][key] * (NAN if key == argument else 1) for key in BURES[name]],
-            NAN if name in NUMBERS else np.full((2, 2), NAN),
-        )
-        for name, argument in (
-            *(("submersion", "s"), ("horizontal", "x"), ("vertical", "x")),
-            *(("inner", "u"), ("inner", "v")),
-        )
-    ),
-    (df.bures.submersion, (jnp.zeros((0, 0)),), np.zeros((0, 0))),
+    (df.bures.submersion, (LOST_2,), LOST_2),
+    (df.bures.horizontal, (COVARIANCE, LOST_2), LOST_2),
+    (df.bures.vertical, (COVARIANCE, LOST_2), LOST_2),
+    (df.bures.inner, (COVARIANCE, LOST_2, EYE), NAN),
+    (df.bures.inner, (COVARIANCE, EYE, LOST_2), NAN),
+    (df.bures.submersion, (NO_MATRIX,), NO_MATRIX),
     # A factor is any square matrix: its product with its transpose is what is semidefinite.
     (df.bures.submersion, (SINGULAR,), 2 * SINGULAR),
     # A singular covariance is a Gaussian on a subspace, and has a distance: here from a point.
-    (df.bures.distance, (0 * COVARIANCE, jnp.diag(jnp.array([1.0, 3.0]))), 2.0),
-    (df.bures.squared_distance, (0 * COVARIANCE, jnp.diag(jnp.array([1.0, 3.0]))), 4.0),
+    (df.bures.distance, (0 * COVARIANCE, DIAGONAL), 2.0),
+    (df.bures.squared_distance, (0 * COVARIANCE, DIAGONAL), 4.0),
     (Q.log_prob, (jnp.array([NAN, 0.0]),), NAN),
     (df.Gaussian(ORIGIN, ONES).log_prob, (jnp.array([INF, 0.0]),), -INF),
     (LOST.push, (ONES,), np.array([NAN, NAN])),
@@ -319,7 +268,7 @@ ANSWERS = [
     *((df.stl_loss, (log_p, law, Z), NAN) for law in (FLAT, LINE)),
     (df.stl_loss, (log_p, Q, np.ones((4, 2), int)), HERE),
 ]
-fitted = lambda q0: df.fit_gaussian(**START, q0=q0, n=32, key=KEY)[0].mean
+fitted = lambda q0: df.fit_gaussian(**GOOD["fit_gaussian"] | START | {"q0": q0})[0].mean
 CONVERSIONS = [
     (df.Gaussian, (np.zeros(2), np.eye(2)), Q),
     (df.Nodes, (np.asarray(POINTS), np.asarray(WEIGHTS)), (POINTS, WEIGHTS)),

@@ -59,10 +59,11 @@ def calls_not_refused(calls, error=ValueError, jit=False):
 
 
 def not_refused(rows, error=ValueError, jit=False):
-    """As `calls_not_refused`, of (name, changes of its good call, words...)."""
+    """As `calls_not_refused`, of (names in one string, changes of their good calls, words...)."""
     calls = [
         (caller(name), function(name), GOOD[name] | changes, *words)
-        for name, changes, *words in rows
+        for names, changes, *words in rows
+        for name in names.split()
     ]
     return calls_not_refused(calls, error, jit)
 

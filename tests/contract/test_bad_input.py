@@ -1,13 +1,14 @@
-"""Bad input that any argument can be: of another type, missing, empty, out of range.
+"""Bad input that any argument can be, and odd input that has a right answer.
 
-Each law is a loop over all parameters of all functions in `bad_good.GOOD`; what has words of its
-own is in test_bad_values.py. An error raised while tracing is the same code eagerly and under jit.
+Each law is a loop over all parameters of all functions in `bad_good.GOOD`; values with words of
+their own stand in bad_*.py. An error raised while tracing is the same code eagerly and under jit.
 """
 
 import inspect
 import os
 import typing
 
+import bad_calculus
 import bad_clouds
 import bad_gaussians
 import bad_training
@@ -16,8 +17,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from bad_good import GOOD, INF, NAN, function
-from bad_input import annotated, calls_not_refused, failure, not_refused
+from bad_calculus import CLOSED_FORMS, ELEMENTWISE, GANS, LIMITS, OF_NONE, SUMS
+from bad_good import GOOD, INF, NAN, NONE, function
+from bad_input import annotated, calls_not_refused, failure, not_equal, not_refused, not_right
+from catalogue import ROWS
 from jaxtyping import TypeCheckError
 from test_architecture import PLAIN_FUNCTIONS
 
@@ -30,6 +33,7 @@ CHECKED = {
     *{("stl_loss", "q"), ("stl_loss", "h")},
     *{("over_devices", "tree"), ("networks.spectral", "network")},
 }
+SUBJECTS, PATH = (bad_gaussians, bad_clouds, bad_training), os.PathLike
 ANYTHING = {("networks.refresh", "network"), ("Nodes", "batches")}
 # Samples may have any event shape: of one axis less they are numbers, or points of one number.
 ANY_EVENT = {
@@ -66,7 +70,7 @@ def value_of(name, parameter, declared):
         return good
     kinds = typing.get_args(getattr(declared, "annotation", None))
     return next(
-        (kind(1) for kind in (float, int, str) if {kind, os.PathLike} & {*kinds} == {kind}), None
+        (kind(1) for kind in (float, int, str) if kind in kinds and PATH not in kinds), None
     )
 
 
@@ -173,7 +177,7 @@ def test_arrays_that_do_not_line_up_are_refused_by_name():
     assert not wrong, "\n\n".join(wrong)
 
 
-@pytest.mark.parametrize("subject", (bad_gaussians, bad_clouds, bad_training))
+@pytest.mark.parametrize("subject", SUBJECTS)
 def test_what_is_of_no_such_type_as_a_whole_is_refused_by_its_name(subject):
     wrong = [
         f"{name}: {said}"
@@ -183,7 +187,7 @@ def test_what_is_of_no_such_type_as_a_whole_is_refused_by_its_name(subject):
     assert not wrong, "\n\n".join(wrong)
 
 
-@pytest.mark.parametrize("subject", (bad_gaussians, bad_clouds, bad_training))
+@pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_wrong_value_is_refused_in_words(subject):
     assert not (said := not_refused(subject.VALUES)), said
     assert not (said := calls_not_refused(subject.CALLS)), said
@@ -200,9 +204,9 @@ def test_a_key_is_asked_for():
 # Any number is good, or what it must be is known at run time: test_bad_contents.py.
 ANY_NUMBER = {"t", "a", "c", "shift", "lam", "lower", "upper", "eps", "bandwidth", "ridge", "step"}
 GOOD_COUNTS = {("degree", 0), ("depth", 0)}
-# In words of their own, test_bad_values.py; and uLSIF has no monomials.
+# In words of their own in bad_*.py; and uLSIF has no monomials.
 OWN_WORDS = {("ratio_bandwidth", "degree"), ("mmd_witness", "features"), ("fit_gaussian", "n")}
-OWN_WORDS |= {("settle", "atol"), ("train_flow_ratio", "horizon")}
+OWN_WORDS |= {("settle", "atol"), ("train_flow_ratio", "horizon"), ("trapezoid", "dim")}
 
 
 def out_of_range(name):
@@ -212,7 +216,7 @@ def out_of_range(name):
         bad = {str: ("a word",), int: (0, -1), float: (-1.0, NAN)}.get(type(good), ())
         for value in () if parameter in ANY_NUMBER else bad:
             if (parameter, value) not in GOOD_COUNTS and (name, parameter) not in OWN_WORDS:
-                yield name, {parameter: value}, f"`{parameter}` is {value!r}"
+                yield name, {parameter: value}, f"`{parameter}` is {value!r}; "
 
 
 def test_an_option_out_of_range_is_refused_with_its_value():
@@ -231,20 +235,100 @@ def test_times_that_do_not_increase_are_refused():
 
 # Nothing is lost: fields move no particles, r1 looks at p alone. Matrices and laws have rows of
 # their own, and a density is refused by the type hook.
+POINTS = ("x", "z")
 NONE_IS_GOOD = {("gradient_penalty", "xs_q"), ("over_devices", "tree"), ("witness()", "x")}
 NONE_IS_GOOD |= {("velocity()", "xs"), ("gradient_flow()", "xs"), ("kde_log_prob()", "x")}
 
 
 def emptied(name):
-    """Each array with all others whose first axis is as long, empty."""
+    """Each array with all others whose first axis is as long, empty; points of other sizes too."""
     arrays = {key: x for key, x in GOOD[name].items() if getattr(x, "ndim", 0)}
     for parameter, value in arrays.items():
         if (name, parameter) not in NONE_IS_GOOD and parameter not in ("ts", "weights"):
             first, *_ = lined = {key: x[:0] for key, x in arrays.items() if len(x) == len(value)}
-            yield name, lined, f"`{first}` "
+            yield name, lined, f"`{first}` ", "; pass"
+        if parameter in POINTS and (name, parameter) not in NONE_IS_GOOD and name != "stl_loss":
+            for n in {1, 2 * len(value)} - {len(value)}:
+                yield (
+                    name,
+                    {parameter: np.resize(value, (n, *value.shape[1:]))},
+                    f"`{parameter}` has sh",
+                )
 
 
-def test_no_samples_are_refused():
-    unlike = ("bures.", "Gaussian", "Mixture")
-    rows = [row for name in GOOD if not name.startswith(unlike) for row in emptied(name)]
+def test_no_samples_and_points_of_other_sizes_are_refused():
+    laws = ("Gaussian", "Mixture")
+    names = [name for name in GOOD if not name.startswith("bures.") and name not in laws]
+    rows = [row for name in names for row in emptied(name)]
     assert not (said := not_refused(rows)), said
+
+
+@pytest.mark.parametrize("subject", (bad_calculus, *SUBJECTS))
+def test_odd_input_has_its_right_answer(subject):
+    assert not (said := not_right(subject.ANSWERS)), said
+
+
+def test_elementwise_functions_take_any_shape_and_end_in_their_limits():
+    good = np.array([[0.5, 1.5, 2.0]])
+    x = jnp.array([[*good[0], NAN, INF, -INF]])
+    found = jax.jit(lambda x: [call(x) for call, *_ in CLOSED_FORMS.values()])(x)
+    for (name, (_, closed, limits)), value in zip(CLOSED_FORMS.items(), found, strict=True):
+        wanted = np.concatenate([closed(good), [limits]], axis=1)
+        assert not (said := not_equal(value, wanted)), f"{name}: {said}"
+
+
+def test_elementwise_functions_of_no_numbers_give_none():
+    found = jax.jit(lambda x: [call(x) for call in OF_NONE])(NONE)
+    assert all(value.shape == (0,) for value in found)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_functions_refuse_what_is_no_real_number(name):
+    words = "divergence_flows.", "Actual value", "Expected type"
+    for wrong in (1j, [1.0], "1"):
+        assert not (said := failure(TypeCheckError, words, ELEMENTWISE[name], wrong)), said
+
+
+def test_sums_are_no_elementwise_functions():
+    words = "return value of divergence_flows.", "Actual value", "Expected type"
+    for call in SUMS:
+        assert not (said := failure(TypeCheckError, words, call, jnp.array([0.5, 1.5]))), said
+
+
+def of_r(name):
+    """Fields of a ratio; the f of arcsinh is by quadrature, its f'' = h' / r^2 elementary."""
+    return ("f_second",) if name == "arcsinh" else ("f", "f_prime", "f_second")
+
+
+def at_edges(r, u, s):
+    """Fields of all divergences where they end."""
+    found = {}
+    for name, (*_, closed) in LIMITS.items():
+        div, fields = ROWS[name], of_r(name)
+        wide, flat = ([getattr(div, field)(x) for field in fields] for x in (r, r[0, :2]))
+        conjugate = div.conjugate(s) if closed else jnp.array([[NAN]])
+        found[name] = wide, flat, div.f(r[:, 4:]), div.h(u), div.activation(u[:, :1]), conjugate
+    return found
+
+
+def test_divergences_are_nan_outside_their_domain_and_have_their_limits_at_its_ends():
+    r = jnp.array([[1.0, 2.0, -1.0, -2.0, NAN, 0.0, INF]])
+    found = jax.jit(at_edges)(r, jnp.array([[NAN, INF, -INF]]), jnp.array([[NAN, 3.0, 4.0]]))
+    for name, (at_0, at_inf, top, bottom, ends, closed) in LIMITS.items():
+        wide, flat, f, h, activation, conjugate = found[name]
+        infinite = np.array([[NAN, INF, INF]])[:, : 3 if ends and closed else 1]
+        inside, outside = [x[0, :2] for x in wide], [x[0, 2:5] for x in wide]
+        values = inside, outside, f, h, activation, conjugate[:, : infinite.size]
+        limits = [np.array([[NAN, *two]]) for two in ((at_0, at_inf), (top, bottom), ())]
+        wanted = flat, [np.full(3, NAN)] * len(wide), *limits, infinite
+        assert not (said := not_equal(values, wanted)), f"{name}: {said}"
+
+
+def test_gans_undo_their_log_ratio_and_give_nan_for_nan():
+    u = jnp.array([[-0.5, 0.25, NAN]])
+    back = lambda gan, u: gan.log_t(gan.inverse(u))
+    players = lambda gan, u: [f(u[0, 2:]) for f in (gan.phi, gan.psi, gan.h_t)]
+    both = lambda u: {name: (back(gan, u), players(gan, u)) for name, gan in GANS.items()}
+    for name, (again, others) in jax.jit(both)(u).items():
+        assert not (said := not_equal(again, u, 1e-5)), f"{name}: {said}"
+        assert np.isnan(others).all(), name
