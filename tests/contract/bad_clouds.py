@@ -1,229 +1,187 @@
-"""Bad input for clouds: solves and distances; fields, ratios and training stand beside."""
+"""Bad input for clouds: fields and solves, distances, ratios and densities of samples."""
 
-import functools
-import math
+from functools import partial
 
-import bad_fields
-import bad_networks
-import bad_ratios
-import bad_steps
-import bad_training
-import diffrax
+import bad_good as good
 import jax.numpy as jnp
 import numpy as np
-from bad_input import by_content, by_type, by_value
-from bad_samples import (
-    INT_TS,
-    INTS,
-    KEY,
-    KEYLESS,
-    MORE_INTS,
-    NO_H,
-    NO_TS,
-    SCALARS,
-    TS,
-    XS,
-    YS,
-    broken,
-    closed,
-    contents,
-    decay,
-    every,
-    keyless,
-    kinds,
-    of_clouds,
-    options,
-    same,
-    vector,
-)
+from bad_good import GOOD, INF, KEY, NAN, XS, YS, U, X, decay, itself, log_r, pulling
 
 import divergence_flows as df
 
-# Two steps of Euler are exact here, and compile fastest.
-EULER = {"solver": diffrax.Euler(), "dt0": 0.5}
-steady = lambda t, xs, args: jnp.ones_like(xs)
-steady_array = lambda t, y, args: jnp.ones(3)
+
+def broken(xs, value=NAN):
+    """With one number that is none, as an array."""
+    return jnp.asarray(xs).at[(0,) * jnp.ndim(xs)].set(value)
+
+
+down = lambda u: -u
+pair = lambda u: jnp.stack([u, u])
+vector = lambda t, x, args: x  # where a function must return one number
 first = lambda t, x, args: x[:1]
-shorter = lambda x: x[:1]
-tripled = lambda x: 3 * x
+three = lambda t, y, args: jnp.ones(3)
+towards = lambda t, x, xs, args: x - jnp.mean(xs, axis=0)
+halves = lambda t, x, args: 0.5 * jnp.sum(x)
+MEAN = jnp.mean(XS, axis=0)
+INTS = np.array([[0, 3], [2, 1], [5, 4], [1, 7]])
+MORE_INTS = np.array([[1, 1], [0, 2], [6, 5], [3, 0], [2, 8]])
+LINE = XS * jnp.array([1.0, 0.0])
+ON_LINE = {"xs_q": LINE, "xs_p": YS * jnp.array([1.0, 0.0])}
+MANY, EYE = jnp.ones((3, 70)), jnp.eye(2)
+FITTED = ("mmd_witness", "rff_log_ratio", "ulsif_ratio")
 
-follows = lambda y0, ts=TS, field=decay, **more: df.integrate(field, y0, ts, **EULER | more).ys
-rests = lambda y0, field=decay, **more: df.settle(field, y0, **EULER | more).ys
-diffuses = lambda xs, ts=TS, score=decay, **more: (
-    df.langevin(score, xs, ts, **EULER | {"key": KEY} | more).ys
+STEPS = ("ratio_step", "flow_ratio_step")
+BATCHES = [(xs, YS) for xs in (jnp.ones(()), XS > 0, XS + 0j, None, 1.5, XS.tolist())]
+BATCHES += [(XS, YS[:, :1])]
+
+TYPES = [
+    ("integrate", {"ts": 1.0}, "ts"),
+    ("train_flow_ratio", {"ts": jnp.ones((2, 2))}, "ts"),
+    *(("kde_log_prob()", {"x": jnp.ones(n)}, "x") for n in (0, 1, 3)),
+    *(
+        ("with_log_prob()", {"state": state}, "state")
+        for state in ((XS, XS), (U[0], U), (XS > 0, U), (XS, None), (XS, U[:3]), (XS, 0.0))
+    ),
+    *((name, {"batch": batch}, "batch") for name in STEPS for batch in BATCHES),
+]
+VALUES = [
+    ("integrate", {"dt0": None}, "Euler takes", "dt0=0.01"),
+    ("integrate settle", {"y0": None}, "`y0` holds no numbers"),
+    ("settle langevin", {"max_steps": 0}, "`max_steps` is 0"),
+    ("integrate", {"field": first}, "`field` returns", "same structure and shapes"),
+    ("integrate", {"y0": (XS, X), "field": three}, "`field` returns", "same structure and shapes"),
+    ("settle", {"field": first}, "`field` returns float32[1,2]"),
+    ("settle", {"rest": vector}, "`rest` returns float32[4,2]"),
+    ("settle", {"rtol": INF}, "`rtol` is inf"),
+    ("settle langevin", {"dense": True}, "`dense` is no option here"),
+    ("langevin", {"score": first}, "`score` returns float32[4,1]"),
+    ("curve_length", {"field": first}, "`field` returns float32[1,2]"),
+    *(
+        ("displacement", {"transport_map": f}, "`transport_map` returns")
+        for f in (lambda x: x[:1], jnp.sum)
+    ),
+    ("with_log_prob", {"field": df.gradient_flow(good.to_the_mean)}, "particles may interact"),
+    ("dissipation", {"h": pair}, "`h` returns float32[2]"),
+    ("inverse_log_ratio", {"lower": 1.0, "upper": 0.0}, "`lower`=1.0 must be below `upper`=0.0"),
+    ("inverse_log_ratio", {"lower": NAN}, "`lower`=nan must be below"),
+    ("Divergence", {"f": None}, "give exactly one of f", "f=None"),
+    ("Divergence", {"log_f": jnp.exp}, "give exactly one"),
+    # --- ratios of samples ---
+    ("median_bandwidth", {"size": 1}, "`size` is 1", "at least 2"),
+    ("median_bandwidth", {"xs": XS[:1], "ys": None}, "one sample"),
+    ("mmd_witness rff_log_ratio ulsif_ratio", {"bandwidth": EYE}, "`bandwidth` has shape"),
+    ("mmd_witness", {"features": 3, "key": KEY}, "`features` is 3", "even"),
+    ("mmd_witness", {"features": 4}, "pass `key`"),
+    ("rff_log_ratio", {"features": 7}, "`features` is 7"),
+    ("rff_log_ratio", {"degree": 3}, "`degree` is 3"),
+    ("rff_log_ratio", {"degree": 2, "xs_q": MANY, "xs_p": MANY}, "2555 monomials"),
+    ("ratio_bandwidth", {"folds": 1}, "`folds` is 1"),
+    ("ratio_bandwidth", {"multiples": ()}, "`multiples` holds none"),
+    ("ratio_bandwidth", {"multiples": (1.0, -1.0)}, "`multiples` is -1.0"),
+    ("ratio_check", {"log_r": vector}, "`log_r` returns"),
+    *(
+        ("ratio_check", {"log_r": potential}, "`log_r` is no log ratio", "no ratio")
+        for potential in (
+            df.witness(halves),
+            df.mmd_witness(XS, YS, bandwidth=1.0),
+            df.mmd_witness(XS, YS, features=2, key=KEY),
+        )
+    ),
+]
+CLOUD = (0.0, XS, None)
+CALLS = [
+    ("velocity", df.velocity(itself, vector), CLOUD, "`log_r` returns float32[2]"),
+    ("velocity", df.velocity(pair, log_r), CLOUD, "`h` returns float32[2]", "one"),
+    ("gradient_flow", df.gradient_flow(towards), CLOUD, "`variation` returns float32[2]"),
+    ("cloud_velocity", df.cloud_velocity(itself, lambda xs: 3.0), CLOUD, "`fit` returns 3.0"),
+    ("cloud_velocity", df.cloud_velocity(itself, lambda xs: vector), CLOUD, "`fit(xs)` returns"),
+    ("cloud_velocity", df.cloud_velocity(pair, pulling), CLOUD, "`h` returns"),
+    ("with_log_prob", df.with_log_prob(first), (0.0, (XS, U), None), "`field` returns"),
+    ("witness", df.witness(itself), (0.0, X, None), "`discriminator` returns", "must return"),
+]
+
+# Samples that must be finite: NaN in the first or only ones, inf in the second.
+CLOUDS = "xs xs_q u like", "ys xs_p"
+OF_SAMPLES = (
+    *("coupling", "wasserstein2", "displacement", "median_bandwidth", "kde_log_prob", *FITTED),
+    *("ratio_bandwidth", "ratio_check", "dissipation", "transport", "train_gan"),
+    *("train_flow_ratio", "FlowRatioState.start", "networks.TimeDiscriminator"),
 )
-length = lambda xs, ts=TS, field=steady, **more: df.curve_length(field, xs, ts, **EULER | more)
-displaced = lambda xs, transport_map=tripled, t=0.5: df.displacement(transport_map, t, xs)
+CONTENTS = [
+    *(
+        (name, {x: broken(GOOD[name][x], bad)}, f"`{x}` has NaN or inf", "drop those samples")
+        for name in OF_SAMPLES
+        for names, bad in zip(CLOUDS, (NAN, INF), strict=True)
+        for x in names.split()
+        if x in GOOD[name]
+    ),
+    *(
+        (name, {"y0": broken(XS, INF)}, "`y0` has NaN or inf")
+        for name in ("settle", "curve_length")
+    ),
+    *(("integrate", {"y0": broken(XS, bad)}, "`y0` has NaN or inf") for bad in (NAN, INF)),
+    ("langevin", {"x0": broken(XS)}, "`x0` has NaN or inf"),
+    ("with_log_prob", {"noise": broken(XS)[None]}, "`noise` has NaN"),
+    # Arrays of JAX are checked where they are.
+    ("integrate", {"ts": jnp.array([0.0, 1.0, 0.5])}, "`ts` must increase"),
+    ("integrate", {"dt0": -jnp.ones(())}, "`dt0` must be positive"),
+    ("dissipation", {"h": down}, "`h` decreases"),
+    ("dissipation", {"of": down}, "`of` decreases"),
+    ("dissipation", {"u": -U, "h": jnp.sqrt}, "no slope there", "domain"),
+    ("median_bandwidth", {"xs": jnp.ones((4, 2)), "ys": None}, "most of them"),
+    *(
+        ("kde_log_prob", {"bandwidth": x}, "`bandwidth` must be positive")
+        for x in (0.0, jnp.array(-1.0), NAN)
+    ),
+    *(
+        ("kde_log_prob", {"xs": xs}, "covariance of `xs`", "vary in every direction")
+        for xs in (LINE, XS[:1])
+    ),
+    ("mmd_witness", {"bandwidth": 0.0}, "`bandwidth` must be positive"),
+    ("rff_log_ratio", {"ridge": jnp.array(-1.0)}, "`ridge` must be positive"),
+    ("rff_log_ratio", {**ON_LINE, "degree": 1}, "a coordinate is the same for all samples"),
+    ("ulsif_ratio", {"ridge": NAN}, "`ridge` must be positive"),
+    ("ulsif_ratio", {"bandwidth": 1e3, "ridge": 1e-30}, "singular to working precision"),
+    ("ratio_bandwidth", {"ridge": 0.0}, "`ridge` must be positive"),
+]
 
-
-def solves(call, caller, state="y0"):
-    """Cells of times and states, which every solve refuses alike."""
-    increase = by_value(caller, "`ts` must increase, and goes from")
-    return {
-        "empty": [
-            *every(call, by_value(caller, f"`{state}` holds no numbers"), (XS[:0],)),
-            *every(call, by_value(caller, "`ts` holds 0 time(s)"), (XS, [])),
-        ],
-        "nan and inf": [
-            *every(call, by_content(caller, f"`{state}` has NaN or inf"), (broken(XS),)),
-            *every(call, increase, (XS, [0.0, math.inf]), (XS, [0.0, math.nan])),
-        ],
-        NO_TS: [
-            *every(call, increase, (XS, [1.0, 0.0]), (XS, [0.0, 0.5, 0.5])),
-            *every(call, by_value(caller, "`ts` holds 1 time(s)"), (XS, [0.0])),
-        ],
-    }
-
-
-def steps(call, caller):
-    """Cells of steps that go nowhere."""
-    return options(
-        call,
-        (XS,),
-        dt0=[
-            (-0.5, by_value(caller, "`dt0` is -0.5")),
-            (math.nan, by_value(caller, "`dt0` is nan")),
-            ("small", by_type(caller, "dt0")),
-        ],
-        max_steps=[(0, by_value(caller, "`max_steps` is 0"))],
-    )
-
-
+moves, flows = df.velocity(itself, log_r), df.gradient_flow(good.to_the_mean)
+refits, carries = df.cloud_velocity(itself, pulling), df.with_log_prob(decay)
+follows = lambda y0, ts: df.integrate(decay, y0, ts, **good.EULER).ys
 quartered = lambda ys: jnp.stack([jnp.asarray(ys, float), 0.25 * jnp.asarray(ys, float)])
+PULLED = MEAN.at[0].set(NAN) - broken(XS)  # towards a mean that is NaN
+TWO, WHOLE = np.full(4, 2.0), (INTS, MORE_INTS)
+PAIRED = ((df.coupling, 4), (df.wasserstein2, 4), (df.median_bandwidth, 5))
 
-SOLVES = {
-    "integrate": {
-        **solves(follows, "integrate"),
-        NO_TS: [
-            *solves(follows, "integrate")[NO_TS],
-            *every(  # the solve checks times on a device
-                follows,
-                by_content("integrate", "`ts` must increase"),
-                (XS, jnp.array([1.0, 0.0])),
-            ),
-        ],
-        "wrong rank": every(follows, by_type("integrate", "ts"), (XS, jnp.ones((2, 2))), (XS, 1.0)),
-        "wrong dtype": [
-            *every(follows, by_type("integrate", "y0"), (XS > 0,), (XS + 0j,), ("a state",)),
-            *every(follows, by_value("integrate", "`y0` holds no numbers"), (None,)),
-            *every(follows, by_type("integrate", "ts"), (XS, "01"), (XS, None)),
-        ],
-        "mismatched shapes": every(
-            follows,
-            by_value("integrate", "`field` returns", "same structure and shapes"),
-            (XS, TS, first),
-            ((XS, XS[0]), TS, steady_array),
-        ),
-        "integers": closed(follows, ((INTS, INT_TS), quartered(INTS))),
-        "python floats": closed(follows, ((2.0, [0.0, 1.0]), quartered(2.0))),
-        "numpy arrays": closed(follows, ((np.asarray(XS),), quartered(XS))),
-        "wrong value": [
-            *steps(follows, "integrate"),
-            *every(follows, by_type("integrate", "field"), (XS, TS, None)),
-            *options(
-                follows,
-                (XS,),
-                dt0=[
-                    (None, by_value("integrate", "Euler takes", "dt0=0.01")),
-                    (-jnp.ones(()), by_content("integrate", "`dt0` must be positive")),
-                ],
-            ),
-        ],
-    },
-    "settle": {
-        "wrong rank": options(
-            rests,
-            (XS,),
-            dt0=[(jnp.ones(2), by_type("settle", "dt0"))],
-            rtol=[(jnp.ones(2), by_type("settle", "rtol"))],
-        ),
-        "wrong dtype": [
-            *every(rests, by_type("settle", "y0"), (XS > 0,), (XS + 0j,), ("a state",)),
-            *every(rests, by_value("settle", "`y0` holds no numbers"), (None,)),
-        ],
-        "mismatched shapes": [
-            *every(rests, by_value("settle", "`field` returns float32[1,2]"), (XS, first)),
-            *options(
-                rests, (XS,), rest=[(vector, by_value("settle", "`rest` returns float32[4,2]"))]
-            ),
-        ],
-        "empty": every(rests, by_value("settle", "`y0` holds no numbers"), (XS[:0],)),
-        "nan and inf": [
-            *every(rests, by_content("settle", "`y0` has NaN or inf"), (broken(XS, jnp.inf),)),
-            *options(rests, (XS,), rtol=[(math.inf, by_value("settle", "`rtol` is inf"))]),
-        ],
-        "wrong value": [
-            *steps(rests, "settle"),
-            *options(
-                rests,
-                (XS,),
-                rtol=[(-1.0, by_value("settle", "`rtol` is -1.0"))],
-                dense=[(True, by_value("settle", "`dense` is no option here"))],
-                rest=[("now", by_type("settle", "rest"))],
-            ),
-        ],
-    },
-    "langevin": {
-        **kinds(diffuses, "langevin", ("x0",), (XS,)),
-        **solves(diffuses, "langevin", "x0"),
-        "mismatched shapes": every(
-            diffuses,
-            by_value("langevin", "`score` returns float32[4,1]"),
-            (XS, TS, first),
-        ),
-        "key missing": keyless(functools.partial(df.langevin, decay), "langevin", (XS, TS)),
-        "wrong value": [
-            *steps(diffuses, "langevin"),
-            *options(
-                diffuses, (XS,), dense=[(True, by_value("langevin", "`dense` is no option here"))]
-            ),
-        ],
-    },
-    "curve_length": {
-        **kinds(length, "curve_length", ("y0",), (XS,)),
-        **solves(length, "curve_length"),
-        "mismatched shapes": every(
-            length, by_value("curve_length", "`field` returns float32[1,2]"), (XS, TS, first)
-        ),
-        "wrong value": [
-            *steps(length, "curve_length")[:2],
-            *every(length, by_type("curve_length", "field"), (XS, TS, None)),
-        ],
-    },
-}
-GOOD, WHOLE = (XS, YS[:4]), (INTS, MORE_INTS[:4])
-DISTANCES = {
-    **{
-        name: {
-            **of_clouds(function, name, ("xs", "ys"), GOOD, WHOLE),
-            "mismatched shapes": every(function, by_type(name, "ys"), (XS, YS), (XS, XS[:, :1])),
-        }
-        for name, function in {"coupling": df.coupling, "wasserstein2": df.wasserstein2}.items()
-    },
-    "displacement": {
-        **kinds(displaced, "displacement", ("xs",), (XS,)),
-        **contents(displaced, "displacement", ("xs",), (XS,)),
-        "mismatched shapes": every(
-            displaced,
-            by_value("displacement", "`transport_map` returns"),
-            (XS, shorter),
-            (XS, jnp.sum),
-        ),
-        "wrong value": every(displaced, by_type("displacement", "t"), (XS, same, "half")),
-    },
-}
-NUMBERS = ("integers", "numpy arrays")
-PARTS = (bad_fields, bad_ratios, bad_networks, bad_steps, bad_training)
-TABLE = {**SOLVES, **DISTANCES}
-ABSENT = {
-    "integrate": (*KEYLESS, NO_H),
-    "settle": (*KEYLESS, NO_H, NO_TS, "python floats", *NUMBERS),
-    "langevin": (*SCALARS, NO_H, *NUMBERS),
-    "curve_length": (*KEYLESS, NO_H, *NUMBERS),
-    "coupling": (*KEYLESS, NO_H, NO_TS, "wrong value"),
-    "wasserstein2": (*KEYLESS, NO_H, NO_TS, "wrong value"),
-    "displacement": (*KEYLESS, NO_H, NO_TS, *NUMBERS),
-}
-for part in PARTS:
-    TABLE |= part.TABLE
-    ABSENT |= part.ABSENT
+
+def of_floats(call, *arguments):
+    """What the same call says of float arrays of JAX."""
+    return lambda: call(*[jnp.asarray(x, float) for x in arguments])
+
+
+ANSWERS = [
+    # A field looks at no contents: NaN gives NaN where it is, and changes no other particle.
+    (moves, (0.0, XS[:0], None), XS[:0]),
+    (moves, (0.0, broken(XS), None), -broken(XS)),
+    # A decreasing h is allowed: it moves up the divergence.
+    (df.velocity(down, log_r), CLOUD, XS),
+    (moves, (0.0, INTS, None), -INTS),
+    (flows, (0.0, XS[:0], None), XS[:0]),
+    (flows, (0.0, broken(XS), None), PULLED),
+    (refits, (0.0, broken(XS), None), PULLED),
+    (df.cloud_velocity(down, pulling), CLOUD, XS - MEAN),
+    (carries, (0.0, (broken(XS), U), None), (-broken(XS), TWO)),
+    (carries, (0.0, (INTS, INTS[:, 0]), None), (-INTS, TWO)),
+    (partial(df.dissipation, itself), (INTS[:, 0], INTS), -np.mean(np.sum(INTS**2, axis=1))),
+    (follows, (INTS, np.array([0, 1])), quartered(INTS)),
+    *((call, (INTS, MORE_INTS[:n]), of_floats(call, INTS, MORE_INTS[:n])) for call, n in PAIRED),
+]
+CONVERSIONS = [
+    (moves, (0.0, np.asarray(XS), None), -XS),
+    (follows, (2.0, [0.0, 1.0]), quartered(2.0)),
+    (follows, (np.asarray(XS), np.array([0.0, 1.0])), quartered(XS)),
+    *(
+        (call, (np.asarray(XS), np.asarray(YS[:n])), of_floats(call, XS, YS[:n]))
+        for call, n in PAIRED
+    ),
+]

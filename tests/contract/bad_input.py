@@ -1,177 +1,99 @@
-"""What a cell of the table of bad input says, and how a row of cells is checked."""
+"""How bad input is checked: a good call with some arguments changed is refused in words."""
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+import inspect
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import TypeCheckError
+from bad_good import GOOD, function
 
-# A row is a dictionary from columns to lists of cells. It has each of these columns, empty where
-# the function takes no such thing, or the file's ABSENT names the column.
-REQUIRED = (
-    "wrong rank",
-    "wrong dtype",
-    "mismatched shapes",
-    "empty",
-    "nan and inf",
-    "wrong value",  # of an option: a count below 1, an unknown word, a negative scale
-)
-# One conversion serves many functions: one row for each conversion has these.
-CONVERSIONS = ("integers", "python floats", "numpy arrays")
-# Only few functions take a matrix, an h, a pair (phi, psi); `ts` and `key` stand in signatures.
-COLUMNS = (
-    *REQUIRED,
-    *CONVERSIONS,
-    "not positive definite",
-    "h does not increase",
-    "no ratio estimator",
-    "outside the domain",
-    "ts does not increase",
-    "key missing",
-)
-# What a user may see. All else (a tracer's complaint, XLA's, a bare shape error) is a defect.
-FRIENDLY = (TypeCheckError, ValueError, eqx.EquinoxRuntimeError, TypeError)
+# The function that a ValueError names, where it is not the row's own.
+CALLERS = {
+    "FlowRatioState.start": "FlowRatioState",
+    "networks.spectral()": "Discriminator",
+    "learned_log_ratio()": "Discriminator",
+    "flow_log_ratio()": "TimeDiscriminator",
+    **dict.fromkeys(("mmd_witness()", "rff_log_ratio()", "ulsif_ratio()"), "the fitted function"),
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Refused:
-    """An error of this kind, whose message holds these words: function, argument, remedy."""
-
-    error: type[Exception]
-    words: tuple[str, ...]
+def caller(name):
+    """What the words of a refusal start with."""
+    return CALLERS.get(name, name.removesuffix("()").removeprefix("networks."))
 
 
-@dataclasses.dataclass(frozen=True)
-class Right:
-    """The right answer: a closed form, or what the same call says of good float arrays."""
-
-    value: Any
-    rtol: float = 1e-5
-    atol: float = 1e-6
-
-
-@dataclasses.dataclass(frozen=True)
-class Same:
-    """What the same call says of these good arguments."""
-
-    arguments: tuple[Any, ...]
-    rtol: float = 1e-5
-    atol: float = 1e-6
+def annotated(name):
+    """The parameters of a function by name, its `args` of anything and **options aside."""
+    parameters = inspect.signature(function(name)).parameters.values()
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    declared = {one.name: one for one in parameters if one.kind not in kinds}
+    # What is bound by a keyword keeps its others in `**arrays`.
+    hidden = {key: None for key in GOOD[name] if key not in declared}
+    return {key: value for key, value in (declared | hidden).items() if key != "args"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One call, what must come of it; `jit` says in words why it cannot stand under jit."""
-
-    call: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    verdict: Refused | Right | Same
-    jit: str = ""
-
-
-def by_type(function: str, argument: str) -> Refused:
-    """The hook's refusal: it names function, argument, value and the type that is asked."""
-    words = (f"{function}.", f"parameter '{argument}'", "Actual value", "Expected type")
-    return Refused(TypeCheckError, words)
-
-
-def by_value(function: str, *words: str) -> Refused:
-    """A ValueError of ours: it names the function first."""
-    return Refused(ValueError, (f"{function}: ", *words))
-
-
-def by_content(function: str, *words: str) -> Refused:
-    """A refusal of what an array holds, which under jit is known only at run time."""
-    return Refused(eqx.EquinoxRuntimeError, (f"{function}: ", *words))
-
-
-def without_key() -> Refused:
-    """Python's own word; the function stands in the line that calls it."""
-    return Refused(TypeError, ("missing", "'key'"))
-
-
-def refused_by_content(cell: Cell) -> bool:
-    """Whether an error is raised at run time, by `eqx.error_if`."""
-    return getattr(cell.verdict, "error", None) is eqx.EquinoxRuntimeError
-
-
-def check(cell: Cell, jit: bool) -> None:
-    """Asserts that a cell is true of the library."""
-    call, verdict = eqx.filter_jit(cell.call) if jit else cell.call, cell.verdict
-    if not isinstance(verdict, Refused):
-        value = verdict.value if isinstance(verdict, Right) else call(*verdict.arguments)
-        found, wanted = jax.tree.leaves(call(*cell.arguments)), jax.tree.leaves(value)
-        for one, other in zip(found, wanted, strict=True):
-            assert np.shape(one) == np.shape(other)
-            np.testing.assert_allclose(
-                one, other, rtol=verdict.rtol, atol=verdict.atol, equal_nan=True
-            )
-        return
+def failure(error, words, call, *args, **kwargs):
+    """What is wrong with a refusal, in words; nothing if it is as it should be."""
     try:
-        jax.block_until_ready(call(*cell.arguments))
-    except FRIENDLY as error:
+        jax.block_until_ready(call(*args, **kwargs))
+    except Exception as found:
         # Equinox puts the place before the words, and advice about its debugger after them.
-        text = "\n".join([str(error), *getattr(error, "__notes__", [])])
-        assert isinstance(error, verdict.error), f"{type(error).__name__}: {error}"
-        missing = [word for word in verdict.words if word not in text]
-        assert not missing, f"{missing} not in: {text}"
-    else:
-        raise AssertionError("nothing was refused")
+        text = "\n".join([str(found), *getattr(found, "__notes__", [])])
+        if not isinstance(found, error):
+            return f"{type(found).__name__}: {text}"
+        missing = [word for word in words if word not in text]
+        return f"{missing} not in: {text}" if missing else ""
+    return "nothing was refused"
 
 
-def modes(column: str, cell: Cell) -> tuple[bool, ...]:
-    """Eagerly (False), under jit (True), or both.
-
-    An error raised while tracing is the same code in both. An answer needs one: test_transforms.py
-    compares the two. Numbers and numpy arrays are converted before a trace.
-    """
-    if cell.jit:
-        return (False,)
-    if isinstance(cell.verdict, Refused):
-        return (False, True) if refused_by_content(cell) else (False,)
-    return (column not in ("python floats", "numpy arrays"),)
-
-
-def check_row(row: dict[str, list[Cell]]) -> None:
-    """Asserts that all cells of a row are true, and shows those that are not."""
+def calls_not_refused(calls, error=ValueError, jit=False):
+    """All that is wrong with (who is named, call, arguments, words...) that must be refused."""
     wrong = []
-    for column, cells in row.items():
-        for i, cell in enumerate(cells):
-            for jit in modes(column, cell):
-                try:
-                    check(cell, jit)
-                except Exception as error:  # one wrong cell hides no other
-                    kind = type(error).__name__
-                    wrong.append(f"{column}, {i}, {'jit' if jit else 'eager'}: {kind}: {error}")
-    assert not wrong, "\n\n".join(wrong)
+    for named, call, arguments, *words in calls:
+        positional, by_name = ((), arguments) if isinstance(arguments, dict) else (arguments, {})
+        call = eqx.filter_jit(call) if jit else call
+        said = failure(error, (f"{named}: ", *words), call, *positional, **by_name)
+        wrong += [f"{named}, {words}: {said}"] if said else []
+    return "\n\n".join(wrong)
 
 
-def check_columns(row: dict[str, list[Cell]], absent: tuple[str, ...], takes: set[str]) -> None:
-    """Asserts that a row has the columns of what its function takes."""
-    assert set(row) <= set(COLUMNS) and not set(row) & set(absent)
-    assert set(REQUIRED) <= {*row, *absent}
-    assert "ts" not in takes or "ts does not increase" in row
-    assert "key" not in takes or "key missing" in row
+def not_refused(rows, error=ValueError, jit=False):
+    """As `calls_not_refused`, of (names in one string, changes of their good calls, words...)."""
+    calls = [
+        (caller(name), function(name), GOOD[name] | changes, *words)
+        for names, changes, *words in rows
+        for name in names.split()
+    ]
+    return calls_not_refused(calls, error, jit)
 
 
-def check_under_plain_jit(row: dict[str, list[Cell]]) -> None:
-    """Asserts that a refusal of content stands, word for word, inside XLA's own error."""
-    cell = next(
-        cell
-        for cell in (cell for cells in row.values() for cell in cells)
-        if refused_by_content(cell) and not cell.jit and all(map(eqx.is_array, _leaves(cell)))
-    )
+def _all(calls, arguments):
+    return [call(*each) for call, each in zip(calls, arguments, strict=True)]
+
+
+def as_arrays(arguments):
+    """Numbers as arrays, for a NaN in a program is another thing than one that goes in."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, float) else x, arguments)
+
+
+def not_right(rows, jit=True):
+    """All that is wrong with rows of (call, arguments, answer, tolerance), as one program."""
+    calls, arguments = [row[0] for row in rows], [row[1] for row in rows]
+    found = eqx.filter_jit(_all)(calls, as_arrays(arguments)) if jit else _all(calls, arguments)
+    wrong = []
+    for i, (value, (_, given, answer, *atol)) in enumerate(zip(found, rows, strict=True)):
+        said = not_equal(value, answer() if callable(answer) else answer, *atol)
+        wrong += [f"{i}, {str(given)[:80]}: {said}"] if said else []
+    return "\n\n".join(wrong)
+
+
+def not_equal(found, wanted, atol=1e-6):
+    """What is wrong with an answer, in words: its structure, shapes or values."""
     try:
-        jax.block_until_ready(jax.jit(cell.call)(*cell.arguments))
-    except jax.errors.JaxRuntimeError as error:
-        missing = [word for word in cell.verdict.words if word not in str(error)]
-        assert not missing, f"{missing} not in: {error}"
-    else:
-        raise AssertionError("nothing was refused")
-
-
-def _leaves(cell: Cell) -> list[Any]:
-    return jax.tree.leaves(cell.arguments)
+        for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            assert np.shape(one) == np.shape(other), f"{np.shape(one)}, not {np.shape(other)}"
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=atol, equal_nan=True)
+    except (AssertionError, ValueError) as error:
+        return str(error)
+    return ""

@@ -1,236 +1,160 @@
-"""Bad input for training: loops, states, and what a learned ratio returns."""
+"""Bad input for training: networks, losses, steps, loops, states and learned ratios."""
 
-import math
 from functools import partial
 
-import bad_samples as some
+import bad_good as good
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bad_input import Cell, Right, by_content, by_type, by_value
-from bad_networks import AFFINE, LINEAR, NOISE, TIMED, X
-from bad_samples import INTS, KEY, NO_TS, XS, YS, every, options
-from bad_steps import (
-    BOTH,
-    CONVERSIONS,
-    GAN,
-    NEVER,
-    Q_AND_P,
-    SGD,
-    TIMES,
-    makers,
-    of_a_flow,
-    of_a_gan,
-    positive,
-    price,
-    row,
-    schedule,
-)
+from bad_calculus import HINGES
+from bad_clouds import INTS, MORE_INTS, broken, of_floats
+from bad_good import GAN, GOOD, KEY, LINEAR, NAN, NOISE, SGD, TIMED, XS, YS, X, function, itself
 
 import divergence_flows as df
 
-
-def carried(xs_q, xs_p, gan=GAN, network=LINEAR, key=KEY, **more):
-    more = {"steps": 1, "critic_steps": 1, "optimizer": SGD, "step_size": 0.1, **more}
-    return df.transport(gan, network, xs_q, xs_p, key=key, **more)[0]
-
-
-def trained(xs_p, gan=GAN, network=LINEAR, maker=AFFINE, key=KEY, **more):
-    optimizers = {"d_optimizer": SGD, "g_optimizer": SGD}
-    more = {"latent": 3, "batch_size": 2, "steps": 1, **optimizers, **more}
-    return df.train_gan(gan, network, maker, xs_p, key=key, **more)[1].d_losses
+N, G, PEARSON = df.networks, df.gans, df.divergences.pearson
+WIDE, IMAGE_CRITIC = N.Discriminator(3, 2, 1, key=KEY), N.ConvDiscriminator(8, 1, 2, key=KEY)
+IMAGE_MAKER = N.ConvGenerator(3, 8, 1, 2, key=KEY)
+NO_FIT = "discriminator` does not take float32[2]", "pass a function of one"
+NO_NUMBER = "discriminator` makes float32[2] of float32[2]", "one number"
 
 
-def learned(xs_q, xs_p, gan=GAN, network=TIMED, ts=TIMES, key=KEY, **more):
-    more = {"batch_size": 2, "steps": 1, "optimizer": SGD, **more}
-    return df.train_flow_ratio(gan, network, xs_q, xs_p, ts=ts, key=key, **more)[1].losses
+def with_network(network, *words):
+    """Rows that give each step and loop another discriminator: d(t, x) of its own is no d(x)."""
+    yield "particle_step transport train_gan", {"discriminator": network}, *words
+    yield "ratio_step", {"state": df.RatioState.start(network, SGD)}, "`state.", *words
+    yield "gan_step", {"state": df.GANState.start(network, good.AFFINE, SGD, SGD)}, *words
 
 
-def samples(caller, call, names, good, bound):
-    """The columns of a loop, which checks the contents of its samples."""
-    unequal = every(call, by_type(caller, "xs_p"), (XS, YS[:, :1])) if len(good) == 2 else []
-    return {
-        **some.kinds(call, caller, names, good),
-        **some.contents(call, caller, names, good),
-        "mismatched shapes": unequal,
-        "key missing": some.keyless(bound, caller, good),
-    }
-
-
-LOOPS = {
-    "transport": row(
-        "transport",
-        carried,
-        BOTH,
-        samples("transport", carried, Q_AND_P, BOTH, partial(df.transport, GAN, LINEAR)),
-        **positive("transport", "steps", "critic_steps", "batch_size", "chunk"),
-        **price("transport"),
-        step_size=[
-            (0.0, by_value("transport", "`step_size` is 0.0")),
-            (math.nan, by_value("transport", "`step_size` is nan")),
-            ("small", by_type("transport", "step_size")),
-        ],
-        optimizer=[("adam", by_type("transport", "optimizer"))],
+TYPES = [
+    ("GANState.start", {"generator": None}, "generator"),
+    ("train_gan", {"generator": None}, "generator"),
+]
+VALUES = [
+    *(row for network in (WIDE, IMAGE_CRITIC, TIMED) for row in with_network(network, *NO_FIT)),
+    *with_network(jnp.tanh, *NO_NUMBER),
+    ("train_flow_ratio", {"discriminator": LINEAR}, *NO_FIT),
+    ("flow_ratio_step", {"state": df.FlowRatioState.start(LINEAR, SGD)}, "`state.", *NO_FIT),
+    (
+        "learned_log_ratio flow_log_ratio flow_ratio_step train_flow_ratio",
+        *({"gan": G.wasserstein()}, "`gan` is a", "has no `log_t`"),
     ),
-    "train_gan": row(
-        "train_gan",
-        trained,
-        (YS,),
-        {
-            **samples(
-                "train_gan",
-                trained,
-                ("xs_p",),
-                (YS,),
-                partial(df.train_gan, GAN, LINEAR, AFFINE, latent=3),
-            ),
-            "mismatched shapes": options(trained, (YS,), **makers("train_gan")),
-        },
-        **positive("train_gan", "steps", "chunk"),
-        **of_a_gan("train_gan"),
-        maker=[(None, by_type("train_gan", "generator"))],
+    ("generator_loss", {"gan": PEARSON}, "`gan` is a Divergence", "h_eff", "pass a GAN"),
+    ("gradient_penalty", {"penalty": "one"}, "pass `key`"),
+    ("gradient_penalty", {"penalty": "one", "key": KEY, "xs_q": XS[:0]}, "`xs_q` has no samples"),
+    ("gradient_penalty", {"discriminator": itself}, "`discriminator` makes", "function of one"),
+    # --- steps and loops ---
+    ("ratio_step", {"batch_size": 2}, "pass `key` too"),
+    ("ratio_step", {"penalty": "one"}, "pass `key` too"),
+    ("ratio_step flow_ratio_step", {"batch": (XS[:0], YS)}, "`xs_q` has no samples"),
+    ("ratio_step flow_ratio_step", {"batch": (XS, YS[:0])}, "`xs_p` has no samples"),
+    ("transport gan_step train_gan", {"step_size": 0.0}, "`step_size` is 0.0"),
+    ("gan_step train_gan", {"generator_steps": 2}, "`generator_steps` is 2", "a kept target"),
+    ("gan_step train_gan", {"form": "direct"}, "is 'direct'; pass 'loss' or 'distillation'"),
+    ("train_flow_ratio", {"form": "parallel"}, "'self_consistent' or 'sequential'"),
+    ("gan_step train_gan", {"ema_decay": 1.0}, "`ema_decay` is 1.0"),
+    ("flow_ratio_step train_flow_ratio", {"ema_decay": 1.0}, "`ema_decay` is 1.0"),
+    ("gan_step train_gan", {"latent": 4}, "`generator` does not take float32[4]"),
+    ("train_gan", {"generator": IMAGE_MAKER}, "`generator` makes float32[1,8,8]"),
+    (
+        "gan_step",
+        {"state": df.GANState.start(LINEAR, IMAGE_MAKER, SGD, SGD)},
+        "`generator` makes float32[1,8,8]",
     ),
-    "train_flow_ratio": row(
-        "train_flow_ratio",
-        learned,
-        BOTH,
-        {
-            **samples(
-                "train_flow_ratio",
-                learned,
-                Q_AND_P,
-                BOTH,
-                partial(df.train_flow_ratio, GAN, TIMED, horizon=1.0),
-            ),
-            NO_TS: options(
-                learned,
-                BOTH,
-                ts=[
-                    *schedule("train_flow_ratio"),
-                    (jnp.ones((2, 2)), by_type("train_flow_ratio", "ts")),
-                ],
-            ),
-        },
-        "discriminator",
-        (LINEAR,),
-        (df.gans.wasserstein(),),
-        **positive("train_flow_ratio", "steps", "chunk"),
-        **of_a_flow("train_flow_ratio"),
-        form=[("parallel", by_value("train_flow_ratio", "'self_consistent' or 'sequential'"))],
-        horizon=[(1.0, by_value("train_flow_ratio", "pass either `horizon`"))],
+    ("ratio_step flow_ratio_step", {"optimizer": good.ADAM}, "`state` is of another optimiser"),
+    ("gan_step", {"d_optimizer": good.ADAM}, "`state` is of another optimiser"),
+    ("gan_step", {"g_optimizer": good.ADAM}, "`state` is of another optimiser"),
+    ("flow_ratio_step train_flow_ratio", {"score_p": jnp.sum}, "`score_p` makes float32[]"),
+    ("train_flow_ratio", {"horizon": 1.0}, "pass either `horizon`"),
+    ("train_flow_ratio", {"ts": None, "horizon": None}, "pass either `horizon`"),
+    *(("train_flow_ratio", {"ts": None, "horizon": x}, f"`horizon` is {x}") for x in (-1.0, NAN)),
+    ("FlowRatioState.start", {"xs_q": None}, "pass both"),
+    ("FlowRatioState.start", {"ts": None}, "pass both"),
+    # --- networks and devices ---
+    ("networks.TimeDiscriminator", {"horizon": 0.0}, "`horizon` is 0.0"),
+    ("networks.TimeDiscriminator", {"like": XS[:, :1]}, "`like` has shape (4, 1)"),
+    ("networks.ConvDiscriminator", {"size": 6}, "`size` is 6", "multiple of 4"),
+    ("networks.ConvGenerator", {"size": 25}, "`size` is 25", "multiple of 4"),
+    ("networks.spectral", {"network": jnp.tanh}, "`network` is a", "no layer to normalise"),
+    ("networks.spectral", {"network": None}, "`network` is a", "no layer to normalise"),
+    *(("over_devices", {"tree": tree}, "leading axis") for tree in (X[0], 1.5, [1.0])),
+    *(("over_devices", {"tree": tree}, "has a leaf of type str") for tree in ("keys", ["a"])),
+    *(("over_devices", {"tree": tree}, "`tree` holds no arrays") for tree in (None, {})),
+]
+CALLS = [("over_devices", jax.jit(df.over_devices), (XS,), "inside `jit`")]
+
+lost = lambda x: jnp.full_like(x, NAN)
+made = lambda name: lambda x: function(f"{name}()")(x)  # made when first asked for
+ratio = lambda xs_q, xs_p: df.ratio_step(**GOOD["ratio_step"] | {"batch": (xs_q, xs_p)})[1].loss
+at_times = GOOD["flow_ratio_step"]
+timed = lambda xs_q, xs_p: df.flow_ratio_step(**at_times | {"batch": (xs_q, xs_p)})[1].loss
+played = lambda xs_p: df.gan_step(**GOOD["gan_step"] | {"xs_p": xs_p})[1].d_loss
+moved = lambda xs: df.particle_step(GAN, LINEAR, xs, 0.1)[0]
+d_loss, g_loss = partial(df.discriminator_loss, GAN), partial(df.generator_loss, GAN)
+r1 = partial(df.gradient_penalty, "r1", good.square)
+POINTS = jnp.array([[1.0, 2.0], [0.0, 2.0], [2.0, 1.0]])
+WHOLE, VALUES_OF_D, ZEROS = np.asarray(POINTS).astype(int), jnp.array([0.5, 1.5]), np.zeros(3)
+R1 = 4 * 14 / 3  # the mean of |2 x|^2
+LOSS, STEP = 2 * np.log(2), 0.5 * 0.01 * 14 / 3  # at d = 0; of v = x, eps = .1
+witness = df.witness(good.square)
+log_r, log_r_at = df.learned_log_ratio(GAN, LINEAR), df.flow_log_ratio(GAN, TIMED)
+ANSWERS = [
+    (witness, (0.0, X[None], None), 1.25),
+    (witness, (0.0, good.NONE, None), 0.0),
+    (witness, (0.0, X * NAN, None), NAN),
+    (witness, (0, np.array([1, 2]), None), 5.0),
+    (r1, (POINTS, POINTS[:0]), R1),
+    (r1, (POINTS * NAN, POINTS), NAN),
+    (r1, (WHOLE, POINTS), R1),
+    # Any shapes of d, of p and q each.
+    (d_loss, (jnp.zeros((2, 1)), jnp.zeros(())), LOSS),
+    (d_loss, (jnp.zeros(3), jnp.zeros(2)), LOSS),
+    (d_loss, (VALUES_OF_D * NAN, VALUES_OF_D), NAN),
+    # A loss needs no ratio: the hinge game is trained by it, and only log r is refused.
+    (
+        partial(df.discriminator_loss, df.GAN(*HINGES, good.double)),
+        (jnp.zeros(2), jnp.zeros(2)),
+        2.0,
     ),
-}
-LOOPS["train_flow_ratio"]["wrong value"] += options(
-    partial(learned, ts=None),
-    BOTH,
-    horizon=[
-        (-1.0, by_value("train_flow_ratio", "`horizon` is -1.0")),
-        (math.nan, by_value("train_flow_ratio", "`horizon` is nan")),
-        (None, by_value("train_flow_ratio", "pass either `horizon`")),
-    ],
-)
-
-
-def learns(name, call, network, made):
-    """Cells of a learned ratio: a function of one point, which checks nothing."""
-    return {
-        "wrong rank": every(call, by_type(f"{network}.__call__", "x"), (XS,)),
-        "wrong dtype": [
-            *every(call, by_type(made, "x"), (X > 0,), (None,)),
-            *every(call, by_type(name, "discriminator"), (X, GAN, None), (X, GAN, "d")),
-        ],
-        "mismatched shapes": every(call, by_value(network, "`x` has shape"), (NOISE,)),
-        "empty": every(call, by_value(network, "`x` has shape (0,)"), (X[:0],)),
-        "nan and inf": some.closed(call, ((some.broken(X),), np.nan)),
-        "no ratio estimator": every(
-            call,
-            by_value(name, "has no `log_t`"),
-            (X, df.gans.wasserstein()),
-            (X, df.divergences.kl_qp),
-        ),
-        "python floats": every(call, by_type(made, "x"), (X.tolist(),)),
-    }
-
-
-def log_r(x, gan=GAN, network=LINEAR):
-    return df.learned_log_ratio(gan, network)(0.0, x, None)
-
-
-def log_r_at(x, gan=GAN, network=TIMED):
-    return df.flow_log_ratio(gan, network)(0.5, x, None)
-
-
-HERE = "it lays arrays out, so inside jit it is refused: the last cell"
-
-
-def laid(tree):
-    return df.over_devices(tree)
-
-
-def begun(xs_q, ts=TIMES, network=TIMED, optimizer=SGD):
-    return df.FlowRatioState.start(network, optimizer, xs_q=xs_q, ts=ts).replay.clouds
-
-
-def starts(name, start, good, wrong):
-    """Cells of a state that gets a wrong argument, by its place and name."""
-    cells = [
-        Cell(start, some.swapped(good, i, value), by_type(f"{name}.start", argument))
-        for (i, argument), value in wrong
-    ]
-    return {"wrong value": cells}
-
-
-BEGIN, START = "FlowRatioState", "FlowRatioState.start"
-OTHERS = {
-    "learned_log_ratio": learns("learned_log_ratio", log_r, "Discriminator", "_log_r"),
-    "flow_log_ratio": learns("flow_log_ratio", log_r_at, "TimeDiscriminator", "_log_r_at"),
-    "over_devices": {
-        "wrong rank": [Cell(laid, (X[0],), by_value("over_devices", "leading axis"), HERE)],
-        "wrong dtype": every(
-            laid, by_value("over_devices", "`tree` has a leaf of type str"), ("keys",), (["a"],)
-        ),
-        "empty": every(laid, by_value("over_devices", "`tree` holds no arrays"), (None,), ({},)),
-        "nan and inf": [Cell(laid, (some.broken(XS),), Right(some.broken(XS)), HERE)],
-        "integers": [Cell(laid, (jnp.asarray(INTS),), Right(INTS), HERE)],
-        "python floats": every(laid, by_value("over_devices", "leading axis"), (1.5,), ([1.0],)),
-        "numpy arrays": [Cell(laid, (np.asarray(XS),), Right(XS), HERE)],
-        "wrong value": every(jax.jit(laid), by_value("over_devices", "inside `jit`"), (XS,)),
-    },
-    "RatioState.start": starts(
-        "RatioState",
-        df.RatioState.start,
-        (LINEAR, SGD),
-        [((0, "discriminator"), None), ((1, "optimizer"), "adam")],
-    ),
-    "GANState.start": starts(
-        "GANState",
-        df.GANState.start,
-        (LINEAR, AFFINE, SGD, SGD),
-        [((1, "generator"), None), ((3, "g_optimizer"), "adam")],
-    ),
-    START: {
-        **some.kinds(begun, START, ("xs_q",), (XS,)),
-        "wrong dtype": [
-            *every(begun, by_type(START, "xs_q"), (XS > 0,), ("a cloud",)),
-            *every(begun, by_type(START, "discriminator"), (XS, TIMES, None)),
-        ],
-        "empty": every(begun, by_value(BEGIN, "`xs_q` has no samples"), (XS[:0],)),
-        "nan and inf": every(begun, by_content(BEGIN, "`xs_q` has NaN"), (some.broken(XS),)),
-        NO_TS: options(begun, (XS,), ts=schedule(BEGIN)),
-        "wrong value": every(begun, by_value(BEGIN, "pass both"), (None,), (XS, None)),
-    },
-}
-TABLE = {**LOOPS, **OTHERS}
-CLOUDS = ("wrong rank", "wrong dtype", "mismatched shapes", "empty", "nan and inf")
-STATE = (*NEVER, *CLOUDS, *CONVERSIONS, "python floats", "no ratio estimator", NO_TS, "key missing")
-ABSENT = {
-    "transport": (*NEVER, NO_TS, *CONVERSIONS),
-    "train_gan": (*NEVER, NO_TS, *CONVERSIONS),
-    "train_flow_ratio": (*NEVER, *CONVERSIONS),
-    "learned_log_ratio": (*NEVER, NO_TS, "key missing", "wrong value", *CONVERSIONS),
-    "flow_log_ratio": (*NEVER, NO_TS, "key missing", "wrong value", *CONVERSIONS),
-    "over_devices": (*NEVER, NO_TS, "no ratio estimator", "key missing", "mismatched shapes"),
-    "RatioState.start": STATE,
-    "GANState.start": STATE,
-    START: (*NEVER, "mismatched shapes", "no ratio estimator", "key missing", *CONVERSIONS),
-}
+    (partial(df.discriminator_loss, G.b_gan(PEARSON)), (-VALUES_OF_D, -VALUES_OF_D), NAN),
+    (d_loss, (ZEROS.astype(int), ZEROS.astype(int)), LOSS),
+    (g_loss, (VALUES_OF_D[None],), -1.0),
+    (g_loss, (VALUES_OF_D * NAN,), NAN),
+    # Of d = -log r, as the energy's, the right h_T falls: only gan.descends can see it.
+    (partial(df.generator_loss, G.ebm()), (0.0,), -1.0),
+    (partial(df.generator_loss, df.GAN(*HINGES, good.double)), (VALUES_OF_D,), -2.0),
+    (partial(df.generator_loss, G.ulsif(PEARSON)), (-VALUES_OF_D,), NAN),
+    (df.distillation_loss, (POINTS, POINTS * NAN, 0.1), NAN),
+    (df.distillation_loss, (POINTS, POINTS, NAN), NAN),
+    (df.distillation_loss, (WHOLE, POINTS, 0.1), STEP, 1e-6),
+    (df.distillation_loss, (POINTS, POINTS, 1), 100 * STEP),
+    # A step says so by its loss, and checks nothing: it stands in loops.
+    (ratio, (broken(XS), YS), NAN),
+    (played, (lost(YS),), NAN),
+    (timed, (XS, lost(YS)), NAN),
+    (ratio, (INTS, MORE_INTS), of_floats(ratio, INTS, MORE_INTS), 1e-4),
+    # A particle that is no number stays none; the others move as they do alone.
+    (lambda xs: moved(xs)[1:], (broken(XS),), lambda: moved(XS)[1:]),
+    (lambda xs: moved(xs)[0, :1], (broken(XS),), np.full(1, NAN)),
+    # A network, which stands in fields and loops, does not check its numbers.
+    (made("networks.Discriminator"), (lost(X),), NAN),
+    (made("networks.Generator"), (lost(NOISE),), lost(X)),
+    (made("networks.ConvDiscriminator"), (lost(good.IMAGE),), NAN),
+    (made("networks.ConvGenerator"), (lost(NOISE),), lost(good.IMAGE)),
+    (TIMED, (0.5, lost(X)), NAN),
+    (good.CRITIC, (np.array([0, 1]),), lambda: good.CRITIC(jnp.array([0.0, 1.0]))),
+    (log_r, (0.0, broken(X), None), NAN),
+    (log_r_at, (0.5, broken(X), None), NAN),
+]
+CONVERSIONS = [
+    (witness, (0.0, 3.0, None), 9.0),
+    (witness, (np.zeros(()), np.array([1.0, 2.0]), None), 5.0),
+    (r1, (np.asarray(POINTS), np.asarray(POINTS)), R1),
+    (d_loss, (0.0, 0.0), LOSS),
+    (d_loss, (ZEROS, ZEROS), LOSS),
+    (df.distillation_loss, (np.asarray(POINTS), np.asarray(POINTS), 0.1), STEP, 1e-6),
+    (ratio, (np.asarray(XS), np.asarray(YS)), of_floats(ratio, XS, YS), 1e-4),
+    (good.CRITIC, (np.asarray(X),), lambda: good.CRITIC(X)),
+    # It lays arrays out, so inside jit it is refused.
+    *((df.over_devices, (x,), x) for x in (broken(XS), jnp.asarray(INTS), np.asarray(XS))),
+]

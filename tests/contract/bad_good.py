@@ -1,0 +1,207 @@
+"""One good call of every public function, and of what it returns; bad input is a change of one.
+
+GOOD has the arguments by name: what a function needs, and what makes it fast. Axes of equal size
+must line up: 4 samples of q, 5 of p, in 2 dimensions, with noise of 3.
+"""
+
+from functools import cache, partial
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from test_architecture import PUBLIC
+
+import divergence_flows as df
+
+B, G, N = df.bures, df.gans, df.networks
+KEY, NAN, INF = jr.key(0), np.nan, np.inf
+XS = jnp.array([[0.5, -1.0], [1.5, 0.5], [-0.5, 2.0], [2.0, 1.0]])
+YS = jnp.array([[1.0, 1.0], [0.0, -0.5], [2.5, 0.5], [-1.0, 0.0], [0.5, 2.0]])
+U, X, NOISE, NONE = XS[:, 0], XS[0], jnp.array([0.5, -1.0, 2.0]), jnp.zeros(0)
+SAMPLES = {"xs_q": XS, "xs_p": YS}
+
+# Functions that users write.
+r_log_r = lambda r: r * jnp.log(r)
+double = lambda d: 2 * d
+softplus = lambda d: jax.nn.softplus(d)
+log_sigmoid = lambda d: -jax.nn.softplus(-d)
+minus_softplus = lambda d: -jax.nn.softplus(d)
+itself = lambda x: x
+square = lambda x: jnp.sum(x**2)
+log_p = lambda x: -0.5 * jnp.sum(x**2)
+log_r = lambda t, x, args: -0.5 * jnp.sum(x**2)  # its velocity is -x
+decay = lambda t, xs, args: -xs
+steady = lambda t, xs, args: jnp.ones_like(xs)
+tripled = lambda x: 3 * x
+to_the_mean = lambda t, x, xs, args: 0.5 * jnp.mean(jnp.sum((x - xs) ** 2, axis=-1))
+pulled = lambda centre, t, x, args: -0.5 * jnp.sum((x - centre) ** 2)
+pulling = lambda xs: partial(pulled, jnp.mean(xs, axis=0))
+
+GAN, SGD, ADAM = G.logit(), optax.sgd(0.1), optax.adam(0.1)
+LOGISTIC = {"phi": log_sigmoid, "psi": minus_softplus}
+TRIPLE = {**LOGISTIC, "h_t": softplus}
+# Without hidden layers: what a step does with it compiles fastest.
+LINEAR, AFFINE = N.Discriminator(2, 2, 0, key=KEY), N.Generator(3, 2, 2, 0, key=KEY)
+TIMED = N.TimeDiscriminator(2, 2, 0, decays=2, quadratic=False, key=KEY)
+CRITIC, IMAGE = N.Discriminator(2, 2, 1, key=KEY), jnp.ones((1, 8, 8))
+
+COVARIANCE, OTHER = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
+ORIGIN, EYE, ONES = jnp.zeros(2), jnp.eye(2), jnp.ones(2)
+Q, LINE_Q = df.Gaussian(ORIGIN, EYE), df.Gaussian(jnp.zeros(1), jnp.ones(1))
+MIX = df.Mixture(jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
+RULE = df.cubature(2)
+TARGET = {"log_p": log_p, "nodes": RULE}
+
+# Two steps of Euler are exact where these are used, and compile fastest.
+HEUN, EULER = diffrax.Heun(), {"solver": diffrax.Euler(), "dt0": 0.5}
+SOLVE = {"ts": np.array([0.0, 0.5, 1.0]), **EULER}
+TIMES = [0.0, 1.0]
+FOLDS = {"loss": "ulsif", "features": 2, "folds": 2}
+ONE_STEP = {"batch_size": 2, "steps": 1}
+TWO_OPTIMIZERS = {"d_optimizer": SGD, "g_optimizer": SGD}
+SMALL = {"width": 2, "depth": 1, "key": KEY}
+
+
+def alike(good, *names):
+    """Rows of functions that are called alike."""
+    return dict.fromkeys(names, good)
+
+
+GOOD = {
+    **alike({"f": r_log_r}, "f_to_h", "first_variation", "conjugate", "Divergence"),
+    "divergences.Divergence": {"f": r_log_r},
+    "h_to_f": {"h": jnp.exp},
+    "inverse_log_ratio": {"log_t": double},
+    "lift": {"h": jnp.exp, "log_t": jnp.log},
+    "lower": {"h_t": jnp.exp, "log_t": double},
+    **alike(LOGISTIC, "log_ratio", "ratio"),
+    "divergences.alpha": {"a": 2.0},
+    "divergences.shifted_vanilla": {"c": 2.0},
+    **alike(TRIPLE, "GAN", "gans.GAN", "IPM"),
+    "gans.vanilla": {"shift": 2.0},
+    "gans.ebm": {"lam": 2.0},
+    **{
+        f"gans.{name}": {"div": df.divergences.pearson}
+        for name in ("f_gan", "b_gan", "nwj", "ulsif", "exponential", "mirror")
+    },
+    "discriminator_loss": {"gan": GAN, "d_p": jnp.zeros(3), "d_q": jnp.zeros(2)},
+    "generator_loss": {"gan": GAN, "d_q": jnp.zeros(2)},
+    "distillation_loss": {"xs": XS, "vs": XS, "eps": 0.1},
+    "gradient_penalty": {"penalty": "r1", "discriminator": square, "xs_p": YS, "xs_q": XS},
+    "witness": {"discriminator": square},
+    "learned_log_ratio": {"gan": GAN, "discriminator": LINEAR},
+    "flow_log_ratio": {"gan": GAN, "discriminator": TIMED},
+    # --- fields and flows ---
+    "velocity": {"h": itself, "log_r": log_r},
+    "gradient_flow": {"variation": to_the_mean},
+    "cloud_velocity": {"h": itself, "fit": pulling},
+    "with_log_prob": {"field": decay, "noise": XS[None]},
+    "dissipation": {"h": itself, "u": U, "grad_u": XS, "weights": U},
+    "integrate": {"field": decay, "y0": XS, **SOLVE},
+    "settle": {"field": decay, "y0": XS, **EULER},
+    "langevin": {"score": decay, "x0": XS, "key": KEY, **SOLVE},
+    "curve_length": {"field": steady, "y0": XS, **SOLVE},
+    **alike({"xs": XS, "ys": YS[:4]}, "coupling", "wasserstein2"),
+    "displacement": {"transport_map": tripled, "t": 0.5, "xs": XS},
+    # --- ratios of samples ---
+    "median_bandwidth": {"xs": XS, "ys": YS},
+    "kde_log_prob": {"xs": XS},
+    "mmd_witness": SAMPLES,
+    "rff_log_ratio": {**SAMPLES, "features": 2, "newton_steps": 1, "degree": 0, "key": KEY},
+    "ulsif_ratio": {**SAMPLES, "centres": 2, "key": KEY},
+    "ratio_bandwidth": {**SAMPLES, **FOLDS, "key": KEY},
+    "ratio_check": {"log_r": lambda t, x, args: 0.5 * jnp.sum(x), **SAMPLES},
+    # --- Gaussians ---
+    "bures.submersion": {"s": COVARIANCE},
+    **alike({"s": COVARIANCE, "x": OTHER}, "bures.horizontal", "bures.vertical"),
+    "bures.inner": {"sigma": COVARIANCE, "u": OTHER, "v": OTHER},
+    "bures.exp": {"sigma": COVARIANCE, "u": OTHER},
+    "bures.log": {"sigma": COVARIANCE, "other": OTHER},
+    "bures.brenier_map": {"a": COVARIANCE, "b": OTHER},
+    "bures.geodesic": {"t": 0.5, "a": COVARIANCE, "b": OTHER},
+    "bures.distance": {"a": COVARIANCE, "b": OTHER},
+    "bures.squared_distance": {"a": COVARIANCE, "b": OTHER},
+    "Gaussian": {"mean": ORIGIN, "scale": EYE},
+    "gaussian_kl": {"q": Q, "p": Q},
+    "Mixture": {"logits": MIX.logits, "means": MIX.means, "scales": jnp.ones((3, 2))},
+    "Nodes": {"points": jnp.array([[1.0], [-1.0]]), "weights": jnp.array([0.5, 0.5])},
+    "cubature": {"dim": 2},
+    "gauss_hermite": {"dim": 1, "order": 3},
+    "trapezoid": {"dim": 1},
+    **alike({"n": 4, "dim": 2, "key": KEY}, "normal_nodes", "sobol_nodes"),
+    **alike(TARGET, "gaussian_field", "fisher_rao_field", "bures_field", "mixture_field"),
+    "forward_backward_step": {**TARGET, "q": Q, "step": 0.1},
+    "fit_gaussian": {"log_p": log_p, "q0": LINE_Q, "n": 32, "solver": HEUN, "key": KEY},
+    "stl_loss": {"log_p": log_p, "q": Q, "z": jnp.ones((4, 2))},
+    # --- training and networks ---
+    "particle_step": {"gan": GAN, "discriminator": LINEAR, "xs": XS, "step_size": 0.1},
+    "ratio_step": {
+        **{"gan": GAN, "optimizer": SGD, "state": df.RatioState.start(LINEAR, SGD)},
+        **{"batch": (XS, YS)},
+    },
+    "gan_step": {
+        **{"gan": GAN, **TWO_OPTIMIZERS, "state": df.GANState.start(LINEAR, AFFINE, SGD, SGD)},
+        **{"xs_p": YS, "latent": 3, "batch_size": 2, "key": KEY},
+    },
+    "flow_ratio_step": {
+        **{"gan": GAN, "optimizer": SGD, "state": df.FlowRatioState.start(TIMED, SGD)},
+        **{"batch": (XS, YS), "ts": TIMES, "batch_size": 2, "key": KEY},
+    },
+    "transport": {
+        **{"gan": GAN, "discriminator": LINEAR, **SAMPLES, "steps": 1, "critic_steps": 1},
+        **{"optimizer": SGD, "step_size": 0.1, "key": KEY},
+    },
+    "train_gan": {
+        **{"gan": GAN, "discriminator": LINEAR, "generator": AFFINE, "xs_p": YS, "latent": 3},
+        **{**ONE_STEP, **TWO_OPTIMIZERS, "key": KEY},
+    },
+    "train_flow_ratio": {
+        **{"gan": GAN, "discriminator": TIMED, **SAMPLES, "ts": TIMES, **ONE_STEP},
+        **{"optimizer": SGD, "key": KEY},
+    },
+    "over_devices": {"tree": XS},
+    "networks.Discriminator": {"dim": 2, **SMALL},
+    "networks.Generator": {"latent": 3, "dim": 2, **SMALL},
+    "networks.TimeDiscriminator": {"dim": 2, "decays": 2, "like": XS, **SMALL},
+    "networks.ConvDiscriminator": {"size": 8, "width": 2, "key": KEY},
+    "networks.ConvGenerator": {"latent": 3, "size": 8, "width": 2, "key": KEY},
+    "networks.spectral": {"network": CRITIC, "key": KEY},
+    "networks.refresh": {"network": CRITIC},
+}
+# Methods, and with () what the good call returns.
+OWNERS = {"Gaussian": Q, "Mixture": MIX, "RatioState": df.RatioState, "GANState": df.GANState}
+OWNERS |= {"FlowRatioState": df.FlowRatioState}
+OF_POINT = {"t": 0.5, "x": X, "args": None}
+OF_CLOUD = {"t": 0.0, "xs": XS, "args": None}
+GOOD |= {
+    "RatioState.start": {"discriminator": LINEAR, "optimizer": SGD},
+    "GANState.start": {"discriminator": LINEAR, "generator": AFFINE, **TWO_OPTIMIZERS},
+    "FlowRatioState.start": {"discriminator": TIMED, "optimizer": SGD, "xs_q": XS, "ts": TIMES},
+    **alike(OF_CLOUD, "velocity()", "gradient_flow()", "cloud_velocity()"),
+    "with_log_prob()": {"t": 0.0, "state": (XS, U), "args": None},
+    **alike(OF_POINT, "witness()", "learned_log_ratio()", "flow_log_ratio()"),
+    "kde_log_prob()": {"x": X},
+    **alike(OF_POINT, "mmd_witness()", "rff_log_ratio()", "ulsif_ratio()"),
+    **alike({"t": 0.0, "q": Q, "args": None}, "gaussian_field()", "fisher_rao_field()"),
+    "bures_field()": {"t": 0.0, "state": (ORIGIN, EYE), "args": None},
+    "mixture_field()": {"t": 0.0, "q": MIX, "args": None},
+    **alike({"z": X}, "Gaussian.push", "Gaussian.log_prob_of_push", "Mixture.push"),
+    **alike({"x": X}, "Gaussian.standardise", "Gaussian.log_prob", "Mixture.log_prob"),
+    **alike({"x": X}, "networks.Discriminator()", "networks.spectral()"),
+    "networks.Generator()": {"z": NOISE},
+    "networks.TimeDiscriminator()": {"t": 0.5, "x": X},
+    "networks.ConvDiscriminator()": {"x": IMAGE},
+    "networks.ConvGenerator()": {"z": NOISE},
+}
+
+
+@cache
+def function(name):
+    """The function of a row: a public one, a method, or what the good call of one returns."""
+    if name.endswith("()"):
+        return function(name[:-2])(**GOOD[name[:-2]])
+    owner, _, method = name.rpartition(".")
+    return getattr(OWNERS[owner], method) if owner in OWNERS else PUBLIC[name]
