@@ -14,8 +14,6 @@ from jax.experimental import multihost_utils
 import divergence_flows as df
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "contract"))
-from transforms import ROWS
-
 SEEDS, STEPS, COUNT = 8, 20, 4
 # A solve, a fit that draws some samples, quasi-random points, and weights.
 NAMES = ("langevin", "ulsif_ratio", "sobol_nodes", "networks.ConvGenerator")
@@ -28,6 +26,8 @@ def keys(make=jr.key):
 @jax.jit
 def made(key):
     """Every number that each function makes of a key."""
+    from transforms import ROWS  # it makes arrays, before which two processes must find each other
+
     return {name: jax.tree.leaves(ROWS[name](ROWS[name].x(), key)) for name in NAMES}
 
 
