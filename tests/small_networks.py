@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 import divergence_flows as df
 
@@ -24,7 +25,7 @@ def holding(net, weight, bias):
 
 def affine(weight, bias):
     """A generator g(z) = W z + b."""
-    dim, latent = jnp.shape(weight)
+    dim, latent = np.shape(weight)
     return holding(maker(latent, dim, depth=0), weight, bias)
 
 

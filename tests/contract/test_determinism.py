@@ -29,7 +29,7 @@ def layouts(tmp_path_factory):
     four = start("on_devices", files["four"], devices=on_devices.COUNT)
     with jax.enable_x64(True):
         leaves, held = on_devices.trained()
-        many = [on_devices.made(key) for key in on_devices.keys()]
+        many = [on_devices.maker()(key) for key in on_devices.keys()]
     finish(four)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

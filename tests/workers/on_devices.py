@@ -3,6 +3,7 @@
 python tests/workers/on_devices.py FILE [ADDRESS RANK]     alone, or as one of two processes
 """
 
+import functools
 import pathlib
 import sys
 
@@ -23,12 +24,13 @@ def keys(make=jr.key):
     return jr.split(make(11), COUNT)
 
 
-@jax.jit
-def made(key):
-    """Every number that each function makes of a key."""
+@functools.cache
+def maker():
+    """A program: every number that each function makes of a key."""
     from transforms import ROWS  # it makes arrays, before which two processes must find each other
 
-    return {name: jax.tree.leaves(ROWS[name](ROWS[name].x(), key)) for name in NAMES}
+    made = lambda key: {name: jax.tree.leaves(ROWS[name](ROWS[name].x(), key)) for name in NAMES}
+    return jax.jit(made)
 
 
 def train(xs_p, key):
@@ -55,6 +57,7 @@ def work(file, address="", rank="0"):
     leaves, held = trained()
     out = {f"seeds/{i}": x for i, x in enumerate(leaves)}
     if not address:  # one key of either kind, and keys laid over all devices
+        made = maker()
         laid = jax.jit(jax.vmap(made))(df.over_devices(keys()))
         (shares,) = {len(x.addressable_shards) for x in jax.tree.leaves(laid)}
         runs = {"one": made(keys()[0]), "old": made(keys(jr.PRNGKey)[0]), "laid": laid}
