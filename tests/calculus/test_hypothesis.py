@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from hypothesis import given, strategies as st
 from jax.tree_util import Partial
-from strategies import dtypes, few, in_float64, law, numbers, seeds, shapes
+from strategies import dtypes, in_float64, law, numbers, seeds, shapes
 
 import divergence_flows as df
 
@@ -80,22 +80,6 @@ def test_fenchel_young_holds_with_equality_at_the_slope(w, u, v):
     close(MAXIMISER(w, s), np.exp(v), 1e-7)
 
 
-@given(weights, us)
-@few
-@in_float64
-def test_the_conjugate_of_the_conjugate_is_f(w, u):
-    """By search among the slopes at many points, each of which is allowed to win."""
-    r, grid = np.exp(u), np.exp(np.linspace(-4.0, 4.0, POINTS * 40))
-    s = combined_slope(w, grid)
-    star = np.concatenate([CONJUGATE(w, part) for part in np.split(s, 40)])
-    best = np.max(r[:, None] * s - star, axis=1)
-    # f** <= f; between grid points it falls short by the parabola of half a step.
-    step = 8 / (grid.size - 1)
-    curve = r**2 * (combined_slope(w, r * 1.001) - combined_slope(w, r * 0.999)) / (0.002 * r)
-    assert np.all(best <= combined(w, r) + 1e-8 * (1 + np.abs(combined(w, r))))
-    assert np.all(best >= combined(w, r) - curve * step**2)
-
-
 def cubic(a, b, c, d):
     return a * d + b * d**3 + c
 
@@ -164,17 +148,7 @@ def rows(a, c):
 
 @jax.jit
 def table(a, c, u):
-    return {
-        name: {
-            "f": div.log_f(u),
-            "h": div.h(u),
-            "slope": div.h_prime(u),
-            "standard": div.standard(u),
-            "second": div.f_second(jnp.exp(u)),
-            "one": div.f(jnp.ones_like(u[0])),
-        }
-        for name, div in rows(a, c).items()
-    }
+    return {name: div.h_prime(u) for name, div in rows(a, c).items()}
 
 
 def log_slopes(a, c, u):
@@ -215,43 +189,13 @@ def test_slopes_of_h_are_right_wherever_they_are_numbers(a, c, u, dtype):
     wanted = log_slopes(*(x.astype(float) for x in (a, c, u)))
     rtol = 20 * float(np.finfo(dtype).eps) * (1 + 4 * np.minimum(np.abs(u), most))
     for name, log_slope in wanted.items():
-        slope = np.asarray(found[name]["slope"])
+        slope = np.asarray(found[name])
         assert slope.dtype == dtype
         inside = (log_slope > least + 1) & (log_slope < most - 1)
         gap = np.abs(slope.astype(float) - np.exp(np.where(inside, log_slope, 0)))
         assert np.all((gap <= rtol * np.exp(np.where(inside, log_slope, 0)))[inside]), (name, u)
         assert np.all(slope[log_slope < least - 1] <= np.finfo(dtype).tiny), (name, u)
         assert not np.any(np.isnan(slope)), (name, u)
-
-
-@given(orders, shifts, us, st.floats(0.0, 1.0))
-@law
-@in_float64
-def test_f_vanishes_at_1_is_convex_and_curves_as_the_increasing_h_says(a, c, u, t):
-    r = np.exp(u)
-    between = np.log((1 - t) * r + t * r[::-1])
-    ends, middle = table(a, c, u), table(a, c, between)
-    for name, found in ends.items():
-        assert abs(found["one"]) < 1e-14, name
-        close(found["second"] * np.exp(2 * u), found["slope"], 1e-12)
-        assert np.all(np.asarray(found["second"]) > 0), name
-        assert np.all(np.asarray(found["standard"]) >= 0), name
-        f = np.asarray(found["f"])
-        chord = (1 - t) * f + t * f[::-1]
-        assert np.all(middle[name]["f"] <= chord + 1e-12 * (1 + np.max(np.abs(f)))), name
-        rising = np.asarray(found["h"])[np.argsort(u)]
-        assert np.all(np.diff(rising) >= -1e-14 * np.max(np.abs(rising))), name
-
-
-@given(orders, us)
-@law
-@in_float64
-def test_symmetric_divergences_are_and_alpha_mirrors_one_minus_alpha(a, u):
-    here, there = table(a, 0.0, u), table(1 - a, 0.0, -u)
-    for name in ("jensen_shannon", "squared_hellinger", "le_cam", "jeffreys", "alpha"):
-        close(here[name]["standard"], np.exp(u) * there[name]["standard"], 1e-11)
-    close(here["kl_pq"]["standard"], np.exp(u) * there["kl_qp"]["standard"], 1e-11)
-    close(here["pearson"]["standard"], np.exp(u) * there["neyman"]["standard"], 1e-11)
 
 
 TAKES_NUMBERS = {
@@ -340,14 +284,3 @@ def test_a_game_is_inverted_won_and_measured_as_the_closed_form_says(a, c, u):
         regret = np.diag(gain)[:, None] - gain
         assert np.all(regret >= -1e-9 * (1 + np.abs(gain))), name
         close(found["measures"], measured(a)[name](r), 1e-7, 1e-9)
-
-
-@given(fractions, shifts, us, us)
-@law
-@in_float64
-def test_what_a_game_measures_is_never_negative(a, c, x, y):
-    """Between two drawn distributions on a few points."""
-    p, q = (np.exp(z) / np.sum(np.exp(z)) for z in (x, y))
-    for name, found in games(a, c, np.log(p / q)).items():
-        value = found["measures"]
-        assert np.sum(q * value) >= -1e-10 * (1 + np.max(np.abs(value))), name

@@ -42,7 +42,7 @@ KINDS = {
 }
 
 
-def cases(dtype, per_kind=25):
+def cases(dtype, per_kind=10):
     """Both samples of q and of p, made as one and dealt out."""
     for kind, degenerate in KINDS.items():
         for seed in range(per_kind):
@@ -84,7 +84,7 @@ WORDS = ("the same for all", "lie in a plane", "most of them are equal", "too la
 
 
 @on_both
-def test_what_needs_a_covariance_refuses_200_sets_in_a_plane(dtype):
+def test_what_needs_a_covariance_refuses_samples_in_a_plane(dtype):
     with jax.enable_x64(dtype is np.float64):
         for kind, xs_q, xs_p in cases(dtype):
             both = np.concatenate([xs_q, xs_p])
@@ -132,9 +132,9 @@ def assert_right(found, expected, width, tolerance):
 
 
 @on_both
-def test_what_needs_none_is_right_on_200_sets_in_a_plane(dtype):
+def test_what_needs_none_is_right_on_samples_in_a_plane(dtype):
     tolerance = 2e-3 if dtype is np.float32 else 1e-7
-    right = 0
+    right = 0  # of 80
     with jax.enable_x64(dtype is np.float64):
         for _kind, xs_q, xs_p in cases(dtype):
             exact = np.float64(xs_q), np.float64(xs_p)
@@ -155,14 +155,14 @@ def test_what_needs_none_is_right_on_200_sets_in_a_plane(dtype):
             found, points = bumps(xs_q, xs_p, width)
             expected = dense_bumps(*exact, np.float64(width), np.float64(points))
             assert_right(found, expected, width, tolerance)
-    assert right >= 150
+    assert right >= 60
 
 
 @on_both
 def test_the_median_rule_is_that_of_all_distances_or_says_that_it_is_none(dtype):
     median = eqx.filter_jit(df.median_bandwidth)
     with jax.enable_x64(dtype is np.float64):
-        for kind, xs_q, xs_p in cases(dtype, 8):
+        for kind, xs_q, xs_p in cases(dtype):
             words = refused(median, xs_q, xs_p)
             if words is not None:
                 assert "too large" in words or kind == "equal", words
@@ -252,7 +252,7 @@ SOUND = {
 def test_sound_samples_pass_and_scotts_rule_has_scipys_numbers(law, dtype):
     tolerance = 0.02 if dtype is np.float32 else 1e-8
     with jax.enable_x64(dtype is np.float64):
-        for seed in range(20):
+        for seed in range(10):
             xs = law(np.random.default_rng(seed), N).astype(dtype)
             expected = gaussian_kde(np.float64(xs).T).logpdf(np.float64(xs[0]))
             np.testing.assert_allclose(kde(xs), expected, rtol=tolerance, atol=tolerance)

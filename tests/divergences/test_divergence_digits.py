@@ -174,8 +174,8 @@ def drawn(dtype, low, high, special, count):
 def test_alpha_keeps_its_digits_at_every_order(dtype):
     special = [0, 1, 0.5, -1, 2, 1e-3, 1e-8, -1e-8, 0.999, 1.001, 1 + 1e-6, 1 - 1e-6, 20, -20]
     with jax.enable_x64(dtype == "float64"):
-        orders, us = drawn(dtype, -20, 20, special, 160)
-        us = np.where(np.arange(160) % 3 == 0, us / (1 + np.abs(orders)), us).astype(dtype)
+        orders, us = drawn(dtype, -20, 20, special, 80)
+        us = np.where(np.arange(80) % 3 == 0, us / (1 + np.abs(orders)), us).astype(dtype)
         laws = lambda a: (alpha_of(a), alpha_h(a))
         assert not worst(D.alpha, laws, lambda a, u: (1 + a) * u, orders, us, dtype)
 
@@ -184,8 +184,8 @@ def test_alpha_keeps_its_digits_at_every_order(dtype):
 def test_shifted_vanilla_keeps_its_digits_at_every_shift(dtype):
     special = [-50, -16, -3, -1e-3, 0, 3, 11, 16, 20, 50]
     with jax.enable_x64(dtype == "float64"):
-        shifts, us = drawn(dtype, -50, 50, special, 160)
-        us = np.where(np.arange(160) % 4 == 0, np.clip(-shifts, -80, 80) + us / 50, us)
+        shifts, us = drawn(dtype, -50, 50, special, 80)
+        us = np.where(np.arange(80) % 4 == 0, np.clip(-shifts, -80, 80) + us / 50, us)
         laws = lambda c: (shifted_of(c), shifted_h(c))
         digits = lambda c, u: 2 * (c + u)
         assert not worst(D.shifted_vanilla, laws, digits, shifts, us.astype(dtype), dtype)
@@ -196,19 +196,21 @@ def test_slopes_in_the_parameter_are_right_also_where_formulas_switch(make, law)
     parameters = np.array([-3.0, -1e-7, 0.0, 1e-7, 0.3, 0.5, 1 - 1e-7, 1.0, 1 + 1e-7, 2.0, 9.0])
     us = np.array([-6.0, -0.7, 0.2, 3.0])
     with jax.enable_x64(True):
-        slope = jax.vmap(jax.grad(lambda c, u: make(c).standard(u)), (0, None))
+        both = lambda c, u: jnp.stack([make(c).standard(u), make(c).f(jnp.exp(u))])
+        slope = jax.vmap(jax.jacrev(both), (0, None))
         got = np.asarray(jax.jit(jax.vmap(slope, (None, 0)))(parameters, us))
     for (i, u), (j, parameter) in itertools.product(enumerate(us), enumerate(parameters)):
         with mp.workdps(60):
             e, r = mp.mpf(10) ** -20, mp.exp(mp.mpf(u))
             up, down = (law(mp.mpf(parameter) + s * e)(r) for s in (1, -1))
             exact = float((up - down) / (2 * e))
-        assert abs(got[i, j] - exact) <= 1e-9 * abs(exact), (parameter, u)
+        assert np.all(np.abs(got[i, j] - exact) <= 1e-9 * abs(exact)), (parameter, u)
 
 
-def h1(v):
-    """h' of arcsinh."""
-    return 1 / mp.sqrt(1 + v * v)
+def integral(integrand, u, nodes=np.polynomial.legendre.leggauss(20)):
+    """From 0 to u, in thirty pieces; 1/sqrt(1 + v^2) is smooth on each."""
+    v = u * (np.arange(30)[:, None] + (nodes[0] + 1) / 2) / 30
+    return u / 60 * np.sum(nodes[1] * integrand(v))
 
 
 @each_dtype
@@ -216,30 +218,27 @@ def test_arcsinhs_f_its_slopes_and_its_conjugate_are_the_integrals(dtype):
     """f = int h'(v) (e^(u-v) - 1), r f' = int h'(v) e^(u-v), f' = int h'(v) e^-v, over 0 to u."""
     us = np.array([-30.0, -5.0, -0.9, -1e-3, 0.02, 1.5, 12.0], dtype)
     make = functools.partial(lambda _: D.arcsinh)
-    with jax.enable_x64(dtype == "float64"), mp.workdps(40):
+    h1 = lambda v: 1 / np.sqrt(1 + v * v)
+    with jax.enable_x64(dtype == "float64"):
         zeros = jnp.zeros_like(us)
         s = np.asarray(slopes(make, zeros, us))
         points = {"standard": us, "activation": us, "conjugate": s}
         got = jax.tree.map(np.asarray, evaluated(make, zeros, points))
-        for i, u in enumerate(us):
-            x = mp.mpf(float(u))
-            ends = [x * k / 30 for k in range(31)]
-            value = mp.quad(lambda v, x=x: h1(v) * mp.expm1(x - v), ends)
-            slope = mp.quad(lambda v: h1(v) * mp.exp(-v), ends)
-            r, rate = mp.exp(x), h1(x) * mp.exp(-x)
-            exact = {
-                "standard": (value, r * slope, r * slope + h1(x)),
-                "activation": (slope, rate, -rate * (1 + x * h1(x) ** 2)),
-                "conjugate": (mp.asinh(x), r, r**2 / h1(x)),
-            }
-            # f* of a float s: f' is known to round-off, and its slope there is 1 / f*''.
-            loose = {"conjugate": 10 * (1 + abs(slope) * r)}
-            for name, rights in exact.items():
-                if name == "conjugate" and not -20 <= u <= 2:
-                    continue
-                for mine, wanted in zip(got[name][i], rights, strict=True):
-                    allowed = ALLOWED[dtype] * loose.get(name, 1) * abs(wanted)
-                    assert abs(mine - wanted) <= allowed, (name, u, mine, wanted)
+    for i, x in enumerate(us.astype(float)):
+        value = integral(lambda v, x=x: h1(v) * np.expm1(x - v), x)
+        slope = integral(lambda v: h1(v) * np.exp(-v), x)
+        r, rate = np.exp(x), h1(x) * np.exp(-x)
+        exact = {
+            "standard": (value, r * slope, r * slope + h1(x)),
+            "activation": (slope, rate, -rate * (1 + x * h1(x) ** 2)),
+        }
+        if -20 <= x <= 2:
+            exact["conjugate"] = (np.arcsinh(x), r, r**2 / h1(x))
+        # f* of a float s: f' is known to round-off, and its slope there is 1 / f*''.
+        loose = {"conjugate": 10 * (1 + abs(slope) * r)}
+        for name, rights in exact.items():
+            allowed = ALLOWED[dtype] * loose.get(name, 1)
+            np.testing.assert_allclose(got[name][i], rights, rtol=allowed, err_msg=f"{name}, {x}")
 
 
 @each_dtype

@@ -29,13 +29,17 @@ def test_a_story_has_at_most_fifteen_lines():
     assert max(len([line for line in block.splitlines() if line]) for block in blocks) <= 15
 
 
-# Half the steps reach the same distance, and 16 seeds are seeds as well as 64 are.
-SHORTER = (("steps=600", "steps=300"), ("jr.split(jr.key(0), 64)", "jr.split(jr.key(0), 16)"))
+# A smaller network reaches the same distance in half the steps; 4 seeds are seeds as 64 are.
+SHORTER = {
+    "Discriminator(2, 64, 3,": "Discriminator(2, 32, 2,",
+    "steps=600": "steps=300",
+    "jr.split(jr.key(0), 64)": "jr.split(jr.key(0), 4)",
+}
 
 
 def test_the_readmes_examples_run_and_are_right(capsys):
     text, scope = "\n".join(BLOCKS), {}
-    for old, new in SHORTER:
+    for old, new in SHORTER.items():
         assert text.count(old) == 1
         text = text.replace(old, new)
     exec(text, scope)
@@ -65,8 +69,8 @@ def test_the_readmes_examples_run_and_are_right(capsys):
     assert df.gaussian_kl(scope["vi"], q) < 0.05
     # Seeds, each near its own start still, whose discriminators have all learned something.
     d_losses = scope["d_losses"]
-    assert d_losses.shape == (16, 100)
-    assert len(np.unique(np.asarray(d_losses)[:, 0])) == 16
+    assert d_losses.shape == (4, 100)
+    assert len(np.unique(np.asarray(d_losses)[:, 0])) == 4
     assert jnp.all(jnp.mean(d_losses[:, -10:], axis=1) < jnp.mean(d_losses[:, :10], axis=1))
     # The KL flow from N(0, I) to N((3, 0), I) moves the mean by 3 (1 - 1/e); 512 samples of p and
     # 256 of q leave .08 of error, and the ridge holds the ratio back a little.

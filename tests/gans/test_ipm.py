@@ -8,28 +8,13 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+from small_networks import affine, critic, linear, maker
 
 import divergence_flows as df
 
 XS_Q = jr.normal(jr.key(0), (50, 2))
 XS_P = jr.normal(jr.key(1), (60, 2)) + jnp.array([2.0, -1.0])
 WGAN = df.gans.wasserstein()
-
-
-def critic(key=None, **options):
-    key = jr.key(3) if key is None else key
-    return df.networks.Discriminator(2, **({"width": 8, "depth": 1} | options), key=key)
-
-
-def holding(net, weight, bias):
-    """A network of one layer with these weights."""
-    where = lambda net: (net.layers[0].weight, net.layers[0].bias)
-    return eqx.tree_at(where, net, (jnp.asarray(weight, float), jnp.asarray(bias, float)))
-
-
-def linear(weight):
-    """A critic d(x) = w.x."""
-    return holding(critic(depth=0), jnp.asarray(weight)[None], 0.0)
 
 
 def test_what_needs_a_ratio_is_not_there():
@@ -99,7 +84,7 @@ def test_a_wasserstein_generator_arrives_at_the_mean():
     state, info = df.train_gan(
         WGAN,
         linear([0.0, 0.0]),
-        holding(df.networks.Generator(2, 2, depth=0, key=jr.key(5)), 0.5 * jnp.eye(2), [0, 0]),
+        affine(0.5 * jnp.eye(2), [0, 0]),
         XS_P,
         latent=2,
         steps=600,
@@ -170,7 +155,7 @@ def test_a_spectral_critic_stays_flat_through_training():
     state, _ = df.train_gan(
         WGAN,
         net,
-        df.networks.Generator(3, 2, 8, 1, key=jr.key(5)),
+        maker(),
         10 * XS_P,
         latent=3,
         steps=200,

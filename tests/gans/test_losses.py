@@ -75,9 +75,8 @@ def test_the_generator_loss_falls_at_the_flows_rate(gan, link, rate):
     chex.assert_trees_all_close(jax.grad(moved)(0.0), rate, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["logit", "vanilla", "non_saturating", "arcsinh", "mle"])
-def test_distillation_is_the_generator_step_seed_for_seed(name):
-    gan, eps = getattr(df.gans, name)(), 0.3
+def test_distillation_is_the_generator_step_seed_for_seed():
+    eps, gans = 0.3, {name: gan for name, (gan, _, _) in RATES.items() if name != "least_squares"}
 
     @jax.jit
     @jax.vmap
@@ -86,16 +85,21 @@ def test_distillation_is_the_generator_step_seed_for_seed(name):
         generator = df.networks.Generator(3, 2, 16, 2, key=key_g)
         critic = df.networks.Discriminator(2, 16, 2, key=key_d)
         zs = jr.normal(key_z, (7, 3))
-        field = df.velocity(gan.h_t, lambda t, x, args: critic(x))
+        made = lambda generator: jax.vmap(generator)(zs)
 
-        def distilled(generator):
-            xs = jax.vmap(generator)(zs)
-            return df.distillation_loss(xs, field(0.0, xs, None), eps)
+        def distilled(generator, gan):
+            xs = made(generator)
+            vs = df.velocity(gan.h_t, lambda t, x, args: critic(x))(0.0, xs, None)
+            return df.distillation_loss(xs, vs, eps)
 
-        def direct(generator):
-            return eps * df.generator_loss(gan, jax.vmap(critic)(jax.vmap(generator)(zs)))
+        def direct(generator, gan):
+            return eps * df.generator_loss(gan, jax.vmap(critic)(made(generator)))
 
-        return jax.grad(distilled)(generator), jax.grad(direct)(generator)
+        one, other = (
+            {name: jax.grad(loss)(generator, gan) for name, gan in gans.items()}
+            for loss in (distilled, direct)
+        )
+        return one, other
 
     one, other = slopes(jr.split(jr.key(0), 4))
     chex.assert_trees_all_close(one, other, rtol=1e-10, atol=1e-14)

@@ -234,21 +234,6 @@ def test_a_full_disk_loses_no_checkpoint_and_the_run_goes_on_once_there_is_room(
     same(tally(file), tally())
 
 
-def test_a_disk_that_fills_up_leaves_the_old_file(half, monkeypatch):
-    class Full(io.FileIO):
-        def write(self, data):
-            super().write(data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    before = half.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(_checkpoint, "open", Full, raising=False)
-        with pytest.raises(OSError, match=r"No space left on device. .* holds step 4; the same"):
-            tally(half)
-    assert half.read_bytes() == before
-    assert leftovers(half) == []
-
-
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_computed(tmp_path):
     blocked, seen = tmp_path / "file", []
     blocked.write_text("no folder")

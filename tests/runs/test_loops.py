@@ -144,45 +144,46 @@ def test_a_stopped_run_resumes_bit_for_bit(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_runs_of_a_process_that_was_killed_resume_bit_for_bit(tmp_path):
-    # Killed while it writes the transport's second checkpoint; the others stand at step 20.
-    file = tmp_path / "run"
-    child = Child("transport", file, 30, 10, "save")
-    child.wait_for("saving")
-    child.go()
-    child.wait_for("step 10")
-    child.wait_for("saving")
-    assert child.kill()
-    assert len(leftovers(file)) == 1
-    for run, steps in zip(RUNS.values(), (10, 20, 20), strict=True):
-        place = file if run is transport else file.with_name(f"run.{run.__name__}")
-        assert steps_in(place) == steps
-        # The fingerprint is the same in both processes, or this would be refused.
-        same(run(checkpoint=place), run())
-
-
-def test_ctrl_c_leaves_a_whole_checkpoint_and_says_where_it_stands(tmp_path):
+@pytest.fixture(scope="module")
+def child(tmp_path_factory):
+    """The checkpoint of a process of its own, what it said when Ctrl-C stopped it, and the rest."""
+    file = tmp_path_factory.mktemp("child") / "run"
+    child = Child("transport", file, 15_000, 5_000, "tested")
     # In a chunk, which lasts, or if this machine is slow just after it; then in a save.
-    file = tmp_path / "run"
-    words = (
-        r"stopped transport: stopped after step (\d+) of 15000; (.*) holds step (\d+); the same "
-    )
-    child = Child("transport", file, 15_000, 5_000, "signal")
     child.wait_for("step 5000")
     child.go()
     time.sleep(0.1)
     child.send(signal.SIGINT)
-    info = re.match(words + r"call goes on from there\.$", child.wait_for("stopped"))
-    assert info[2] == str(file)
-    assert info[1] == info[3]
-    at = int(info[1])
-    assert at in (5_000, 10_000)
+    said = [child.wait_for("stopped")]
     child.wait_for("saving")
     child.send(signal.SIGINT)
-    info = re.match(words + r"call goes on from there\.$", child.wait_for("stopped"))
-    assert (int(info[1]), int(info[3])) == (at + 5_000, at)
-    child.wait_for("end")
-    assert child.end() == 0
+    said.append(child.wait_for("stopped"))
+    # Killed while it writes the transport's second checkpoint; the other loops stand at step 20.
+    child.wait_for("saving")
+    child.go()
+    child.wait_for("saving")
+    assert child.kill()
+    return file, said
+
+
+def test_runs_of_a_process_that_was_killed_resume_bit_for_bit(child):
+    for run, steps in zip(RUNS.values(), (10, 20, 20), strict=True):
+        file = child[0].with_name(f"run-{run.__name__}")
+        assert (steps_in(file), len(leftovers(file))) == (steps, run is transport)
+        # The fingerprint is the same in both processes, or this would be refused.
+        same(run(checkpoint=file), run())
+
+
+def test_ctrl_c_leaves_a_whole_checkpoint_and_says_where_it_stands(child):
+    file, said = child
+    words = (
+        r"stopped transport: stopped after step (\d+) of 15000; (.*) holds step (\d+); the same "
+    )
+    in_chunk, in_save = (re.match(words + r"call goes on from there\.$", line) for line in said)
+    at = int(in_chunk[1])
+    assert at in (5_000, 10_000)
+    assert in_chunk.groups() == (str(at), str(file), str(at))
+    assert in_save.groups() == (str(at + 5_000), str(file), str(at))
     assert steps_in(file) == at
     assert leftovers(file) == []
 

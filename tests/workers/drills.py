@@ -32,16 +32,16 @@ def say(*words):
 
 
 def work(loop, file, steps, chunk, word="free"):
-    """One run, which prints what it does and with "save" or "signal" waits for a line at each stop.
+    """One run, which prints what it does; a "tested" one is stopped, or waits for a line.
 
-    "save": it waits in each save, and before it writes half a run of the other loops beside FILE.
-    "signal": it waits after the first chunk, and is stopped by Ctrl-C in a chunk, then in a save.
+    First Ctrl-C stops it after the first chunk, and again in a save. Half a run of each other loop
+    follows, and then a short one of this loop, which waits in each save until it is killed.
     """
     synced, run = os.fsync, RUNS[loop]
 
     def tell(state):
         say("step", int(state.step))
-        if word == "signal":
+        if word == "tested":
             sys.stdin.readline()
 
     def slowly(handle):
@@ -51,13 +51,7 @@ def work(loop, file, steps, chunk, word="free"):
         synced(handle)
 
     options = {"steps": int(steps), "chunk": int(chunk), "checkpoint": file, "on_chunk": tell}
-    if word == "save":
-        for name, other in RUNS.items():
-            with contextlib.suppress(Stopped):
-                if name != loop:
-                    other(checkpoint=f"{file}.{name}", on_chunk=stop_at_20)
-        os.fsync = slowly
-    if word != "signal":
+    if word == "free":
         run(**options)
         return
     # A shell without job control starts what runs in the background with SIGINT ignored.
@@ -68,7 +62,13 @@ def work(loop, file, steps, chunk, word="free"):
             run(**options)
         except KeyboardInterrupt as stop:
             say("stopped", stop)
-    say("end")
+    os.fsync = synced
+    for name, other in RUNS.items():
+        with contextlib.suppress(Stopped):
+            if name != loop:
+                other(checkpoint=f"{file}-{name}", on_chunk=stop_at_20)
+    os.fsync = slowly
+    run(checkpoint=f"{file}-{loop}")
 
 
 def drill(loop, kind, rng, folder, whole, seconds, again):
