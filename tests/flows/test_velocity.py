@@ -25,18 +25,8 @@ H = {
     "ns": lambda u: -jax.nn.softplus(-u),
     "mle": jnp.exp,
     "arcsinh": jnp.arcsinh,
-    "least_squares": lambda u: -(jax.nn.sigmoid(-u) ** 2),
     "lecam": lambda u: 4 * jax.nn.sigmoid(u) ** 2 - 1,
     "kl_p_m": jax.nn.sigmoid,
-}
-# theory.md section 8: dKL/dt and own dF/dt with q = N(1, 1), p = N(0, 1).
-RATES = {
-    "logit": (-1.0, -1.0),
-    "vanilla": (-0.397972867, -0.198986434),
-    "ns": (-0.602027133, -0.403040699),
-    "mle": (-1.0, -np.e),
-    "arcsinh": (-0.762395451, -0.618170746),
-    "least_squares": (-0.228874807, -0.057178183),
 }
 
 
@@ -53,14 +43,6 @@ def nodes():
     """Nodes of N(2, 1/4) with log r and its gradient."""
     x = 2 + Z / 2
     return x, -0.5 * x**2 + 2 * (x - 2) ** 2 - np.log(2.0), -x + 4 * (x - 2)
-
-
-@pytest.mark.parametrize("name", RATES)
-def test_dissipation_of_kl_and_of_the_flows_own_divergence(name):
-    u, grad_u = -0.5 - Z, -np.ones((Z.size, 1))
-    kl = df.dissipation(H[name], u, grad_u, weights=WEIGHTS)
-    own = df.dissipation(H[name], u, grad_u, of=H[name], weights=WEIGHTS)
-    chex.assert_trees_all_close((kl, own), RATES[name], atol=1e-9)
 
 
 # The oracle's case, h, and of which divergence: KL or the flow's own.
