@@ -69,42 +69,28 @@ def scipys(a, b):
 @given(problems())
 @law
 @in_float64
-def test_the_distance_is_a_metric_that_rotations_keep_and_its_square_is_scipys(drawn):
-    (a, b, *rest), condition = drawn
-    d = measured(a, b, *rest)
-    close(d["ab"], d["ba"], 1e-9, 1e-12)
-    assert d["aa"] == 0.0
-    assert d["ab"] <= d["ac"] + d["cb"] + 1e-12
-    # Rotating rounds the matrices, by eps: its root is what two nearly equal ones differ by.
-    close(d["turned"], d["ab"], 1e-9, 1e-8)
-    close(d["square"], d["ab"] ** 2, 1e-12, 1e-15)
-    # scipy subtracts traces of size dim, and its roots of roots lose sqrt(condition).
-    close(d["square"], scipys(a, b), 0, 1e-13 * condition)
-
-
-@given(problems())
-@law
-@in_float64
-def test_the_map_carries_a_to_b_and_turns_along_and_log_is_its_excess(drawn):
+def test_distances_maps_logs_and_geodesics_obey_the_laws_of_the_metric(drawn):
     (a, b, c, turn, t), condition = drawn
-    found = measured(a, b, c, turn, t)
-    there = np.asarray(found["map"])
+    found = {name: np.asarray(value) for name, value in measured(a, b, c, turn, t).items()}
+    # A metric, which rotations keep, and its square is scipy's. Rotating rounds the matrices, by
+    # eps: its root is what two nearly equal ones differ by. scipy subtracts traces of size dim, and
+    # its roots of roots lose sqrt(condition).
+    close(found["ab"], found["ba"], 1e-9, 1e-12)
+    assert found["aa"] == 0.0
+    assert found["ab"] <= found["ac"] + found["cb"] + 1e-12
+    close(found["turned"], found["ab"], 1e-9, 1e-8)
+    close(found["square"], found["ab"] ** 2, 1e-12, 1e-15)
+    close(found["square"], scipys(a, b), 0, 1e-13 * condition)
+    # The map is positive definite, carries a to b and turns along; log is its excess. Its relative
+    # error is about eps times the condition of A, as its docstring says.
+    there, size = found["map"], np.linalg.norm(found["map"])
     assert np.all(np.linalg.eigvalsh(there) > 0)
     close(there, there.T, 0, 0)
-    # Its relative error is about eps times the condition of A, as its docstring says.
-    size = np.linalg.norm(there)
     close(there @ a @ there, b, 0, 1e-14 * condition * (1 + size))
     close(found["turned_map"], turn @ there @ turn.T, 0, 1e-13 * condition * size)
     half = (there - np.eye(len(a))) @ a
     close(found["log"], half + half.T, 0, 1e-13 * condition)
-
-
-@given(problems())
-@law
-@in_float64
-def test_exp_undoes_log_whose_length_is_the_distance_and_a_geodesic_has_constant_speed(drawn):
-    (a, b, c, turn, t), condition = drawn
-    found = measured(a, b, c, turn, t)
+    # exp undoes log, whose length is the distance, and a geodesic has constant speed.
     close(found["exp"], b, 0, 1e-13 * condition)
     close(found["length"], found["square"], 1e-13 * condition, 1e-15 * condition)
     close(found["start"], t * found["ab"], 1e-12 * condition, 1e-13 * condition)

@@ -40,10 +40,9 @@ def standard(dim=DIM):
     return df.Gaussian(jnp.zeros(dim), jnp.eye(dim))
 
 
-@pytest.mark.parametrize("estimator", ["stein", "price"])
-def test_a_gaussian_target_is_found_and_its_normaliser_too(estimator, x64):
+def test_a_gaussian_target_is_found_and_its_normaliser_too(x64):
     p = target()
-    q, info = fit(log_target(p), standard(), estimator=estimator, n=64)
+    q, info = fit(log_target(p), standard(), n=64)
     log_z = 0.5 * DIM * np.log(2 * np.pi) + np.linalg.slogdet(p.scale)[1]
     assert df.gaussian_kl(q, p) < 1e-9
     np.testing.assert_allclose(info.elbo, log_z, atol=1e-6)
@@ -78,15 +77,15 @@ def test_parameters_may_be_any_pytree(x64):
     def log_p(parameters):
         return log_target(p)(jnp.append(parameters["a"], parameters["b"]))
 
-    q, info = fit(log_p, {"a": np.zeros(1), "b": np.zeros((2, 1))}, n=64)
-    flat, _ = fit(log_target(p), standard(), n=64)
-    chex.assert_trees_all_close(q, flat, rtol=1e-6)
-    np.testing.assert_allclose(info.position["b"], np.asarray(flat.mean[1:]).reshape(2, 1))
+    start = {"a": np.zeros(1), "b": np.zeros((2, 1))}
+    q, info = fit(log_p, start, nodes=df.cubature(DIM))
+    assert df.gaussian_kl(q, p) < 1e-9
+    np.testing.assert_allclose(info.position["b"], np.asarray(q.mean[1:]).reshape(2, 1))
 
 
 def test_float32_ends_at_its_own_tolerance():
     p = target(decades=2)
-    q, info = fit(log_target(p), standard(), n=64)
+    q, info = fit(log_target(p), standard(), nodes=df.cubature(DIM))
     assert q.mean.dtype == jnp.float32
     assert df.gaussian_kl(q, p) < 1e-4
     assert info.rested
@@ -110,22 +109,24 @@ def test_the_bures_flow_rests_where_the_target_is_stiff_or_not(decades, x64):
     assert info.steps.sum() < 500
 
 
-@pytest.mark.parametrize("geometry", ["fisher_rao", "bures"])
-def test_a_vector_scale_gives_the_mean_field_optimum(geometry, x64):
+@pytest.mark.parametrize(("geometry", "estimator"), [("fisher_rao", "price"), ("bures", "stein")])
+def test_a_vector_scale_gives_the_mean_field_optimum(geometry, estimator, x64):
     p = target(decades=2)
     start = df.Gaussian(jnp.zeros(DIM), jnp.ones(DIM))
-    q, _ = fit(log_target(p), start, geometry=geometry, nodes=df.cubature(DIM))
+    options = {"geometry": geometry, "estimator": estimator, "nodes": df.cubature(DIM)}
+    q, _ = fit(log_target(p), start, **options)
     best = 1 / np.sqrt(np.diag(np.linalg.inv(p.covariance)))
     np.testing.assert_allclose(np.abs(q.scale), best, rtol=1e-4)
     np.testing.assert_allclose(q.mean, p.mean, atol=1e-3)
 
 
 def test_the_optimum_can_be_differentiated_in_the_target(x64):
-    precision = jnp.array([[2.0, 0.3], [0.3, 1.0]])
+    precision, way = jnp.array([[2.0, 0.3], [0.3, 1.0]]), jnp.array([1.0, -2.0])
 
     def optimum(mean):
         log_p = Partial(log_bent, mean, precision, 0.0)
-        return fit(log_p, standard(2), nodes=df.cubature(2))[0].mean
+        start = df.Gaussian(jnp.zeros(2), jnp.ones(2))  # whatever the scale, the mean is p's
+        return way @ fit(log_p, start, nodes=df.cubature(2))[0].mean
 
-    slope = jax.jacrev(optimum)(jnp.array([1.0, -1.0]))
-    np.testing.assert_allclose(slope, np.eye(2), atol=1e-4)
+    slope = jax.grad(optimum)(jnp.array([1.0, -1.0]))
+    np.testing.assert_allclose(slope, way, atol=1e-4)

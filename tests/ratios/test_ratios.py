@@ -59,7 +59,7 @@ def test_kde_is_scipys_and_keeps_its_digits_in_float32_thirty_deviations_out():
     np.testing.assert_allclose(ours, theirs(far.T), rtol=1e-5)
 
 
-@pytest.mark.parametrize("block", [1, 10, 1000])
+@pytest.mark.parametrize("block", [1, 10])
 def test_kde_of_a_bandwidth_and_its_gradient_are_the_dense_ones(block):
     log_prob = df.kde_log_prob(XS_Q, bandwidth=0.4, block=block)
     found, slope = jax.vmap(jax.value_and_grad(log_prob))(POINTS)
@@ -105,7 +105,7 @@ def many(n, m):
     return [jax.vmap(law.push)(z) for law, z in zip(two_gaussians(), noise, strict=True)]
 
 
-@pytest.mark.parametrize(("n", "m"), [(4000, 4000), (8000, 2000), (2000, 8000)])
+@pytest.mark.parametrize(("n", "m"), [(8000, 2000), (2000, 8000)])
 def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
     xs_q, xs_p = many(n, m)
     log_r = df.rff_log_ratio(xs_q, xs_p, features=64, ridge=1e-3, key=KEY)
@@ -193,10 +193,9 @@ def test_random_features_approximate_the_exact_witness():
 
 @on_every_fit
 def test_what_is_fitted_holds_arrays_only_and_the_block_changes_no_result(fit):
-    whole = fit(XS_Q, XS_P, block=1000)
+    whole, cut = (fit(XS_Q, XS_P, block=block) for block in (1000, 9))
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(whole))
-    for block in (9, 84):
-        chex.assert_trees_all_close(at(fit(XS_Q, XS_P, block=block)), at(whole), rtol=1e-7)
+    chex.assert_trees_all_close(at(cut), at(whole), rtol=1e-7)
 
 
 @on_every_fit
@@ -220,7 +219,7 @@ def test_the_median_rule_is_the_median_of_all_distances():
 
 
 def test_the_median_rule_of_some_samples_is_near_that_of_their_density():
-    found = df.median_bandwidth(many(4000, 4000)[0], size=800)
+    found = df.median_bandwidth(many(8000, 2000)[0], size=800)
     # |x - y| of two standard normals in the plane: sqrt(2) times a Rayleigh variable.
     np.testing.assert_allclose(found, 2 * np.sqrt(np.log(2)), rtol=0.05)
 
@@ -272,7 +271,7 @@ def test_the_loss_that_chooses_an_ulsif_bandwidth_is_that_of_the_ratio_itself():
 def test_the_refitting_field_is_the_velocity_of_the_fit():
     fit = functools.partial(df.rff_log_ratio, xs_p=XS_P, **SMALL)
     expected = df.velocity(jax.nn.softplus, fit(XS_Q))(0.0, XS_Q, None)
-    for block in (None, 1, 20, 1000):
+    for block in (None, 20):
         field = df.cloud_velocity(jax.nn.softplus, fit, block=block)
         chex.assert_trees_all_close(field(0.0, XS_Q, None), expected, rtol=1e-7)
 
@@ -291,8 +290,8 @@ def test_the_refitting_field_follows_the_ornstein_uhlenbeck_flow():
         deviation = np.sqrt(1 - 0.75 * np.exp(-2 * t))
         exact = df.Gaussian(np.full(2, 1.5 * np.exp(-t)), deviation * np.eye(2))
         measured = df.Gaussian(np.mean(xs, 0), np.linalg.cholesky(np.cov(xs.T)))
-        expected = kl(exact, standard)
-        np.testing.assert_allclose(kl(measured, standard), expected, rtol=0.06, atol=0.01)
+        found_kl, exact_kl = kl(measured, standard), kl(exact, standard)
+        np.testing.assert_allclose(found_kl, exact_kl, rtol=0.06, atol=0.01)
 
 
 def test_a_refitting_field_is_traced_once_for_all_samples_and_numbers():
