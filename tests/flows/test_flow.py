@@ -130,8 +130,8 @@ def score(t, x, ou):
 )
 def test_langevin_has_the_flows_marginals(options):
     x0 = OU["mu0"] + 0.8 * np.random.default_rng(0).normal(size=(1_000, 3))
-    found = df.langevin(score, x0, [0, 0.5, 1], OU, key=jr.key(0), **options).ys
-    for t, cloud in zip((0.5, 1.0), found[1:], strict=True):
+    clouds = df.langevin(score, x0, [0, 0.5, 1], OU, key=jr.key(0), **options).ys
+    for t, cloud in zip((0.5, 1.0), clouds[1:], strict=True):
         mean, cov = exact(t, OU)
         variance = np.diag(cov)
         error = np.sqrt((np.outer(variance, variance) + cov**2) / len(cloud))
