@@ -228,13 +228,15 @@ def test_the_median_rule_of_some_samples_is_near_that_of_their_density():
 def test_the_chosen_bandwidth_has_the_least_loss_on_what_was_left_out(loss):
     multiples = (0.1, 0.4, 1.0, 3.0)
     options = {"features": 100, "degree": 0, "ridge": 1e-3, "key": KEY}
-    found = df.ratio_bandwidth(XS_Q, XS_P, loss=loss, multiples=multiples, **options)
-    candidates = np.array(multiples) * df.median_bandwidth(XS_Q, XS_P)
+    # Thirds of one size, where each size would be compiled.
+    samples = [XS_Q[:51], XS_P[:30]] if loss == "logistic" else [XS_Q, XS_P]
+    found = df.ratio_bandwidth(*samples, loss=loss, multiples=multiples, **options)
+    candidates = np.array(multiples) * df.median_bandwidth(*samples)
     losses = np.zeros(4)
     for part in range(3):
-        left_out = [np.arange(len(xs)) % 3 == part for xs in (XS_Q, XS_P)]
-        inside = XS_Q[~left_out[0]], XS_P[~left_out[1]]
-        outside = XS_Q[left_out[0]], XS_P[left_out[1]]
+        left_out = [np.arange(len(xs)) % 3 == part for xs in samples]
+        inside = [xs[~out] for xs, out in zip(samples, left_out, strict=True)]
+        outside = [xs[out] for xs, out in zip(samples, left_out, strict=True)]
         for i, width in enumerate(candidates):
             if loss == "ulsif":
                 losses[i] += left_out_ulsif(inside, outside, width)
