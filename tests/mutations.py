@@ -54,13 +54,13 @@ MUTATIONS = {
             "half = symmetric(product(q.scale.T, moment))",
             "half = symmetric(product(q.scale, moment))",
             "geometry",
-            "natural_rate_of_the_covariance",
+            "precision_and_mean",
         )
     ],
     "bures/_maps": [
-        ("lengths**2), b - a)", "lengths**2), b + a)", "bures", "oracles and logarithm"),
-        ("db - product(t, da", "db + product(t, da", "bures", "derivatives_of_finite"),
-        ("other * inside.T)", "other * inside)", "bures", "horizontal_part_is"),
+        ("lengths**2), b - a)", "lengths**2), b + a)", "bures_digits", "whatever_the_scales"),
+        ("db - product(t, da", "db + product(t, da", "bures_digits", "whatever_the_scales"),
+        ("other * inside.T)", "other * inside)", "hypothesis_geometry", "tangents_split"),
     ],
     "_linalg": [
         ("0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
@@ -80,14 +80,14 @@ MUTATIONS = {
     "ratios/_least_squares": [
         ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses")
     ],
-    "ratios/_check": [("logsumexp(-u_p)", "logsumexp(u_p)", "ratio_check", "true_ratio_passes")],
+    "ratios/_check": [("logsumexp(-u_p)", "logsumexp(u_p)", "ratio_sizes", "true_ratio_passes")],
     "ratios/_kernels": [("-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys")],
     "flows/_diagnostics": [("/ rate.shape", "* rate.shape", "optimal_transport", "circles_and")],
     "flows/_optimal_transport": [
         ("(1 - fraction)", "(1 + fraction)", "optimal_transport", "displacement")
     ],
     "gaussians/_pareto": [
-        ("10 * 0.5) / (size + 10)", "10 * 0.5) / (size - 10)", "psis", "short_tail")
+        ("10 * 0.5) / (size + 10)", "10 * 0.5) / (size - 10)", "psis", "zhang_and_stephens")
     ],
     "flows/_density": [("rate, -divergence", "rate, divergence", "velocity", "exact_trace")],
     "flows/_velocity": [

@@ -7,6 +7,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from catalogue import ROWS
 from jax.tree_util import Partial
 from oracles import CASES
 
@@ -20,17 +21,37 @@ TIGHT = diffrax.PIDController(rtol=1e-11, atol=1e-12)
 SQUARE = np.array([[0.9, 0.7], [-0.4, 0.5]])  # neither symmetric nor triangular
 
 
+@jax.jit
 def rates(field, q):
-    return jax.jit(field)(0.0, q, None)
+    """What a field says at q; fields that differ in numbers only share a program."""
+    return field(0.0, q, None)
+
+
+def _h_of(number, u):
+    return jax.lax.switch(number, [row.h for row in ROWS.values()], u)
+
+
+def _log_f_of(number, u):
+    return jax.lax.switch(number, [row.log_f for row in ROWS.values()], u)
+
+
+def h_of(row):
+    """h of a row of the catalogue, chosen by its number: all rows share a program."""
+    return Partial(_h_of, jnp.asarray(list(ROWS).index(row)))
+
+
+def log_f_of(row):
+    return Partial(_log_f_of, jnp.asarray(list(ROWS).index(row)))
+
+
+def covariance_rate(field, q):
+    half = rates(field, q).scale @ q.scale.T
+    return half + half.T
 
 
 def follow(field, q, ts):
     """States along a flow, to many digits."""
     return df.integrate(field, q, ts, stepsize_controller=TIGHT).ys
-
-
-def inputs_of(case):
-    return {name: np.array(value) for name, value in ORACLE[case]["inputs"].items()}
 
 
 def turned(sds):

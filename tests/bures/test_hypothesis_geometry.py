@@ -33,9 +33,9 @@ def covariance(rng, dim, decades):
 
 
 @st.composite
-def problems(draw, dims=st.sampled_from([1, 2, 5]), most=4.0):
+def problems(draw, dims=st.sampled_from([1, 4])):
     """Arguments of `measured`, and the condition of each covariance."""
-    dim, decades, t = draw(dims), draw(st.floats(0.0, most)), draw(st.floats(0.05, 0.95))
+    dim, decades, t = draw(dims), draw(st.floats(0.0, 4.0)), draw(st.floats(0.05, 0.95))
     rng = np.random.default_rng(draw(seeds))
     abc = [covariance(rng, dim, decades) for _ in range(3)]
     return (*abc, orthogonal(rng, dim), np.asarray(t)), 10.0**decades
@@ -69,77 +69,53 @@ def scipys(a, b):
 @given(problems())
 @law
 @in_float64
-def test_the_distance_is_a_metric_that_rotations_keep_and_its_square_is_scipys(drawn):
-    (a, b, *rest), condition = drawn
-    d = measured(a, b, *rest)
-    close(d["ab"], d["ba"], 1e-9, 1e-12)
-    assert d["aa"] == 0.0
-    assert d["ab"] <= d["ac"] + d["cb"] + 1e-12
-    # Rotating rounds the matrices, by eps: its root is what two nearly equal ones differ by.
-    close(d["turned"], d["ab"], 1e-9, 1e-8)
-    close(d["square"], d["ab"] ** 2, 1e-12, 1e-15)
-    # scipy subtracts traces of size dim, and its roots of roots lose sqrt(condition).
-    close(d["square"], scipys(a, b), 0, 1e-13 * condition)
-
-
-@given(problems())
-@law
-@in_float64
-def test_the_map_carries_a_to_b_and_turns_along_and_log_is_its_excess(drawn):
+def test_distances_maps_logs_and_geodesics_obey_the_laws_of_the_metric(drawn):
     (a, b, c, turn, t), condition = drawn
-    found = measured(a, b, c, turn, t)
-    there = np.asarray(found["map"])
+    found = {name: np.asarray(value) for name, value in measured(a, b, c, turn, t).items()}
+    # A metric, which rotations keep, and its square is scipy's. Rotating rounds the matrices, by
+    # eps: its root is what two nearly equal ones differ by. scipy subtracts traces of size dim, and
+    # its roots of roots lose sqrt(condition).
+    close(found["ab"], found["ba"], 1e-9, 1e-12)
+    assert found["aa"] == 0.0
+    assert found["ab"] <= found["ac"] + found["cb"] + 1e-12
+    close(found["turned"], found["ab"], 1e-9, 1e-8)
+    close(found["square"], found["ab"] ** 2, 1e-12, 1e-15)
+    close(found["square"], scipys(a, b), 0, 1e-13 * condition)
+    # The map is positive definite, carries a to b and turns along; log is its excess. Its relative
+    # error is about eps times the condition of A, as its docstring says.
+    there, size = found["map"], np.linalg.norm(found["map"])
     assert np.all(np.linalg.eigvalsh(there) > 0)
     close(there, there.T, 0, 0)
-    # Its relative error is about eps times the condition of A, as its docstring says.
-    size = np.linalg.norm(there)
     close(there @ a @ there, b, 0, 1e-14 * condition * (1 + size))
     close(found["turned_map"], turn @ there @ turn.T, 0, 1e-13 * condition * size)
     half = (there - np.eye(len(a))) @ a
     close(found["log"], half + half.T, 0, 1e-13 * condition)
-
-
-@given(problems())
-@law
-@in_float64
-def test_exp_undoes_log_whose_length_is_the_distance_and_a_geodesic_has_constant_speed(drawn):
-    (a, b, c, turn, t), condition = drawn
-    found = measured(a, b, c, turn, t)
+    # exp undoes log, whose length is the distance, and a geodesic has constant speed.
     close(found["exp"], b, 0, 1e-13 * condition)
     close(found["length"], found["square"], 1e-13 * condition, 1e-15 * condition)
     close(found["start"], t * found["ab"], 1e-12 * condition, 1e-13 * condition)
     close(found["end"], (1 - t) * found["ab"], 1e-12 * condition, 1e-13 * condition)
 
 
-@given(problems(st.just(5), 2.0))
-@few
-@in_float64
-def test_float32_has_its_own_digits(drawn):
-    narrow, condition = [x.astype(np.float32) for x in drawn[0]], drawn[1]
-    found, exact = measured(*narrow), measured(*(x.astype(float) for x in narrow))
-    assert found["aa"] == 0.0
-    for name in ("ab", "ac", "square", "map", "middle"):
-        assert found[name].dtype == np.float32
-        size = float(np.max(np.abs(exact[name])))
-        close(found[name], exact[name], 0, 1e-6 * condition * (size + 1))
-
-
 @jax.jit
 def split(s, x):
-    return bures.horizontal(s, x), bures.vertical(s, x), bures.submersion(s)
+    level = bures.horizontal(s, x)
+    sigma, push = jax.jvp(bures.submersion, (s,), (level,))
+    return level, bures.vertical(s, x), sigma, bures.inner(sigma, push, push)
 
 
-@given(st.sampled_from([1, 2, 5]), st.floats(0.0, 2.0), seeds)
+@given(st.sampled_from([1, 4]), st.floats(0.0, 2.0), seeds)
 @law
 @in_float64
 def test_tangents_split_into_a_symmetric_and_a_skew_part(dim, decades, seed):
     rng = np.random.default_rng(seed)
     s = covariance(rng, dim, decades) @ orthogonal(rng, dim)
     x = rng.normal(size=(dim, dim))
-    level, upright, sigma = (np.asarray(part) for part in split(s, x))
+    level, upright, sigma, square = (np.asarray(part) for part in split(s, x))
     close(sigma, s @ s.T, 1e-12, 1e-13)
     close(level + upright, x, 1e-12, 1e-12)
     close(np.sum(level * upright), 0.0, 0, 1e-11 * np.sum(x**2))
+    close(square, np.sum(level**2), 1e-9)  # the submersion keeps the length of the first
     k, skew = level @ np.linalg.inv(s), upright @ s.T
     close(k, k.T, 0, 1e-11 * 10**decades * np.max(np.abs(k)))
     close(skew, -skew.T, 0, 1e-11)
@@ -152,66 +128,19 @@ values = numbers(-5.0, 5.0, BATCH)
 games = st.sampled_from(["vanilla", "non_saturating", "logit", "mle", "arcsinh", "nwj"])
 
 
-@given(games, values, numbers(-5.0, 5.0, BATCH), seeds)
+@given(games, values, values, numbers(-5.0, 5.0, BATCH // 2), seeds)
 @law
 @in_float64
-def test_losses_do_not_see_the_order_of_a_batch_nor_its_shape(name, d_p, d_q, seed):
+def test_losses_are_means_over_a_batch_of_any_order_and_shape(name, d_p, d_q, more, seed):
     gan, order = getattr(G, name)(), np.random.default_rng(seed).permutation(BATCH)
     loss = df.discriminator_loss(gan, d_p, d_q)
     close(df.discriminator_loss(gan, d_p[order], d_q[order[::-1]]), loss, 1e-12, 1e-12)
     close(df.discriminator_loss(gan, d_p.reshape(2, 3), d_q.reshape(3, 1, 2)), loss, 1e-12, 1e-12)
     close(df.generator_loss(gan, d_q[order]), df.generator_loss(gan, d_q), 1e-12, 1e-12)
-
-
-@given(games, values, numbers(-5.0, 5.0, BATCH // 2))
-@law
-@in_float64
-def test_the_loss_of_two_batches_is_their_weighted_mean(name, first, second):
-    gan, both = getattr(G, name)(), np.concatenate([first, second])
-    of_p = lambda gan, d: df.discriminator_loss(gan, d, np.zeros(1))
+    # The loss of two batches is their weighted mean.
+    both, of_p = np.concatenate([d_p, more]), lambda gan, d: df.discriminator_loss(gan, d, d_q)
     for loss in (df.generator_loss, of_p):
-        close(loss(gan, both), (2 * loss(gan, first) + loss(gan, second)) / 3, 1e-12, 1e-12)
-
-
-@given(st.sampled_from([(6,), (6, 2), (6, 1, 2)]), st.floats(0.01, 3.0), seeds)
-@law
-@in_float64
-def test_distillation_of_two_batches_is_their_weighted_mean_and_pushes_by_v(shape, eps, seed):
-    rng = np.random.default_rng(seed)
-    xs, vs = rng.normal(size=shape), rng.normal(size=shape)
-    loss, push = jax.value_and_grad(df.distillation_loss)(jnp.asarray(xs), vs, eps)
-    close(loss, 0.5 * eps**2 * np.sum(vs**2) / 6, 1e-10)
-    close(push, -eps * vs / 6, 1e-10, 1e-13)
-    parts = [df.distillation_loss(xs[some], vs[some], eps) for some in (np.s_[:2], np.s_[2:])]
-    close(loss, (2 * parts[0] + 4 * parts[1]) / 6, 1e-10)
-
-
-fractions = st.floats(0.1, 0.9).flatmap(lambda x: st.sampled_from([x, x + 1, x - 1]))
-
-
-@given(fractions, seeds, numbers(-3.0, 3.0, 4))
-@law
-@in_float64
-def test_no_critic_finds_more_than_the_divergence_and_the_log_ratio_finds_it(a, seed, d):
-    """The variational bound on four points, of twelve samples each, with f in closed form."""
-    of_p, of_q = (
-        1 + np.random.default_rng((seed, which)).multinomial(8, [0.25] * 4) for which in (0, 1)
-    )
-    p, q, r, u = of_p / 12, of_q / 12, of_p / of_q, np.log(of_p / of_q)
-    kl = lambda one, other: np.sum(one * np.log(one / other))
-    alpha = np.sum(q * (r**a - a * r + a - 1)) / (a * (a - 1))
-    twice_js = kl(p, (p + q) / 2) + kl(q, (p + q) / 2)
-    for gan, best, divergence in (
-        (G.f_gan(D.alpha(a)), u, alpha),
-        (G.logit(), u, twice_js - 2 * np.log(2)),
-        (G.nwj(), u + 1, kl(p, q)),
-    ):
-        found, most = (
-            -df.discriminator_loss(gan, np.repeat(critic, of_p), np.repeat(critic, of_q))
-            for critic in (d, best)
-        )
-        assert found <= divergence + 1e-12
-        close(most, divergence, 1e-10, 1e-12)
+        close(loss(gan, both), (2 * loss(gan, d_p) + loss(gan, more)) / 3, 1e-12, 1e-12)
 
 
 def of_powers(w, u):
@@ -228,11 +157,11 @@ def path_loss(w, z, q, p):
 PATH_SLOPE = jax.jit(jax.grad(path_loss, argnums=2))
 
 
-@given(st.integers(1, 3), st.booleans(), numbers(0.1, 2.0, 4), seeds)
-@law
+@given(st.booleans(), numbers(0.1, 2.0, 4), seeds)
+@few
 @in_float64
-def test_the_path_gradient_vanishes_at_q_equal_to_p_whatever_h_and_the_draws(dim, flat, w, seed):
-    rng = np.random.default_rng(seed)
+def test_the_path_gradient_vanishes_at_q_equal_to_p_whatever_h_and_the_draws(flat, w, seed):
+    dim, rng = 2, np.random.default_rng(seed)
     factor = covariance(rng, dim, 1.0) @ orthogonal(rng, dim)
     q = df.Gaussian(3 * rng.normal(size=dim), np.diag(factor) + 2 if flat else factor)
     slope = PATH_SLOPE(w, rng.normal(size=(3, dim)), q, q)

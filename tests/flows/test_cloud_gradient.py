@@ -57,14 +57,10 @@ def test_each_end_depends_on_each_start_as_the_closed_form_says():
 
 
 FITS = {
-    "kde": lambda xs_p: functools.partial(log_kde_ratio, xs_p=xs_p, bandwidth=0.7),
-    "kde_scott": lambda xs_p: functools.partial(log_kde_ratio, xs_p=xs_p, bandwidth=None),
-    "rff": lambda xs_p: functools.partial(df.rff_log_ratio, xs_p=xs_p, features=8, key=jr.key(2)),
-    "ulsif": lambda xs_p: functools.partial(df.ulsif_ratio, xs_p=xs_p, centres=8, key=jr.key(2)),
-    "mmd": lambda xs_p: functools.partial(df.mmd_witness, xs_p=xs_p),
-    "mmd_features": lambda xs_p: functools.partial(
-        df.mmd_witness, xs_p=xs_p, features=16, key=jr.key(2)
-    ),
+    "kde": functools.partial(log_kde_ratio, bandwidth=None),
+    "rff": functools.partial(df.rff_log_ratio, features=8, key=jr.key(2)),
+    "ulsif": functools.partial(df.ulsif_ratio, centres=8, key=jr.key(2)),
+    "mmd": df.mmd_witness,
 }
 
 
@@ -77,7 +73,7 @@ def test_derivatives_through_every_fit_are_those_of_differences(name):
     @jax.jit
     @jax.value_and_grad
     def work(scales):
-        field = df.cloud_velocity(KL, FITS[name](xs_p * scales[1]))
+        field = df.cloud_velocity(KL, functools.partial(FITS[name], xs_p=xs_p * scales[1]))
         return jnp.sum(push * field(0.0, xs * scales[0], None))
 
     slopes = work(jnp.ones(2))[1]
@@ -94,6 +90,6 @@ def test_an_implicit_solver_needs_few_steps_only_with_the_fits_derivative():
     steps = {}
     for stop in (False, True):
         field = df.cloud_velocity(KL, fit, stop_fit=stop)
-        solution = df.integrate(field, x0, jnp.array([0.0, 4.0]), **options)
+        solution = df.integrate(field, x0, jnp.array([0.0, 1.0]), **options)
         steps[stop] = int(solution.stats["num_steps"])
     assert steps[False] < steps[True] / 3, steps

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.stats
+from jax.tree_util import Partial
 from oracles import CASES
+from targets import h_of
 
 import divergence_flows as df
 
@@ -105,28 +107,7 @@ def test_mean_covariance_and_log_density_follow_the_closed_form(name):
         np.testing.assert_allclose(along, density, atol=1e-5)
 
 
-def test_published_numbers_of_both_problems():
-    mean, cov = moments(at(1.0, "commuting"))
-    np.testing.assert_allclose(mean[:2], [1.49998582, 1.49612491], atol=1e-6)
-    np.testing.assert_allclose(cov[0, :2], [0.70026001, 0.54025822], atol=1e-6)
-    np.testing.assert_allclose(cov[1, 1], 0.70026001, atol=1e-6)
-    kls = [kl(*moments(at(t, "commuting")), OU) for t in (0.0, 1.0, 5.0)]
-    np.testing.assert_allclose(kls, [13.43454015, 1.56376704, 0.00602492], atol=1e-6)
-    mean, cov = moments(at(0.5, "not"))
-    np.testing.assert_allclose(mean, ORACLE["E001"]["expected"], atol=1e-6)
-    np.testing.assert_allclose(kl(mean, cov, SKEW), ORACLE["E003"]["expected"], atol=1e-6)
-    np.testing.assert_allclose(moments(at(2.0, "not"))[1], ORACLE["E005"]["expected"], atol=1e-6)
-
-
-def narrow(t, x, args):
-    """From N(2, 1/4) to N(0, 1): each particle has a closed form."""
-    return -0.5 * x**2 + 0.5 * (x - 2 * jnp.exp(-t)) ** 2 / (1 - 0.75 * jnp.exp(-2 * t))
-
-
 def test_particles_follow_the_exact_affine_map():
-    ys = df.integrate(df.velocity(identity, narrow), np.array([1.5]), [0.0, 0.5, 1.0, 2.0]).ys
-    expected = [1.5] + [ORACLE[case]["expected"] for case in ("E009", "E013", "E017")]
-    np.testing.assert_allclose(ys[:, 0], expected, atol=1e-6)
     mean, cov = exact(1.0, OU)
     mapped = mean + (cubature(OU) - OU["mu0"]) @ scipy.linalg.sqrtm(cov / 0.64)
     np.testing.assert_allclose(at(1.0, "commuting"), mapped, atol=1e-6)
@@ -140,51 +121,23 @@ def test_kl_falls_by_the_integral_of_its_rate():
     np.testing.assert_allclose(WEIGHTS @ rates, fall, atol=1e-6)
 
 
-def ratio_of_moments(t, x, moments_of_q):
-    normal = jax.scipy.stats.multivariate_normal.logpdf
-    return normal(x, OU["m"], OU["P"]) - normal(x, *moments_of_q)
-
-
-def test_chain_rule_holds_for_a_field_that_is_no_gradient_flow():
-    """dF/dt = E[grad dF/dq . v] along x' = A x + b, whose path is an exponential."""
-    affine = np.array([[0.2, -1.5, 0.3, 1.0], [1.1, -0.4, 0, -0.5], [0, 0.2, -0.3, 0.1], [0] * 4])
-    start = np.c_[cubature(OU), np.ones(6)]
-    path = [start @ scipy.linalg.expm(t * affine).T for t in (*(0.5 + NODES / 2), 0.0, 1.0)]
-    xs = np.stack(path)[..., :3]
-    ascent = df.velocity(identity, ratio_of_moments)  # -grad dF/dq, F = KL(q||p)
-    states = [np.stack(parts) for parts in zip(*map(moments, xs), strict=True)]
-    ascents = jax.vmap(ascent, (None, 0, 0))(0.0, xs, states)
-    rates = -np.mean(np.sum(ascents * (path @ affine.T)[..., :3], axis=2), axis=1)
-    change = kl(*moments(xs[-1]), OU) - kl(*moments(xs[-2]), OU)
-    np.testing.assert_allclose(0.5 * WEIGHTS @ rates[:-2], change, atol=1e-6)
-
-
 def score(t, x, ou):
     return jax.grad(log_p)(x, ou)
-
-
-def diffused(key=0, **options):
-    x0 = OU["mu0"] + 0.8 * np.random.default_rng(0).normal(size=(1_000, 3))
-    return df.langevin(score, x0, [0, 0.5, 1], OU, key=jr.key(key), **options).ys
 
 
 @pytest.mark.parametrize(
     "options", [{"dt0": 0.05}, {"solver": diffrax.Euler()}], ids=["default", "Euler"]
 )
 def test_langevin_has_the_flows_marginals(options):
-    for t, cloud in zip((0.5, 1.0), diffused(**options)[1:], strict=True):
+    x0 = OU["mu0"] + 0.8 * np.random.default_rng(0).normal(size=(1_000, 3))
+    clouds = df.langevin(score, x0, [0, 0.5, 1], OU, key=jr.key(0), **options).ys
+    for t, cloud in zip((0.5, 1.0), clouds[1:], strict=True):
         mean, cov = exact(t, OU)
         variance = np.diag(cov)
         error = np.sqrt((np.outer(variance, variance) + cov**2) / len(cloud))
         found = moments(cloud)
         assert np.all(np.abs(found[0] - mean) < 5 * np.sqrt(variance / len(cloud)))  # five sigma
         assert np.all(np.abs(found[1] - cov) < 5 * error)
-
-
-def test_langevin_repeats_itself_with_the_same_key():
-    first, again, other = (diffused(dt0=0.05, key=key) for key in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert np.all(first[1:] != other[1:])
 
 
 def decay(t, y, rate):
@@ -235,16 +188,6 @@ def pull(t, xs, args):
     return -(xs - mean) / spread
 
 
-def end_of_pull(mean, spread):
-    return df.integrate(pull, np.array([3.0]), [0.0, 1.5], (mean, spread)).ys[-1, 0]
-
-
-def test_a_solve_differentiates_in_the_targets_parameters():
-    slopes = jax.grad(end_of_pull, argnums=(0, 1))(1.0, 2.0)
-    shrink = np.exp(-1.5 / 2)
-    chex.assert_trees_all_close(slopes, (1 - shrink, 2 * shrink * 1.5 / 4), atol=1e-6)
-
-
 def test_settle_stops_at_rest_and_says_so():
     sol = df.settle(pull, np.array([3.0, -1.0]), (0.5, 1.0))
     assert sol.result == diffrax.RESULTS.event_occurred
@@ -273,3 +216,50 @@ def test_an_event_ends_a_solve_and_dense_output_lies_between():
     sol = df.integrate(decay, 1.0, [0.0, 0.3, 3.0], 1.0, event=event, dense=True)
     np.testing.assert_allclose(sol.ys, [1.0, np.exp(-0.3), np.inf], atol=1e-7)
     np.testing.assert_allclose(sol.evaluate(0.2), np.exp(-0.2), atol=1e-6)
+
+
+# Flows that leave the Gaussian family, against two PDE solvers' numbers (oracles, section E).
+# One-dimensional particles carry fixed quantiles z, so their own spacing gives log q; what is under
+# test is the table's h and `integrate`. Second differences on 161 quantiles leave errors of 1e-3.
+PDES = {
+    "kl": ("kl_qp", 1.0),
+    "js": ("jensen_shannon", 1.0),
+    "gan": ("jensen_shannon", 2.0),
+    "ns": ("softened_reverse_kl", 1.0),
+    "arcsinh": ("arcsinh", 1.0),
+    "hellinger2": ("squared_hellinger", 0.5),
+    "shifted_3": ("shifted_3", 1.0),
+}
+
+
+def quantile_field(h, factor, z, t, x, args):
+    """h'(u) du/dx of a cloud whose particles keep their normal quantiles z."""
+    step = z[1] - z[0]
+    stretch = jnp.gradient(x, step)
+    u = -0.5 * x**2 + 0.5 * z**2 + jnp.log(stretch)
+    return factor * jnp.gradient(h(u), step) / stretch
+
+
+@pytest.mark.parametrize("flow", PDES)
+def test_integrate_with_a_tabled_h_meets_the_pde_solvers(flow):
+    times = [0.0, 0.5, 1.0, 2.0]
+    cases = [
+        case
+        for case in CASES
+        if case["section"] == "E"
+        and case["inputs"].get("flow") == flow
+        and case["inputs"].get("t") in times[1:]
+        and case["name"].endswith(("var", "mean", "1.5"))
+    ]
+    z, (row, factor) = jnp.linspace(-5.0, 5.0, 161), PDES[flow]
+    field = Partial(quantile_field, h_of(row), factor, z)
+    xs = df.integrate(field, 2 + 0.5 * z, times).ys
+    weights = jnp.exp(-0.5 * z**2) / jnp.sum(jnp.exp(-0.5 * z**2))
+    assert cases or flow == "kl"
+    for case in cases:
+        x = xs[times.index(case["inputs"]["t"])]
+        mean = weights @ x
+        moments = {"mean": mean, "var": weights @ (x - mean) ** 2}
+        got = moments.get(case["name"].rsplit(" ", 1)[1], jnp.interp(-1.0, z, x))
+        assert abs(got - case["expected"]) < 5e-3, (case["id"], got, case["expected"])
+    assert abs(weights @ xs[1] - 2 * jnp.exp(-0.5)) < 5e-3 or flow != "kl"

@@ -7,6 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from jax.tree_util import Partial
+from scipy.optimize import minimize
 from scipy.stats import norm
 
 import divergence_flows as df
@@ -34,51 +35,58 @@ def gap_of(q, slope, bend):
     return 0.5 * own @ own + 0.25 * jnp.sum(half**2)
 
 
-def exact_gap(q):
-    """By the trapezoid rule along each coordinate, under its own marginal of q."""
+def expected(function, q):
+    """E_q[function] of each coordinate, by the trapezoid rule under its own marginal of q."""
     line = df.trapezoid(1)
-    sds = jnp.sqrt(jnp.sum(q.scale**2, axis=1))
-    xs = q.mean + line.points * sds
+    xs = q.mean + line.points * jnp.sqrt(jnp.sum(q.scale**2, axis=1))
+    return line.weights @ jax.vmap(jax.vmap(function))(xs)
+
+
+def exact_gap(q):
     slope = jax.grad(one_coordinate)
-    averages = [line.weights @ jax.vmap(jax.vmap(f))(xs) for f in (slope, jax.grad(slope))]
-    return gap_of(q, *averages)
+    return gap_of(q, expected(slope, q), expected(jax.grad(slope), q))
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5])
-def test_the_exact_gap_is_at_most_three_times_the_reported_one_for_any_of_fifty_keys(dim, x64):
-    keys = jr.split(jr.key(1), 50)
+def exact_elbo(q):
+    """Up to a constant."""
+    return jnp.sum(expected(one_coordinate, q)) + jnp.linalg.slogdet(q.scale)[1]
+
+
+def best_elbo(dim):
+    """Of a product of the best Gaussians of one coordinate, by scipy."""
+    minus = jax.jit(lambda at: -exact_elbo(df.Gaussian(at[:1], jnp.exp(at[1:])[None])))
+    return -dim * minimize(minus, np.zeros(2), method="Nelder-Mead", options={"fatol": 1e-14}).fun
+
+
+@pytest.mark.parametrize("dim", [1, 5])
+def test_the_exact_gap_is_what_is_lost_and_at_most_three_times_the_reported_one(dim, x64):
+    """For any of fifty keys, on a target that is no Gaussian."""
 
     def fitted(key):
         # In one dimension the fit's own nodes, else given ones: one round is compiled sooner.
         nodes = None if dim == 1 else df.sobol_nodes(256, dim, key=jr.fold_in(key, 1))
         return df.fit_gaussian(log_skewed, standard(dim), nodes=nodes, n=256, key=key, throw=False)
 
-    q, info = jax.jit(jax.vmap(fitted))(keys)
-    ratios = jax.vmap(exact_gap)(q) / info.gap
+    q, info = jax.jit(jax.vmap(fitted))(jr.split(jr.key(1), 50))
+    gaps = jax.jit(jax.vmap(exact_gap))(q)
+    lost = best_elbo(dim) - jax.jit(jax.vmap(exact_elbo))(q)
+    np.testing.assert_allclose(lost, gaps, rtol=0.5)  # up to third order
     assert jnp.all(info.rested)
-    assert jnp.max(ratios) < 3
-    assert jnp.median(ratios) > 1 / 30  # nor is it made large to be safe
+    assert jnp.max(gaps / info.gap) < 3
+    assert jnp.median(gaps / info.gap) > 1 / 30  # nor is it made large to be safe
 
 
 @pytest.mark.parametrize("double", [True, False])
 def test_a_target_with_a_kink_comes_to_rest_at_its_optimum(double):
     with jax.enable_x64(double):
-        q, info = df.fit_gaussian(lambda x: -jnp.sum(jnp.abs(x)), standard(3), key=KEY)
+        nodes = None if double else df.sobol_nodes(512, 3, key=KEY)  # one round compiles sooner
+        log_p = lambda x: -jnp.sum(jnp.abs(x))
+        q, info = df.fit_gaussian(log_p, standard(3), nodes=nodes, n=512, key=KEY)
         assert info.rested
         assert jnp.sum(info.steps) < 500
         # E|x| = s sqrt(2 / pi), so that the best s is sqrt(pi / 2)
         np.testing.assert_allclose(q.mean, 0, atol=0.05)
         np.testing.assert_allclose(q.covariance, np.pi / 2 * np.eye(3), atol=0.1)
-
-
-def test_a_kinked_target_is_not_at_rest_before_it_is(x64):
-    def far(x):
-        return -jnp.sum(jnp.abs(x - 50))
-
-    options = {"nodes": df.sobol_nodes(64, 3, key=KEY), "n": 64, "max_steps": 2, "throw": False}
-    _, info = df.fit_gaussian(far, standard(3), key=KEY, **options)
-    assert not info.rested
-    assert info.gap > 1
 
 
 # Mini-batches: the mean of 400 rows of unit noise, under a standard normal prior.
@@ -115,11 +123,15 @@ def test_mini_batches_are_judged_by_others_and_rest_only_within_the_tolerance():
     assert jnp.all(info.k_hat == jnp.inf)
 
 
-def test_enough_mini_batches_come_to_rest():
-    nodes, judges = drawn(2**12, jr.key(5)), drawn(2**12, jr.key(6))
+def test_enough_mini_batches_find_the_posterior_and_come_to_rest():
+    n = 2**12
+    nodes, judges = drawn(n, jr.key(5)), drawn(n, jr.key(6))
     q, info = fit_rows(nodes, judges, tol=2.0)
     assert info.rested
     assert info.gap < 2.0
+    # The batches' noise averages over nodes.
+    spread = jnp.std(ROWS, axis=0) / jnp.sqrt(10 * n)
+    assert jnp.all(jnp.abs(q.mean - CENTRE) < 4 * spread)
     np.testing.assert_allclose(q.covariance, np.eye(2) / PRECISION, rtol=0.3, atol=0.3 / PRECISION)
     with pytest.raises(eqx.EquinoxRuntimeError, match="gap on `judges` exceeds `tol`"):
         jax.block_until_ready(fit_rows(nodes, judges, tol=1e-3))
@@ -167,10 +179,16 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize(("log_p", "words"), STARTS.values(), ids=STARTS)
-def test_a_bad_start_says_at_once_what_was_found(log_p, words, monkeypatch):
+def a_start(number, x):
+    """One of the targets above, chosen by number: all share a program."""
+    return jax.lax.switch(number, [log_p for log_p, _ in STARTS.values()], x)
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_bad_start_says_at_once_what_was_found(name, monkeypatch):
     monkeypatch.setattr(f"{df.__name__}.gaussians._fit._fit", never)
-    with pytest.raises(eqx.EquinoxRuntimeError, match=words):
+    log_p = Partial(a_start, jnp.asarray(list(STARTS).index(name)))
+    with pytest.raises(eqx.EquinoxRuntimeError, match=STARTS[name][1]):
         jax.block_until_ready(df.fit_gaussian(log_p, standard(2), n=64, key=KEY))
 
 
@@ -179,7 +197,8 @@ def test_a_target_that_is_flat_only_where_it_starts_is_fitted(x64):
     def log_p(x):
         return -jnp.sum(jnp.maximum(jnp.abs(x) - 30, 0) ** 2)
 
-    q, info = df.fit_gaussian(log_p, standard(1), key=KEY)
+    nodes = df.sobol_nodes(1024, 1, key=jr.key(1))
+    q, info = df.fit_gaussian(log_p, standard(1), nodes=nodes, key=KEY)
     assert info.rested
     # Three nodes of a thousand lie beyond the walls: the fit is as good as that, and says so.
     tails = norm.sf((30 - q.mean) / q.scale[0]) + norm.sf((30 + q.mean) / q.scale[0])
@@ -187,23 +206,29 @@ def test_a_target_that_is_flat_only_where_it_starts_is_fitted(x64):
     assert (1 - 2 * tails[0] * q.scale[0, 0] ** 2) ** 2 / 4 < 3 * info.gap
 
 
+def nowhere(grows, x):
+    """Two targets without a normaliser."""
+    return jax.lax.cond(grows, lambda x: -1e-3 * jnp.log1p(jnp.sum(x**2)), jnp.sum, x)
+
+
 ENDS = {
-    "grows": (lambda x: -1e-3 * jnp.log1p(jnp.sum(x**2)), {}, "scale grew without bound"),
-    "runs": (lambda x: jnp.sum(x), {}, "normaliser"),
-    "too few steps": (log_skewed, {"max_steps": 2}, "after `max_steps` steps"),
+    "grows": (nowhere, True, 4096, "scale grew without bound"),
+    "runs": (nowhere, False, 4096, "normaliser"),
+    "too few steps": (lambda _, x: log_skewed(x), True, 2, "after `max_steps` steps"),
 }
 
 
-@pytest.mark.parametrize(("log_p", "options", "words"), ENDS.values(), ids=ENDS)
-def test_an_end_without_rest_says_what_was_found(log_p, options, words, x64):
-    nodes = df.sobol_nodes(64, 1, key=KEY)
+@pytest.mark.parametrize(("log_p", "grows", "max_steps", "words"), ENDS.values(), ids=ENDS)
+def test_an_end_without_rest_says_what_was_found(log_p, grows, max_steps, words, x64):
+    options = {"nodes": df.sobol_nodes(64, 1, key=KEY), "n": 64, "max_steps": max_steps}
     with pytest.raises(eqx.EquinoxRuntimeError, match="not at rest.*" + words):
-        q, _ = df.fit_gaussian(log_p, standard(1), n=64, nodes=nodes, key=KEY, **options)
+        q, _ = df.fit_gaussian(Partial(log_p, jnp.asarray(grows)), standard(1), key=KEY, **options)
         jax.block_until_ready(q)
 
 
 def test_a_fit_that_leads_nowhere_ends_before_all_steps_are_gone():
-    _, info = df.fit_gaussian(ENDS["grows"][0], standard(1), n=64, throw=False, key=KEY)
+    log_p, nodes = Partial(nowhere, jnp.asarray(True)), df.sobol_nodes(64, 1, key=KEY)
+    _, info = df.fit_gaussian(log_p, standard(1), nodes=nodes, n=64, throw=False, key=KEY)
     assert not info.rested
     assert jnp.max(info.steps) < 1000  # of 4096
 

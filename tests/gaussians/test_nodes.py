@@ -31,7 +31,7 @@ def moment(powers):
 
 
 def estimate(nodes, powers):
-    return nodes.weights @ jnp.prod(nodes.points ** np.array(powers), axis=1)
+    return np.asarray(nodes.weights) @ np.prod(np.asarray(nodes.points) ** powers, axis=1)
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -91,7 +91,8 @@ def test_sobol_beats_monte_carlo_on_a_smooth_integrand():
         return nodes.weights @ values - 1.0
 
     def spread(rule, n):
-        return jnp.std(jax.vmap(lambda key: error(rule(n, 4, key=key)))(jr.split(jr.key(0), 16)))
+        of_key = jax.jit(jax.vmap(lambda key: error(rule(n, 4, key=key))))
+        return jnp.std(of_key(jr.split(jr.key(0), 16)))
 
     monte_carlo = spread(df.normal_nodes, 1024)
     few, many = (spread(df.sobol_nodes, n) for n in (1024, 16384))
@@ -101,7 +102,8 @@ def test_sobol_beats_monte_carlo_on_a_smooth_integrand():
 
 def test_each_sobol_node_is_normal_over_the_keys():
     # The first point of the sequence is 0, which no normal quantile would survive unshifted.
-    draws = jax.vmap(lambda key: df.sobol_nodes(128, 2, key=key))(jr.split(jr.key(1), 2000)).points
+    of_key = jax.jit(jax.vmap(lambda key: df.sobol_nodes(128, 2, key=key).points))
+    draws = np.asarray(of_key(jr.split(jr.key(1), 2000)))
     for index in (0, 1, 77):
         assert kstest(draws[:, index, 0], "norm").pvalue > 1e-3
         assert abs(np.corrcoef(draws[:, index].T)[0, 1]) < 4 / np.sqrt(2000)
@@ -126,30 +128,12 @@ def test_every_elementary_box_of_the_first_two_coordinates_holds_one_sobol_node(
 
 
 def test_in_one_dimension_sobol_nodes_are_independent_strata():
-    keys = jr.split(jr.key(5), 2000)
-    points = jax.jit(jax.vmap(lambda key: df.sobol_nodes(64, 1, key=key)))(keys).points[:, :, 0]
+    of_key = jax.jit(jax.vmap(lambda key: df.sobol_nodes(64, 1, key=key).points[:, 0]))
+    points = of_key(jr.split(jr.key(5), 2000))
     offsets = 64 * np.sort(np.asarray(jax.scipy.special.ndtr(points)), axis=1) - np.arange(64)
     assert kstest(offsets.ravel(), "uniform").pvalue > 1e-3
     # A shift shared by all points makes these correlations 1.
     assert np.max(np.abs(np.corrcoef(offsets.T) - np.eye(64))) < 5 / np.sqrt(2000)
-
-
-def test_in_one_dimension_the_error_of_what_is_smooth_and_flat_far_out_falls_like_n_to_the_3_2():
-    def spread(n):
-        keys = jr.split(jr.key(6), 256)
-        rules = jax.jit(jax.vmap(lambda key: df.sobol_nodes(n, 1, key=key)))(keys)
-        return float(jnp.std(jnp.mean(jnp.exp(-((rules.points[:, :, 0] - 0.5) ** 2)), axis=1)))
-
-    few, many = spread(64), spread(4096)
-    assert 200 < few / many < 1300  # 64^1.5 is 512; 64 for an error like 1/n
-
-
-def test_the_errors_of_two_keys_are_independent():
-    # Strata that share a shift leave one number of freedom, and errors that repeat.
-    rules = jax.jit(jax.vmap(lambda key: df.sobol_nodes(16, 1, key=key)))(jr.split(KEY, 4000))
-    points = np.sort(np.asarray(rules.points[:, :, 0]), axis=1)
-    lower, upper = np.mean(points[:, :8], axis=1), np.mean(points[:, 8:], axis=1)
-    assert abs(np.corrcoef(lower, upper)[0, 1]) < 4 / np.sqrt(4000)
 
 
 def test_sobol_nodes_are_never_infinite_in_float32():
@@ -157,19 +141,6 @@ def test_sobol_nodes_are_never_infinite_in_float32():
         points = df.sobol_nodes(2**20, 1, key=jr.key(3)).points
     # The outermost of 2^23 cells is 5.2 out.
     assert 4.7 < float(jnp.max(jnp.abs(points))) < 5.5
-
-
-def test_every_leaf_of_mini_batches_has_one_entry_for_each_node():
-    for batches in (np.ones(2), {"a": np.ones(3), "b": 1.0}):
-        with pytest.raises(ValueError, match=r"`batches`.* one mini-batch for each node"):
-            df.Nodes(np.ones((3, 1)), np.ones(3), batches)
-
-
-def test_nodes_take_numpy_and_hold_arrays_only():
-    nodes = df.Nodes(np.array([[1], [-1]]), np.array([0.5, 0.5]), {"rows": np.arange(2)})
-    assert nodes.points.dtype == nodes.weights.dtype
-    again = jax.jit(lambda x: x)(nodes)
-    chex.assert_trees_all_equal(again, nodes)
 
 
 # Mini-batches: linear regression with unit noise, a standard normal prior, and n rows of data.
@@ -224,12 +195,3 @@ def test_a_batch_may_be_the_key_that_draws_it():
     assert errors[1] < errors[0] / 6
     assert errors[1] < 0.15
     chex.assert_trees_all_equal(field(64)(0.0, q, None), field(64)(1.0, q, None))
-
-
-def test_a_flow_on_mini_batches_rests_at_the_posterior():
-    batches = np.array(list(itertools.combinations(range(6), 3)))
-    field = df.gaussian_field(log_posterior, paired(df.cubature(2), batches))
-    end = df.integrate(field, df.Gaussian(*Q), [0.0, 20.0]).ys
-    close(end.covariance[-1], np.linalg.inv(PRECISION), atol=1e-6)
-    mean = np.linalg.solve(PRECISION, ROWS.T @ TARGETS)
-    close(end.mean[-1], mean, atol=1e-6)

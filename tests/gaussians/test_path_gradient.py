@@ -10,6 +10,8 @@ import jax.random as jr
 import numpy as np
 import pytest
 from catalogue import ROWS
+from jax.tree_util import Partial
+from targets import h_of, log_f_of, rates
 
 import divergence_flows as df
 
@@ -51,35 +53,32 @@ def rule():
     return df.trapezoid(1)
 
 
-def exact_gradient(name, q):
-    def divergence(q):
-        log_q = jax.vmap(q.log_prob)(X)
-        return 0.05 * jnp.sum(jnp.exp(log_q) * ROWS[name].log_f(jax.vmap(log_p)(X) - log_q))
+@jax.jit
+@jax.grad
+def exact_gradient(q, log_f):
+    log_q = jax.vmap(q.log_prob)(X)
+    return 0.05 * jnp.sum(jnp.exp(log_q) * log_f(jax.vmap(log_p)(X) - log_q))
 
-    return jax.jit(jax.grad(divergence))(q)
 
-
+@eqx.filter_jit
 def path_gradient(q, z, h=None, target=log_p):
-    return jax.jit(jax.grad(lambda q, z: df.stl_loss(target, q, z, h=h)))(q, z)
+    return jax.grad(lambda q: df.stl_loss(target, q, z, h=h))(q)
 
 
-def per_sample(q, zs, h=None, target=log_p):
-    one = lambda z: jax.grad(lambda q: df.stl_loss(target, q, z[None], h=h))(q)
-    return jax.jit(jax.vmap(one))(zs)
+@jax.jit
+def each_sample(q, zs, h, at_p):
+    """The gradient of each draw alone, towards p or, if `at_p` is 1, towards q."""
+    target = lambda x: (1 - at_p) * log_p(x) + at_p * q.log_prob(x)
+    return jax.vmap(lambda z: jax.grad(df.stl_loss, 1)(target, q, z[None], h=h))(zs)
 
 
 @functools.cache
 def gradients(model, name):
     """For each point of the rule and each draw: towards p, and at q = p. Then the exact one."""
-    q = MODELS[model]()
-
-    def one(z, at_p):
-        target = lambda x: (1 - at_p) * log_p(x) + at_p * MODELS[model]().log_prob(x)
-        return jax.grad(lambda q: df.stl_loss(target, q, z[None], h=ROWS[name].h))(q)
-
-    every = jax.jit(jax.vmap(one, (0, None)))
+    q, h = MODELS[model](), h_of(name)
     zs = jnp.concatenate([rule().points, jr.normal(jr.key(0), (DRAWS, 1))])
-    return every(zs, 0.0), every(zs, 1.0), exact_gradient(name, q)
+    exact = exact_gradient(q, log_f_of(name))
+    return each_sample(q, zs, h, 0.0), each_sample(q, zs, h, 1.0), exact
 
 
 @every_case
@@ -105,29 +104,20 @@ def test_at_q_equal_to_p_the_gradient_of_each_sample_is_zero(model, name):
         np.testing.assert_allclose(leaf, 0.0, atol=1e-12)
 
 
-def test_at_q_equal_to_p_plain_reparameterisation_is_the_score_sample_by_sample():
-    q, zs = gaussian(), jr.normal(jr.key(2), (5, 1))
-    plain = lambda q, z: q.log_prob(q.push(z)) - gaussian().log_prob(q.push(z))
-    each = jax.vmap(jax.grad(plain), (None, 0))(q, zs)
-    # The path's part is zero; what is left is d log q / d(mu, S) = (z, z^2 - 1) / S.
-    chex.assert_trees_all_close(each, df.Gaussian(zs / 1.05, (zs**2 - 1) / 1.05), rtol=1e-10)
-
-
 @pytest.mark.parametrize("name", ["kl_qp", "jensen_shannon", "neyman"])
 def test_a_gaussians_path_gradient_is_minus_its_bures_wasserstein_field(name):
-    q, nodes, h = gaussian(), df.gauss_hermite(1, 12), ROWS[name].h
-    rates = df.gaussian_field(log_p, nodes, h=h)(0.0, q, None)
-    minus = jax.tree.map(jnp.negative, rates)
+    q, nodes, h = gaussian(), df.gauss_hermite(1, 12), h_of(name)
+    minus = jax.tree.map(jnp.negative, rates(df.gaussian_field(log_p, nodes, h=h), q))
     chex.assert_trees_all_close(path_gradient(q, nodes, h), minus, rtol=1e-10)
 
 
-def shifted(h, c):
-    return lambda u: h(u) + c
+def shifted_exp(c, u):
+    return jnp.exp(u) + c
 
 
 def test_the_constant_of_h_drops_out_of_a_mixtures_gradient_sample_by_sample():
     q, zs = mixture(), jr.normal(jr.key(3), (4, 1))
-    one, other = (per_sample(q, zs, shifted(jnp.exp, c)) for c in (0.0, 7.0))
+    one, other = (each_sample(q, zs, Partial(shifted_exp, c), 0.0) for c in (0.0, 7.0))
     chex.assert_trees_all_close(one, other, atol=1e-12)
 
 
@@ -164,24 +154,28 @@ class Hidden:
 def test_parameters_in_closures_are_held_fixed_too():
     nodes, mean, scale = df.gauss_hermite(1, 20), jnp.array([0.3]), jnp.array([1.05])
     loss = lambda mean, scale: df.stl_loss(log_p, Hidden(mean, scale), nodes, h=jnp.exp)
-    ours = jax.grad(loss, argnums=(0, 1))(mean, scale)
+    ours = jax.jit(jax.grad(loss, argnums=(0, 1)))(mean, scale)
     seen = path_gradient(df.Gaussian(mean, scale), nodes, jnp.exp)
     # exp of a log ratio without its constant: q's missing log(2 pi)/2 rescales the gradient.
     factor = 1 / np.sqrt(2 * np.pi)
     chex.assert_trees_all_close(ours, (factor * seen.mean, factor * seen.scale), rtol=1e-10)
 
 
+def raised(x):
+    return log_p(x) + 3.0
+
+
 def test_for_a_power_of_r_a_constant_of_log_p_rescales_the_gradient():
-    q, nodes, h = gaussian(), rule(), ROWS["alpha_half"].h
-    unnormalised = path_gradient(q, nodes, h, lambda x: log_p(x) + 3.0)
-    scaled = jax.tree.map(lambda leaf: np.exp(1.5) * leaf, exact_gradient("alpha_half", q))
+    unnormalised = path_gradient(gaussian(), rule(), h_of("alpha_half"), raised)
+    exact = exact_gradient(gaussian(), log_f_of("alpha_half"))
+    scaled = jax.tree.map(lambda leaf: np.exp(1.5) * leaf, exact)
     chex.assert_trees_all_close(unnormalised, scaled, rtol=1e-9)
 
 
 def test_for_another_h_a_constant_of_log_p_changes_the_divergence():
-    q, nodes = gaussian(), rule()
-    unnormalised = path_gradient(q, nodes, ROWS["shifted_0"].h, lambda x: log_p(x) + 3.0)
-    chex.assert_trees_all_close(unnormalised, exact_gradient("shifted_3", q), rtol=1e-9)
+    unnormalised = path_gradient(gaussian(), rule(), h_of("shifted_0"), raised)
+    exact = exact_gradient(gaussian(), log_f_of("shifted_3"))
+    chex.assert_trees_all_close(unnormalised, exact, rtol=1e-9)
 
 
 def shifted_target(x, shift):
@@ -214,9 +208,8 @@ def test_events_may_have_any_shape():
 
 @pytest.mark.parametrize("name", ["kl_qp", "kl_pq", "jensen_shannon", "pearson"])
 def test_f_of_the_log_ratio_is_refused_with_the_reason(name):
-    loss = eqx.filter_jit(lambda q: df.stl_loss(log_p, q, rule(), h=ROWS[name].log_f))
     with pytest.raises(Exception, match=r"h_eff' = -r f'\(r\)"):
-        loss(gaussian())
+        jax.block_until_ready(path_gradient(gaussian(), rule(), log_f_of(name)))
 
 
 def test_a_mixture_that_pushes_to_one_sample_is_refused():
@@ -266,6 +259,6 @@ def test_laws_of_other_libraries_have_the_gradient_of_a_gaussian(library, name):
     module = pytest.importorskip({"flowjax": "flowjax.distributions"}.get(library, library))
     made, target = LIBRARIES[library](module)
     loss = lambda *theta: df.stl_loss(target, made(*theta), rule(), h=ROWS[name].h)
-    exact = gradients("gaussian", name)[2]
-    gradient = jax.grad(loss, (0, 1))(jnp.array([0.3]), jnp.array([1.05]))
+    exact = exact_gradient(gaussian(), log_f_of(name))
+    gradient = jax.jit(jax.grad(loss, (0, 1)))(jnp.array([0.3]), jnp.array([1.05]))
     chex.assert_trees_all_close(gradient, (exact.mean, exact.scale), rtol=1e-9)

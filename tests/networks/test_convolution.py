@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-import scipy.signal
 
 from divergence_flows.networks import _convolution
 from divergence_flows.networks._convolution import by_library, by_matmul
@@ -62,11 +61,10 @@ def test_matmuls_equal_the_library_in_values_and_two_derivatives(case):
     chex.assert_trees_all_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-@on_cases
-def test_matmuls_equal_the_library_in_float32(case):
+def test_matmuls_equal_the_library_in_float32():
     with jax.default_matmul_precision("highest"):  # a GPU would round to 10 bits
         pair = [compiled(each) for each in (by_matmul, by_library)]
-        ours, theirs = (each(*data(case), stride=case[-2], padding=case[-1]) for each in pair)
+        ours, theirs = (each(*data(CASES["dcgan"]), stride=2, padding=1) for each in pair)
     assert ours.dtype == theirs.dtype == jnp.float32
     chex.assert_trees_all_close(ours, theirs, rtol=2e-5, atol=2e-5)
 
@@ -92,15 +90,6 @@ def test_a_convolution_is_its_defining_sum_and_the_transposed_one_its_adjoint(ca
     np.testing.assert_allclose(jnp.vdot(there, y), jnp.vdot(x, back), rtol=1e-12)
 
 
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("shape", "taken"), [((5, 6), (3, 2)), ((4, 9), (4, 5))])
-def test_stride_one_is_scipys_correlation_and_the_transposed_its_full_convolution(shape, taken):
-    x, kernel = jr.normal(jr.key(0), shape), jr.normal(jr.key(1), taken)
-    ours, back = (each(x[..., None], kernel[..., None, None])[..., 0] for each in MAPS.values())
-    np.testing.assert_allclose(ours, scipy.signal.correlate2d(x, kernel, "valid"), rtol=1e-10)
-    np.testing.assert_allclose(back, scipy.signal.convolve2d(x, kernel), rtol=1e-10)
-
-
 def value(name, x, kernel):
     return jnp.sum(jnp.sin(MAPS[name](jnp.asarray(x), jnp.asarray(kernel), stride=2, padding=1)))
 
@@ -118,11 +107,10 @@ def batch(name, count=3):
 
 @pytest.mark.usefixtures("x64")
 @on_maps
-@pytest.mark.parametrize("mode", ["fwd", "rev"])
-def test_the_platforms_choice_has_two_derivatives_in_both_modes(name, mode):
+def test_the_platforms_choice_has_two_derivatives_in_both_modes(name):
     at = jax.jit(functools.partial(value, name))
     arguments = data(CASES["dcgan"], name)
-    chex.assert_numerical_grads(at, arguments, order=2, modes=mode, atol=1e-4, rtol=1e-4)
+    chex.assert_numerical_grads(at, arguments, order=2, atol=1e-4, rtol=1e-4)
 
 
 def total(name, kernel, xs):
@@ -142,15 +130,6 @@ def test_batches_scans_and_jit_change_no_penalty_gradient(name):
     together = jax.jit(jax.grad(functools.partial(total, name)))(kernel, xs)
     chex.assert_trees_all_close(together, expected, rtol=1e-9)
     chex.assert_trees_all_close(scanned, expected, rtol=1e-9)
-
-
-@on_maps
-def test_seeds_with_kernels_of_their_own_are_a_loop_over_seeds(name):
-    x, kernel = data(CASES["dcgan"], name)
-    kernels = jnp.stack([kernel, -2 * kernel, kernel**2])
-    function = functools.partial(MAPS[name], x, stride=2, padding=1)
-    loop = jnp.stack([function(kernel) for kernel in kernels])
-    chex.assert_trees_all_close(jax.vmap(function)(kernels), loop, rtol=1e-5, atol=1e-5)
 
 
 @on_maps

@@ -23,57 +23,33 @@ def generator(latent=5, size=8, channels=2, width=3, key=jr.key(1), **options):
     return N.ConvGenerator(latent, size, channels, width, **options, key=key)
 
 
-NETWORKS = {
-    "discriminator": (lambda key: N.Discriminator(3, 8, 2, key=key), (3,)),
-    "generator": (lambda key: N.Generator(3, 2, 8, 2, key=key), (3,)),
-    "conv discriminator": (lambda key: critic(key=key), (2, 8, 8)),
-    "conv generator": (lambda key: generator(key=key), (5,)),
-}
 on_images = pytest.mark.parametrize("make", [critic, generator])
+
+
+@jax.jit
+def call(net, *point):
+    return net(*point)
 
 
 def inputs(make, count):
     return jr.normal(jr.key(2), (count, 2, 8, 8) if make is critic else (count, 5))
 
 
-@jax.jit
-def call(net, x):
-    return net(x)
-
-
-@pytest.mark.parametrize(("make", "shape"), NETWORKS.values(), ids=NETWORKS)
-def test_batches_and_seeds_are_loops_under_plain_jit(make, shape):
-    keys, xs = jr.split(jr.key(1), 3), jr.normal(jr.key(2), (2, *shape))
-    many = jax.vmap(make)(keys)
-    together = jax.jit(jax.vmap(jax.vmap(call, (None, 0)), (0, None)))(many, xs)
-    alone = jnp.stack([jnp.stack([call(net, x) for x in xs]) for net in map(make, keys)])
-    chex.assert_trees_all_close(together, alone, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "net",
-    [
-        *(make(jr.key(0)) for make, _ in NETWORKS.values()),
-        critic(batch_norm=True),
-        generator(batch_norm=True),
-    ],
-)
-def test_every_leaf_is_an_array(net):
-    leaves = jax.tree.leaves(net)
-    assert leaves
-    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+SMOOTH = {
+    "vector": lambda: (N.Discriminator(3, 8, 2, key=jr.key(0)), (3,)),
+    "image": lambda: (critic(), (2, 8, 8)),
+    "time": lambda: (N.TimeDiscriminator(2, 8, 2, horizon=3.0, key=jr.key(0)), (), (2,)),
+}
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("activation", [jax.nn.silu, jax.nn.softplus, jnp.tanh, "image"])
-def test_a_discriminator_is_smooth_in_its_sample(activation):
-    if activation == "image":
-        net, shape = critic(), (2, 8, 8)
-    else:
-        net, shape = N.Discriminator(3, 8, 2, activation=activation, key=jr.key(0)), (3,)
-    value = jax.jit(lambda x: net(jnp.asarray(x)))
-    x = jr.normal(jr.key(3), shape)
-    chex.assert_numerical_grads(value, (x,), order=2, modes="rev", atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_discriminator_is_smooth_in_time_and_sample(name):
+    net, *shapes = SMOOTH[name]()
+    net = jax.tree.map(lambda leaf: leaf + 0.02, net)
+    points = tuple(0.4 * jr.normal(jr.key(3), shape) for shape in shapes)
+    value = jax.jit(lambda *points: net(*map(jnp.asarray, points)))
+    chex.assert_numerical_grads(value, points, order=2, modes="rev", atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("x64")
@@ -159,12 +135,6 @@ def test_a_network_and_its_gradients_are_the_dcgans_that_xla_computes(make, batc
     chex.assert_trees_all_close(ours, value_and_slope(reference), rtol=1e-9, atol=1e-11)
 
 
-def test_without_batch_norm_no_image_sees_another():
-    slopes = jax.jit(jax.jacobian(jax.vmap(critic())))(inputs(critic, 4))
-    others = slopes[~np.eye(4, dtype=bool)]
-    chex.assert_trees_all_equal(others, jnp.zeros_like(others))
-
-
 @on_images
 def test_batch_norm_works_only_where_the_batch_is_named(make):
     net, xs = make(batch_norm=True), inputs(make, 4)
@@ -173,14 +143,6 @@ def test_batch_norm_works_only_where_the_batch_is_named(make):
     if make is critic:
         with pytest.raises(NameError, match="batch"):
             df.particle_step(df.gans.logit(), net, xs, 0.1)
-
-
-def test_particles_move_up_the_gradient_of_each_image():
-    net, xs = critic(), inputs(critic, 3)
-    moved, _ = jax.jit(functools.partial(df.particle_step, df.gans.logit(), net))(xs, 0.1)
-    slope = jax.jit(jax.grad(lambda x: reference_critic(net, x[None])[0]))
-    expected = jnp.stack([x + 0.1 * slope(x) for x in xs])
-    chex.assert_trees_all_close(moved, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("make", [lambda: critic(16, 16, 32), lambda: generator(5, 16, 32, 32)])
@@ -192,3 +154,33 @@ def test_white_noise_leaves_a_first_layer_with_a_third_of_its_variance(make, nam
     variance = jnp.var(out - layer.bias, axis=(0, 1, 2))
     # fan_in >= 128 uniform weights make each channel's variance, within .9 / sqrt(fan_in) of 1/3.
     np.testing.assert_allclose(jnp.mean(variance), 1 / 3, rtol=0.05)
+
+
+# Of time and sample
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("degree", [1, 2], ids=["affine", "quadratic"])
+def test_without_hidden_layers_it_is_a_polynomial_of_the_sample(degree):
+    net = N.TimeDiscriminator(2, depth=0, quadratic=degree == 2, key=jr.key(0))
+    if degree == 2:
+        net = jax.tree.map(lambda leaf: leaf + 0.1, net)  # the quadratic starts at zero
+    x, way = jr.normal(jr.key(1), (2, 2))
+    values = jax.jit(jax.vmap(lambda k: net(0.3, x + k * way)))(jnp.arange(4))
+    np.testing.assert_allclose(jnp.diff(values, degree + 1), 0.0, atol=1e-10)
+    assert abs(jnp.diff(values, degree)[0]) > 1e-3
+
+
+def test_like_makes_a_time_discriminator_blind_to_the_units_of_each_coordinate():
+    xs = jr.normal(jr.key(0), (500, 2))
+    unit, shift = jnp.array([3.0, 0.1]), jnp.array([5.0, -1.0])
+    make = functools.partial(N.TimeDiscriminator, 2, 8, 2, key=jr.key(1))
+    one, other = make(like=xs), make(like=unit * xs + shift)
+    found = call(one, 0.3, xs[0]), call(other, 0.3, unit * xs[0] + shift)
+    chex.assert_trees_all_close(*found, rtol=1e-4)
+
+
+def test_far_beyond_the_horizon_a_time_discriminator_stands_still():
+    net = N.TimeDiscriminator(1, 8, 1, horizon=1.0, key=jr.key(3))
+    net, x = jax.tree.map(lambda leaf: leaf + 0.1, net), jnp.array([0.7])
+    chex.assert_trees_all_close(call(net, 1e4, x), call(net, 1e6, x), rtol=1e-3)

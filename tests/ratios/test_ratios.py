@@ -59,7 +59,7 @@ def test_kde_is_scipys_and_keeps_its_digits_in_float32_thirty_deviations_out():
     np.testing.assert_allclose(ours, theirs(far.T), rtol=1e-5)
 
 
-@pytest.mark.parametrize("block", [1, 10, 1000])
+@pytest.mark.parametrize("block", [1, 10])
 def test_kde_of_a_bandwidth_and_its_gradient_are_the_dense_ones(block):
     log_prob = df.kde_log_prob(XS_Q, bandwidth=0.4, block=block)
     found, slope = jax.vmap(jax.value_and_grad(log_prob))(POINTS)
@@ -105,7 +105,7 @@ def many(n, m):
     return [jax.vmap(law.push)(z) for law, z in zip(two_gaussians(), noise, strict=True)]
 
 
-@pytest.mark.parametrize(("n", "m"), [(4000, 4000), (8000, 2000), (2000, 8000)])
+@pytest.mark.parametrize(("n", "m"), [(8000, 2000), (2000, 8000)])
 def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
     xs_q, xs_p = many(n, m)
     log_r = df.rff_log_ratio(xs_q, xs_p, features=64, ridge=1e-3, key=KEY)
@@ -115,15 +115,6 @@ def test_gradient_of_the_log_ratio_of_two_gaussians(n, m):
     assert error < 0.15 * np.sqrt(4000 / min(n, m))
     # Unequal numbers shift no log ratio: log(8000 / 2000) would be 1.39.
     assert abs(jnp.median(at(log_r, unseen) - value)) < 0.15
-
-
-def test_ratio_check_of_held_out_samples_is_near_one():
-    xs_q, xs_p = many(8000, 2000)
-    log_r = df.rff_log_ratio(xs_q[::2], xs_p[::2], features=64, ridge=1e-3, key=KEY)
-    found = df.ratio_check(log_r, xs_q[1::2], xs_p[1::2])
-    # Five deviations of the two means of 4000 and 1000 samples, with room for the fit.
-    assert abs(found.mean_r - 1) < 0.15
-    assert abs(found.mean_inverse_r - 1) < 0.25
 
 
 def test_an_infinite_penalty_leaves_no_ratio_whatever_the_numbers():
@@ -181,23 +172,13 @@ def half_squared_mmd(xs_q, xs_p, widths):
 
 
 @pytest.mark.parametrize("widths", [np.array([0.8]), np.array([0.5, 2.0])])
-def test_the_witness_moves_particles_down_the_squared_mmd(widths):
+def test_the_witness_is_its_mean_of_kernels_and_moves_particles_down_the_squared_mmd(widths):
     witness = df.mmd_witness(XS_Q, XS_P, bandwidth=widths, block=10)
+    kernels = lambda xs: np.exp(-(cdist(POINTS, xs) ** 2)[..., None] / (2 * widths**2))
+    p, q = (np.mean(kernels(xs), axis=(1, 2)) for xs in (XS_P, XS_Q))
+    np.testing.assert_allclose(at(witness), p - q, rtol=1e-8, atol=1e-12)
     steepest = -len(XS_Q) * jax.grad(half_squared_mmd)(jnp.asarray(XS_Q), XS_P, widths)
     np.testing.assert_allclose(slopes(witness, XS_Q), steepest, rtol=1e-8, atol=1e-12)
-
-
-def test_the_witness_of_two_gaussians_has_a_closed_form():
-    xs_q, xs_p = many(4000, 4000)
-    smooth = lambda law, x: df.Gaussian(
-        law.mean, jnp.linalg.cholesky(law.covariance + jnp.eye(2))
-    ).log_prob(x)
-    q, p = two_gaussians()
-    # The kernel is 2 pi times the density of N(0, I).
-    exact = [2 * np.pi * (jnp.exp(smooth(p, x)) - jnp.exp(smooth(q, x))) for x in POINTS]
-    found = at(df.mmd_witness(xs_q, xs_p, bandwidth=1.0))
-    # Means of 4000 values between 0 and 1, each of deviation below .5: four deviations.
-    np.testing.assert_allclose(found, np.array(exact), atol=0.045)
 
 
 def test_random_features_approximate_the_exact_witness():
@@ -212,10 +193,9 @@ def test_random_features_approximate_the_exact_witness():
 
 @on_every_fit
 def test_what_is_fitted_holds_arrays_only_and_the_block_changes_no_result(fit):
-    whole = fit(XS_Q, XS_P, block=1000)
+    whole, cut = (fit(XS_Q, XS_P, block=block) for block in (1000, 9))
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(whole))
-    for block in (9, 84):
-        chex.assert_trees_all_close(at(fit(XS_Q, XS_P, block=block)), at(whole), rtol=1e-7)
+    chex.assert_trees_all_close(at(cut), at(whole), rtol=1e-7)
 
 
 @on_every_fit
@@ -226,24 +206,6 @@ def test_units_origin_and_precision_change_no_result(fit):
     small = at(fit(np.float32(XS_Q), np.float32(XS_P)), np.float32(POINTS))
     assert small.dtype == jnp.float32
     chex.assert_trees_all_close(small, np.float32(expected), rtol=2e-2, atol=2e-2)
-
-
-@on_every_fit
-def test_fits_side_by_side_are_the_fits_one_by_one(fit):
-    clouds = jnp.stack([XS_Q, XS_Q + 1, 2 * XS_Q])
-    value = lambda xs: at(fit(xs, XS_P))
-    together = jax.jit(jax.vmap(value))(clouds)
-    chex.assert_trees_all_close(together, jnp.stack([value(xs) for xs in clouds]), rtol=1e-6)
-
-
-@on_every_fit
-def test_a_fit_is_differentiable_in_the_samples(fit):
-    value = lambda xs: at(fit(xs, XS_P, bandwidth=1.0), POINTS[:1])[0]
-    direction = RNG.normal(size=XS_Q.shape)
-    slope = jnp.sum(jax.grad(value)(jnp.asarray(XS_Q)) * direction)
-    step = 1e-5 * direction
-    difference = (value(XS_Q + step) - value(XS_Q - step)) / 2e-5
-    np.testing.assert_allclose(slope, difference, rtol=1e-5)
 
 
 # Bandwidths
@@ -257,7 +219,7 @@ def test_the_median_rule_is_the_median_of_all_distances():
 
 
 def test_the_median_rule_of_some_samples_is_near_that_of_their_density():
-    found = df.median_bandwidth(many(4000, 4000)[0], size=800)
+    found = df.median_bandwidth(many(8000, 2000)[0], size=800)
     # |x - y| of two standard normals in the plane: sqrt(2) times a Rayleigh variable.
     np.testing.assert_allclose(found, 2 * np.sqrt(np.log(2)), rtol=0.05)
 
@@ -266,13 +228,15 @@ def test_the_median_rule_of_some_samples_is_near_that_of_their_density():
 def test_the_chosen_bandwidth_has_the_least_loss_on_what_was_left_out(loss):
     multiples = (0.1, 0.4, 1.0, 3.0)
     options = {"features": 100, "degree": 0, "ridge": 1e-3, "key": KEY}
-    found = df.ratio_bandwidth(XS_Q, XS_P, loss=loss, multiples=multiples, **options)
-    candidates = np.array(multiples) * df.median_bandwidth(XS_Q, XS_P)
+    # Thirds of one size, where each size would be compiled.
+    samples = [XS_Q[:51], XS_P[:30]] if loss == "logistic" else [XS_Q, XS_P]
+    found = df.ratio_bandwidth(*samples, loss=loss, multiples=multiples, **options)
+    candidates = np.array(multiples) * df.median_bandwidth(*samples)
     losses = np.zeros(4)
     for part in range(3):
-        left_out = [np.arange(len(xs)) % 3 == part for xs in (XS_Q, XS_P)]
-        inside = XS_Q[~left_out[0]], XS_P[~left_out[1]]
-        outside = XS_Q[left_out[0]], XS_P[left_out[1]]
+        left_out = [np.arange(len(xs)) % 3 == part for xs in samples]
+        inside = [xs[~out] for xs, out in zip(samples, left_out, strict=True)]
+        outside = [xs[out] for xs, out in zip(samples, left_out, strict=True)]
         for i, width in enumerate(candidates):
             if loss == "ulsif":
                 losses[i] += left_out_ulsif(inside, outside, width)
@@ -309,7 +273,7 @@ def test_the_loss_that_chooses_an_ulsif_bandwidth_is_that_of_the_ratio_itself():
 def test_the_refitting_field_is_the_velocity_of_the_fit():
     fit = functools.partial(df.rff_log_ratio, xs_p=XS_P, **SMALL)
     expected = df.velocity(jax.nn.softplus, fit(XS_Q))(0.0, XS_Q, None)
-    for block in (None, 1, 20, 1000):
+    for block in (None, 20):
         field = df.cloud_velocity(jax.nn.softplus, fit, block=block)
         chex.assert_trees_all_close(field(0.0, XS_Q, None), expected, rtol=1e-7)
 
@@ -328,18 +292,8 @@ def test_the_refitting_field_follows_the_ornstein_uhlenbeck_flow():
         deviation = np.sqrt(1 - 0.75 * np.exp(-2 * t))
         exact = df.Gaussian(np.full(2, 1.5 * np.exp(-t)), deviation * np.eye(2))
         measured = df.Gaussian(np.mean(xs, 0), np.linalg.cholesky(np.cov(xs.T)))
-        expected = kl(exact, standard)
-        np.testing.assert_allclose(kl(measured, standard), expected, rtol=0.06, atol=0.01)
-
-
-def test_an_mmd_flow_lowers_its_mmd_at_the_rate_of_its_speed():
-    fit = functools.partial(df.mmd_witness, xs_p=XS_P, bandwidth=1.0)
-    field = df.cloud_velocity(identity, fit)
-    step, xs = 1e-4, jnp.asarray(XS_Q)
-    vs = field(0.0, xs, None)
-    ends = [half_squared_mmd(xs + s * vs, XS_P, np.ones(1)) for s in (step, -step)]
-    rate = (ends[0] - ends[1]) / (2 * step)
-    np.testing.assert_allclose(rate, -jnp.mean(jnp.sum(vs**2, 1)), rtol=1e-6)
+        found_kl, exact_kl = kl(measured, standard), kl(exact, standard)
+        np.testing.assert_allclose(found_kl, exact_kl, rtol=0.06, atol=0.01)
 
 
 def test_a_refitting_field_is_traced_once_for_all_samples_and_numbers():
@@ -357,8 +311,3 @@ def test_a_refitting_field_is_traced_once_for_all_samples_and_numbers():
         field = df.cloud_velocity(identity, fit)
         expected = slopes(df.mmd_witness(XS_Q, XS_P, bandwidth=scale), XS_Q)
         chex.assert_trees_all_close(rate(field, XS_Q), expected, rtol=1e-9)
-
-
-def test_with_log_prob_refuses_a_refitting_field():
-    with pytest.raises(ValueError, match="`cloud_velocity`, whose particles may interact"):
-        df.with_log_prob(df.cloud_velocity(identity, df.mmd_witness))

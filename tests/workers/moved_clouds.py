@@ -61,10 +61,14 @@ FLOWS = {
 }
 
 
+def samples():
+    xs_q = 0.5 * jr.normal(jr.key(0), (COUNT, 2)) + 3.0
+    return xs_q, jr.normal(jr.key(1), (2 * COUNT, 2))
+
+
 def work(file):
     """Every flow on clouds that all devices share, each jitted whole."""
-    xs_q = 0.5 * jr.normal(jr.key(0), (COUNT, 2)) + 3.0
-    clouds = df.over_devices((xs_q, jr.normal(jr.key(1), (2 * COUNT, 2))))
+    clouds = df.over_devices(samples())
     out = {name: jax.jit(flow)(*clouds) for name, flow in FLOWS.items()}
     shards = {name: xs.sharding.shard_shape(xs.shape)[0] for name, xs in out.items()}
     np.savez(file, held=[len(jax.devices()), *shards.values()], **out)
