@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
-from targets import banana, h_of, rates
+from targets import banana, rates
 
 import divergence_flows as df
 
@@ -70,8 +70,7 @@ def mixture(diagonal=True):
 
 
 def rates_of(name, diagonal=True, **options):
-    """Every f shares a program."""
-    field = df.mixture_field(log_p, df.trapezoid(1), h=h_of(name), **options)
+    field = df.mixture_field(log_p, df.trapezoid(1), h=getattr(df.divergences, name).h, **options)
     return flat(rates(field, mixture(diagonal)))
 
 
@@ -119,7 +118,7 @@ SKEW = np.array([[0.8, 0.1], [-0.4, 1.1]])
     ("name", "metric"), [("kl_qp", "euclidean"), ("jensen_shannon", "wasserstein")]
 )
 def test_one_component_is_the_gaussian_flow(scale, name, metric):
-    mean, nodes, h = np.array([0.5, -1.0]), df.gauss_hermite(2, 8), h_of(name)
+    mean, nodes, h = np.array([0.5, -1.0]), df.gauss_hermite(2, 8), getattr(df.divergences, name).h
     alone = rates(df.gaussian_field(banana, nodes, h=h), df.Gaussian(mean, scale))
     q = df.Mixture(np.zeros(1), mean[None], scale[None])
     rate = rates(df.mixture_field(banana, nodes, h=h, metric=metric, move_weights=True), q)
