@@ -75,7 +75,7 @@ def semidefinite(
 def not_empty(a: Matrix, caller: str) -> None:
     """Refuses a matrix without entries, which has no eigenvalues."""
     if not a.size:
-        raise ValueError(f"{caller} is empty, of shape {a.shape}; pass one row or more.")
+        raise ValueError(f"{caller} is empty, of shape {a.shape}; pass a matrix with rows.")
 
 
 def _bounded_below(

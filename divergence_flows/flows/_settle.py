@@ -61,7 +61,7 @@ def settle(
     if rest is None:
         rtol, atol = (_REST[bits(y0)] if x is None else float(x) for x in (rtol, atol))
         for name, value in {"rtol": rtol, "atol": atol}.items():
-            good = 0 <= value < math.inf and rtol + atol > 0
+            good = 0 <= value < math.inf and max(rtol, atol) > 0
             check_number("settle", name, value, good, "a positive number")
         event = _rest_event(rtol, atol)
     else:

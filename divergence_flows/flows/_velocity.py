@@ -133,17 +133,17 @@ def cloud_velocity(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, its inner maximisation solved.
     """
     check_counts("cloud_velocity", {"block": block})
-    move = Frozen(refit_and_move, (("block", block), ("stop_fit", stop_fit)))
+    move = Frozen(refit_and_move, (("block", block), ("stop", stop_fit)))
     return jax.tree_util.Partial(move, as_partial(h), split_partial(fit))
 
 
 def refit_and_move(
-    h: ScalarFn, fit: Function, t: Any, xs: CloudLike, args: Any, *, block: Any, stop_fit: bool
+    h: ScalarFn, fit: Function, t: ScalarLike, xs: CloudLike, args: Any, *, block: Any, stop: bool
 ) -> Cloud:
     """Fits the potential, then moves `block` particles at a time."""
     caller, cloud = "cloud_velocity", as_float(xs)
     check_some(caller, "xs", cloud)
-    potential = fit(jax.lax.stop_gradient(cloud) if stop_fit else cloud)
+    potential = fit(jax.lax.stop_gradient(cloud) if stop else cloud)
     if not callable(potential):
         words = "must return a function `potential(t, x, args)` of one point"
         raise ValueError(f"{caller}: `fit` {words}, and returns {potential}.")

@@ -178,15 +178,15 @@ def _low(matrix: Matrix) -> Matrix:
 
 def flow(target: Target, nodes: Nodes, motion: Callable[..., Moments], triangular: bool) -> Field:
     """Makes the field of a motion; `h` is checked by `rising`, where a user may give one."""
-    return Partial(Frozen(_rates, (("motion", motion), ("lower", triangular))), target, nodes)
+    return Partial(Frozen(_rates, (("by", motion), ("low", triangular))), target, nodes)
 
 
 def _rates(
-    target: Target, nodes: Nodes, t: Any, q: Gaussian, args: Any, *, motion: Function, lower: bool
+    target: Target, nodes: Nodes, t: ScalarLike, q: Gaussian, args: Any, *, by: Function, low: bool
 ) -> Gaussian:
     """Turns the two expectations into rates."""
     check_dimension(target.caller, nodes, "q", q.mean)
-    return Gaussian(*motion(q, *moments(target, nodes, q), lower))
+    return Gaussian(*by(q, *moments(target, nodes, q), low))
 
 
 def _covariance_rates(

@@ -144,7 +144,7 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
         words = f"`q` has dimension {q.mean.size} and `p` {p.mean.size}; pass two of one."
         raise ValueError(f"gaussian_kl: {words}")
     held = jax.lax.stop_gradient((p.mean, p.log_det()))
-    message = "gaussian_kl: `p` has a singular scale or is not finite; pass one of full rank."
+    message = "gaussian_kl: `p` has a singular scale or is not finite. Pass one of full rank."
     p = raise_if(p, ~(jnp.all(jnp.isfinite(held[0])) & jnp.isfinite(held[1])), message)
     shift = p.standardise(q.mean)
     if q.diagonal and p.diagonal:

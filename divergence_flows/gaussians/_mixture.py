@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from .._checks import no_empty_axes
-from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, Vector, as_float
+from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
 from ._gaussian import Gaussian, one_point
@@ -126,12 +126,12 @@ def mixture_field(
         words = f'`metric` is {metric!r}; give "wasserstein" or "euclidean" (with a factor w_k).'
         raise ValueError(f"mixture_field: {words}")
     target = Target("mixture_field", log_p, h)
-    options = (("euclidean", metric == "euclidean"), ("moving", move_weights))
+    options = (("flat", metric == "euclidean"), ("moving", move_weights))
     return Partial(Frozen(_rates, options), target, rising(target, nodes))
 
 
 def _rates(
-    target: Target, nodes: Nodes, t: Any, q: Mixture, args: Any, *, euclidean: bool, moving: bool
+    target: Target, nodes: Nodes, t: ScalarLike, q: Mixture, args: Any, *, flat: bool, moving: bool
 ) -> Mixture:
     """Averages over every component, and scales the rates."""
     check_dimension(target.caller, nodes, "q's components", q.means[0])
@@ -154,6 +154,6 @@ def _rates(
     # Fisher-Rao: components whose E_k[h] is above average grow.
     growth = values - jnp.sum(q.weights * values) if moving else jnp.zeros_like(values)
     rates = growth, means, scales
-    if euclidean:
+    if flat:
         rates = jax.tree.map(lambda x: jax.vmap(jnp.multiply)(q.weights, x), rates)
     return Mixture(*rates)

@@ -58,8 +58,8 @@ class Nodes(eqx.Module):
         """
         no_empty_axes("Nodes", "points", points)
         for leaf in jax.tree.leaves(batches):
-            if jnp.shape(leaf)[:1] != np.shape(weights):
-                words = f"has shape {jnp.shape(leaf)}; its first axis must be the nodes'"
+            if np.shape(leaf)[:1] != np.shape(weights):
+                words = f"has shape {np.shape(leaf)}; its first axis must be the nodes'"
                 raise ValueError(f"Nodes: a leaf of `batches` {words}, {np.size(weights)} long.")
         # numpy checks its own arrays: what it finds good costs a trace nothing.
         lib = np if isinstance(points, np.ndarray) else jnp

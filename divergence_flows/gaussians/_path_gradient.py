@@ -117,9 +117,7 @@ def _checked(h: Any, u: Values) -> Values:
     """Applies h, and refuses what is no h and one that decreases."""
     of = getattr(h, "__self__", h)
     if not callable(h) or hasattr(of, "log_f") or hasattr(of, "h_t"):
-        words = (
-            f"`h` is {h}, no increasing function of log r; of a divergence or GAN pass its `.h`."
-        )
+        words = f"`h` is a {type(h).__name__}; give an increasing function of log r, or pass `.h`."
         raise ValueError(f"stl_loss: {words}{_F_IS_NO_LOSS}")
     flat = u.ravel()
     slope = jax.vmap(jax.grad(partial(scalar_of, "stl_loss", "h", h)))(jax.lax.stop_gradient(flat))

@@ -84,7 +84,7 @@ def spectral(network: PyTree, *, key: PRNGKeyArray) -> PyTree:
     """
     parts, structure = jax.tree.flatten(network, is_leaf=_is_layer)
     if not any(_is_layer(part) for part in parts):
-        words = "no layer with a `weight` or `kernel` of two or more axes; pass one that has."
+        words = "no layer to normalise; pass one with a `weight` or `kernel` of two or more axes."
         raise ValueError(f"spectral: `network` is a {type(network).__name__} with {words}")
     keys = jax.random.split(key, len(parts))
     return jax.tree.unflatten(structure, map(_normalised, parts, keys))

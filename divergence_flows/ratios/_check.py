@@ -66,7 +66,7 @@ def ratio_check(
     """
     caller = "ratio_check"
     if isinstance(log_r, Witness):
-        words = "is a witness, which gives a velocity but no ratio; train a GAN or"
+        words = "is no log ratio: a witness gives a velocity but no ratio; train a GAN or"
         raise ValueError(f"{caller}: `log_r` {words} fit `rff_log_ratio` where you need log r.")
     xs_q, xs_p = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
     values = jax.vmap(scalar_valued(caller, "log_r", log_r), in_axes=(None, 0, None))

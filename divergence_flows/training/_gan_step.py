@@ -90,7 +90,7 @@ class GANConfig(eqx.Module):
             raise ValueError(f"{caller}: `form` is {self.form!r}; pass 'loss' or 'distillation'.")
         if self.form == "loss" and self.generator_steps > 1:
             words = f"`generator_steps` is {self.generator_steps} with form='loss'"
-            raise ValueError(f"{caller}: {words}; for more than one pass form='distillation'.")
+            raise ValueError(f"{caller}: {words}; for a kept target pass form='distillation'.")
         check_critic(caller, "discriminator", discriminator, xs_p=xs_p)
         check_generator(caller, "generator", generator, self.latent, xs_p)
 

@@ -93,7 +93,7 @@ CALLS = [
     ("velocity", df.velocity(itself, vector), CLOUD, "`log_r` returns float32[2]"),
     ("velocity", df.velocity(pair, log_r), CLOUD, "`h` returns float32[2]", "one"),
     ("gradient_flow", df.gradient_flow(towards), CLOUD, "`variation` returns float32[2]"),
-    ("cloud_velocity", df.cloud_velocity(itself, lambda xs: 3.0), CLOUD, "`fit` returns 3.0"),
+    ("cloud_velocity", df.cloud_velocity(itself, lambda xs: 3.0), CLOUD, "returns 3.0"),
     ("cloud_velocity", df.cloud_velocity(itself, lambda xs: vector), CLOUD, "`fit(xs)` returns"),
     ("cloud_velocity", df.cloud_velocity(pair, pulling), CLOUD, "`h` returns"),
     ("with_log_prob", df.with_log_prob(first), (0.0, (XS, U), None), "`field` returns"),
@@ -127,7 +127,7 @@ CONTENTS = [
     ("integrate", {"dt0": -jnp.ones(())}, "`dt0` must be positive"),
     ("dissipation", {"h": down}, "`h` decreases"),
     ("dissipation", {"of": down}, "`of` decreases"),
-    ("dissipation", {"u": -U, "h": jnp.sqrt}, "no slope there", "domain"),
+    ("dissipation", {"u": -U, "h": jnp.sqrt}, "no slope there", "negate"),
     ("median_bandwidth", {"xs": jnp.ones((4, 2)), "ys": None}, "most of them"),
     *(
         ("kde_log_prob", {"bandwidth": x}, "`bandwidth` must be positive")

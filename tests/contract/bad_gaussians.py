@@ -129,9 +129,9 @@ VALUES = [
     *(("fit_gaussian", {"n": n}, f"`n` makes {n} draws", "25") for n in (-1, 0, 3)),
     ("stl_loss", {"log_p": itself}, "`log_p` returns"),
     ("stl_loss", {"h": pair}, "`h` returns", "must return one real number"),
-    ("stl_loss", {"q": 3}, "`q` is a int", "give a model"),
-    ("stl_loss", {"h": df.divergences.kl_qp}, "`h` is", "pass its `.h`"),
-    ("stl_loss", {"h": df.gans.logit()}, "`h` is", "pass its `.h`"),
+    ("stl_loss", {"q": 3}, "`q` is a int", "give `push`"),
+    ("stl_loss", {"h": df.divergences.kl_qp}, "`h` is", "pass `.h`"),
+    ("stl_loss", {"h": df.gans.logit()}, "`h` is", "pass `.h`"),
     ("stl_loss", {"h": df.divergences.kl_qp.f}, "`h` is", "pass `.h`"),
     ("stl_loss", {"h": 3.0}, "`h` is", "give an increasing function"),
 ]

@@ -15,7 +15,7 @@ import divergence_flows as df
 N, G, PEARSON = df.networks, df.gans, df.divergences.pearson
 WIDE, IMAGE_CRITIC = N.Discriminator(3, 2, 1, key=KEY), N.ConvDiscriminator(8, 1, 2, key=KEY)
 IMAGE_MAKER = N.ConvGenerator(3, 8, 1, 2, key=KEY)
-NO_FIT = "discriminator` does not take float32[2]", "pass a function of one"
+NO_FIT = "discriminator` does not take float32[2]", "pass a function"
 NO_NUMBER = "discriminator` makes float32[2] of float32[2]", "one number"
 
 

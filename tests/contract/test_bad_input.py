@@ -206,7 +206,7 @@ ANY_NUMBER = {"t", "a", "c", "shift", "lam", "lower", "upper", "eps", "bandwidth
 GOOD_COUNTS = {("degree", 0), ("depth", 0)}
 # In words of their own in bad_*.py; and uLSIF has no monomials.
 OWN_WORDS = {("ratio_bandwidth", "degree"), ("mmd_witness", "features"), ("fit_gaussian", "n")}
-OWN_WORDS |= {("settle", "atol"), ("train_flow_ratio", "horizon"), ("trapezoid", "dim")}
+OWN_WORDS |= {("train_flow_ratio", "horizon"), ("trapezoid", "dim")}
 
 
 def out_of_range(name):
