@@ -75,7 +75,7 @@ MUTATIONS = {
         ("(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
     ],
     "training/_penalty": [
-        ("(squared) - 1) ** 2", "(squared) + 1) ** 2", "gan_train", "linear_critic_pays"),
+        ("(squared) - 1) ** 2", "(squared) + 1) ** 2", "gan_train", "linear_critic_pays")
     ],
     "ratios/_least_squares": [
         ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses")

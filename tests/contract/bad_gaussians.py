@@ -4,21 +4,7 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
-from bad_good import (
-    COVARIANCE,
-    EYE,
-    GOOD,
-    INF,
-    MIX,
-    NAN,
-    NONE,
-    ONES,
-    ORIGIN,
-    Q,
-    X,
-    itself,
-    log_p,
-)
+from bad_good import COVARIANCE, EYE, GOOD, INF, MIX, NAN, NONE, ONES, ORIGIN, Q, X, itself, log_p
 from jax.tree_util import Partial
 
 import divergence_flows as df

@@ -79,10 +79,7 @@ def flow_step(state, key):
 BY_HAND = {
     transport: (transport_step, lambda: (XS_Q, df.RatioState.start(critic(), SGD))),
     train_gan: (gan_step, lambda: df.GANState.start(critic(), maker(), SGD, SGD)),
-    train_flow_ratio: (
-        flow_step,
-        lambda: df.FlowRatioState.start(clock(), SGD, xs_q=XS_Q, ts=TS),
-    ),
+    train_flow_ratio: (flow_step, lambda: df.FlowRatioState.start(clock(), SGD, xs_q=XS_Q, ts=TS)),
 }
 
 
