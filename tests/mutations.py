@@ -15,96 +15,48 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# By module: a formula, the same with one character (or one transpose) wrong, and the laws that must
-# notice: a file of tests, and words of their names.
-MUTATIONS = {
-    "calculus/_duality": [
-        ("f(r) - r * derivative", "f(r) + r * derivative", "calculus", "first_variation"),
-        ("jnp.exp(u) - log_f(u)", "jnp.exp(u) + log_f(u)", "calculus", "conjugate_meets"),
-    ],
-    "divergences/_table": [
-        ("-expm1(-u / 2)", "-expm1(u / 2)", "divergence_digits", "named_rows and hellinger"),
-        ("exp(-u / 2) / 2", "exp(-u / 2) * 2", "divergence_digits", "named_rows and hellinger"),
-        (
-            "lambda u: softplus(u) / 2",
-            "lambda u: softplus(u) * 2",
-            "divergences",
-            "closed_forms and jensen",
-        ),
-    ],
-    "divergences/_families": [
-        ("1 - a * exp_of", "1 + a * exp_of", "divergence_digits", "every_order"),
-        ("* (1 - t) / (", "* (1 + t) / (", "divergence_digits", "every_shift"),
-    ],
-    "calculus/_quadrature": [
-        ("(_FEW_NODES + 1) / 2", "(_FEW_NODES - 1) / 2", "calculus", "h_to_f_undoes")
-    ],
-    "divergences/_stable": [("jnp.log1p(-d)", "jnp.log1p(d)", "gans", "inverse_undoes and least")],
-    "gans/_table": [("-jnp.exp(d - 1)", "-jnp.exp(d + 1)", "gans", "log_t_is_minus and nwj")],
-    "gaussians/_gaussian": [
-        ("(gap + jnp.sum", "(gap - jnp.sum", "gaussian", "kl_is_the_textbooks"),
-        ("change * (2 + change)", "change * (2 - change)", "gaussian", "diagonal"),
-        ("-0.5 * (jnp.sum(z**2)", "-0.5 * (jnp.sum(z**3)", "gaussian", "log_prob_is"),
-    ],
-    "gaussians/_forward_backward": [
-        ("roots**2 + 4 * step", "roots**2 - 4 * step", "geometry", "fixed_point")
-    ],
-    "gaussians/_flows": [
-        (
-            "half = symmetric(product(q.scale.T, moment))",
-            "half = symmetric(product(q.scale, moment))",
-            "geometry",
-            "precision_and_mean",
-        )
-    ],
-    "bures/_maps": [
-        ("lengths**2), b - a)", "lengths**2), b + a)", "bures_digits", "whatever_the_scales"),
-        ("db - product(t, da", "db + product(t, da", "bures_digits", "whatever_the_scales"),
-        ("other * inside.T)", "other * inside)", "hypothesis_geometry", "tangents_split"),
-    ],
-    "_linalg": [
-        ("0.5 * a + 0.5 * a.T", "0.5 * a + 0.5 * a", "bures", "both_triangles"),
-        ("zero = x == 0", "zero = x != 0", "gan_train", "linear_critic_pays"),
-    ],
-    "gaussians/_mixture": [("values - jnp.sum(q", "values + jnp.sum(q", "mixture", "euclidean")],
-    "gans/_losses": [
-        ("return -jnp.mean(gan.h_t", "return jnp.mean(gan.h_t", "losses", "generator_loss")
-    ],
-    "gaussians/_nodes": [
-        ("0.5 / dim", "0.5 * dim", "nodes", "weights_are_positive"),
-        ("(points**2) / 2)", "(points**2) / 3)", "nodes", "trapezoid"),
-    ],
-    "training/_penalty": [
-        ("(squared) - 1) ** 2", "(squared) + 1) ** 2", "gan_train", "linear_critic_pays")
-    ],
-    "ratios/_least_squares": [
-        ("0.5 * square - jnp", "0.5 * square + jnp", "ratios", "loss_that_chooses")
-    ],
-    "ratios/_check": [("logsumexp(-u_p)", "logsumexp(u_p)", "ratio_sizes", "true_ratio_passes")],
-    "ratios/_kernels": [("-1 / (dim + 4)", "-1 / (dim - 4)", "ratios", "kde_is_scipys")],
-    "flows/_diagnostics": [("/ rate.shape", "* rate.shape", "optimal_transport", "circles_and")],
-    "flows/_optimal_transport": [
-        ("(1 - fraction)", "(1 + fraction)", "optimal_transport", "displacement")
-    ],
-    "gaussians/_pareto": [
-        ("10 * 0.5) / (size + 10)", "10 * 0.5) / (size - 10)", "psis", "zhang_and_stephens")
-    ],
-    "flows/_density": [("rate, -divergence", "rate, divergence", "velocity", "exact_trace")],
-    "flows/_velocity": [
-        ("return -jax.vmap(slope", "return jax.vmap(slope", "velocity", "interaction")
-    ],
-    "flows/_langevin": [("math.sqrt(2.0)", "math.sqrt(3.0)", "flow", "langevin_has")],
-    "gaussians/_path_gradient": [
-        ("(log_q + jnp", "(log_q - jnp", "path_gradient", "equal_to_p_the_gradient")
-    ],
-    "training/_update": [("past, 1 - decay", "past, 1 + decay", "gan_train", "average_has")],
-    "training/_ratio_step": [
-        ("moved = xs + jnp", "moved = xs - jnp", "train", "particle_step_is_euler")
-    ],
-    "training/_flow_ratio_step": [
-        ("(1 + step) / (10", "(1 - step) / (10", "flow_ratio", "average_forgets")
-    ],
-}
+# A module; a formula in it, and the same with one character (or one transpose) wrong; the laws
+# that must notice: a file of tests, and words of their names.
+MUTATIONS = """
+calculus/_duality | f(r) - r * derivative | f(r) + r * derivative | calculus | first_variation
+calculus/_duality | jnp.exp(u) - log_f(u) | jnp.exp(u) + log_f(u) | calculus | conjugate_meets
+divergences/_table | -expm1(-u / 2) | -expm1(u / 2) | divergence_digits | named_rows and hellinger
+divergences/_table | exp(-u / 2) / 2 | exp(-u / 2) * 2 | divergence_digits | hellinger
+divergences/_table | u: softplus(u) / 2 | u: softplus(u) * 2 | divergences | closed_forms and jensen
+divergences/_families | 1 - a * exp_of | 1 + a * exp_of | divergence_digits | every_order
+divergences/_families | * (1 - t) / ( | * (1 + t) / ( | divergence_digits | every_shift
+calculus/_quadrature | (_FEW_NODES + 1) / 2 | (_FEW_NODES - 1) / 2 | calculus | h_to_f_undoes
+divergences/_stable | jnp.log1p(-d) | jnp.log1p(d) | gans | inverse_undoes and least
+gans/_table | -jnp.exp(d - 1) | -jnp.exp(d + 1) | gans | log_t_is_minus and nwj
+gaussians/_gaussian | (gap + jnp.sum | (gap - jnp.sum | gaussian | kl_is_the_textbooks
+gaussians/_gaussian | change * (2 + change) | change * (2 - change) | gaussian | diagonal
+gaussians/_gaussian | sum(z**2) | sum(z**3) | gaussian | log_prob_is
+gaussians/_forward_backward | roots**2 + 4 * step | roots**2 - 4 * step | geometry | fixed_point
+gaussians/_flows | (q.scale.T, moment)) | (q.scale, moment)) | geometry | precision_and_mean
+bures/_maps | lengths**2), b - a) | lengths**2), b + a) | bures_digits | whatever_the_scales
+bures/_maps | db - product(t, da | db + product(t, da | bures_digits | whatever_the_scales
+bures/_maps | other * inside.T) | other * inside) | hypothesis_geometry | tangents_split
+_linalg | 0.5 * a + 0.5 * a.T | 0.5 * a + 0.5 * a | bures | both_triangles
+_linalg | zero = x == 0 | zero = x != 0 | gan_train | linear_critic_pays
+gaussians/_mixture | values - jnp.sum(q | values + jnp.sum(q | mixture | euclidean
+gans/_losses | return -jnp.mean(gan.h_t | return jnp.mean(gan.h_t | losses | generator_loss
+gaussians/_nodes | 0.5 / dim | 0.5 * dim | nodes | weights_are_positive
+gaussians/_nodes | (points**2) / 2) | (points**2) / 3) | nodes | trapezoid
+training/_penalty | (squared) - 1) ** 2 | (squared) + 1) ** 2 | gan_train | linear_critic_pays
+ratios/_least_squares | 0.5 * square - jnp | 0.5 * square + jnp | ratios | loss_that_chooses
+ratios/_check | logsumexp(-u_p) | logsumexp(u_p) | ratio_sizes | true_ratio_passes
+ratios/_kernels | -1 / (dim + 4) | -1 / (dim - 4) | ratios | kde_is_scipys
+flows/_diagnostics | / rate.shape | * rate.shape | optimal_transport | circles_and
+flows/_optimal_transport | (1 - fraction) | (1 + fraction) | optimal_transport | displacement
+gaussians/_pareto | 10 * 0.5) / (size + 10) | 10 * 0.5) / (size - 10) | psis | zhang_and_stephens
+flows/_density | rate, -divergence | rate, divergence | velocity | exact_trace
+flows/_velocity | return -jax.vmap(slope | return jax.vmap(slope | velocity | interaction
+flows/_langevin | math.sqrt(2.0) | math.sqrt(3.0) | flow | langevin_has
+gaussians/_path_gradient | (log_q + jnp | (log_q - jnp | path_gradient | equal_to_p_the_gradient
+training/_update | past, 1 - decay | past, 1 + decay | gan_train | average_has
+training/_ratio_step | moved = xs + jnp | moved = xs - jnp | train | particle_step_is_euler
+training/_flow_ratio_step | (1 + step) / (10 | (1 - step) / (10 | flow_ratio | average_forgets
+"""
 
 
 def one_edit(old, new):
@@ -139,7 +91,7 @@ def survives(copy, tests, words):
 
 
 def main(words):
-    every = [(module, *rest) for module, listed in MUTATIONS.items() for rest in listed]
+    every = [line.split(" | ") for line in MUTATIONS.strip().splitlines()]
     chosen = [m for m in every if not words or any(word in m[0] + m[1] for word in words)]
     alive = []
     for module, old, new, tests, law in chosen:

@@ -209,23 +209,13 @@ CALCULUS = {
         "generator_loss": lambda a, u: df.generator_loss(G.vanilla(a), u),
     }.items()
 }
+OF_NOTHING = ("non_saturating", "logit", "arcsinh", "mle", "least_squares", "exponential")
+OF_A_DIVERGENCE = {"f_gan": D.squared_hellinger, "b_gan": D.pearson, "ulsif": D.pearson}
+OF_A_DIVERGENCE |= {"mirror": D.kl_pq}
 TABLES = {
     **{f"divergences.{name}": of_divergence(name) for name in INSTANCES},
-    **{
-        f"gans.{name}": of_gan(getattr(G, name), *divs)
-        for name, *divs in (
-            ("non_saturating",),
-            ("logit",),
-            ("arcsinh",),
-            ("mle",),
-            ("least_squares",),
-            ("exponential",),
-            ("f_gan", D.squared_hellinger),
-            ("b_gan", D.pearson),
-            ("ulsif", D.pearson),
-            ("mirror", D.kl_pq),
-        )
-    },
+    **{f"gans.{name}": of_gan(getattr(G, name)) for name in OF_NOTHING},
+    **{f"gans.{name}": of_gan(getattr(G, name), div) for name, div in OF_A_DIVERGENCE.items()},
     "gans.wasserstein": Row(lambda x: ipm(G.wasserstein(), x["u"]), U),
 }
 
