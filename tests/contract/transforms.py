@@ -31,15 +31,13 @@ class Row:
 
     `slope(x, weights)` is the gradient where stopped derivatives are part of the contract: a
     closed form, that of sum(weights * value). None asks for finite differences. `slope_of` names
-    the test or row that differentiates it instead. What `loops` takes seconds to call outside of
-    `jit`, for JAX compiles its loops at each call.
+    the test or row that differentiates it instead.
     """
 
     call: Callable[..., Any]
     x: Callable[[], Any]
     slope: Callable[..., Any] | None = None
     slope_of: str | None = None
-    loops: bool = False
 
     @property
     def takes_key(self):
@@ -254,7 +252,7 @@ FLOWS = {
     "gradient_flow": Row(lambda x: df.gradient_flow(attraction)(x["t"], x["xs"], x["a"]), cloud_at),
     # The cloud is held fixed in the fit, so it is no part of `x` here:
     # test_a_field_that_refits_is_differentiated_with_the_fit_held_fixed.
-    "cloud_velocity": Row(refitted, lambda: {"a": number(0.7), "p": cloud(2, 5)}, loops=True),
+    "cloud_velocity": Row(refitted, lambda: {"a": number(0.7), "p": cloud(2, 5)}),
     "with_log_prob": Row(density, cloud_at),
     "dissipation": Row(dissipated, lambda: {**AU(), "g": cloud(1, 3)}),
     "integrate": Row(
@@ -518,12 +516,12 @@ LOSSES = {
         lambda x: df.particle_step(G.vanilla(), x["d"], x["q"], x["eps"]), with_critic
     ),
     "ratio_step": Row(ratio_step, with_critic),
-    "gan_step": Row(gan_step, game, loops=True),
+    "gan_step": Row(gan_step, game),
     "flow_log_ratio": Row(
         lambda x: df.flow_log_ratio(G.ebm(x["eps"]), clock(x["d"]))(x["eps"], x["q"][0], None),
         lambda: {**clouds(), "d": weights_of_clock(), "eps": number(0.3)},
     ),
-    "flow_ratio_step": Row(flow_ratio_step, flow_game, loops=True),
+    "flow_ratio_step": Row(flow_ratio_step, flow_game),
     "transport": Row(transport, with_critic),
     "train_gan": Row(train_gan, game),
     "train_flow_ratio": Row(train_flow_ratio, flow_game, slope_of="flow_ratio_step"),
