@@ -43,8 +43,8 @@ def check_supports(caller: str, xs_q: Samples, xs_p: Samples) -> tuple[XsQ, XsP]
     here, there = constant(xs_q), constant(xs_p)
     apart = here & ~(there & (xs_q[0] == xs_p[0]))
     alone = there & ~here & ~jnp.any(xs_q == xs_p[0], axis=0)
-    words = f"{caller}: a coordinate is the same for all samples of %s and not for the other, so"
-    words += " there is no ratio p/q; drop it, or use a witness of an MMD."
+    words = f"{caller}: a coordinate is the same for all samples of %s and not for the other, so p"
+    words += " has no density in q: there is no ratio; drop it, or use a witness of an MMD."
     faults = {words % "`xs_q`": jnp.any(apart), words % "`xs_p`": jnp.any(alone)}
     return raise_first((xs_q, xs_p), faults)
 
