@@ -1,5 +1,6 @@
 """Densities along a flow: log q of each particle from the divergence of its velocity."""
 
+import functools
 import math
 from typing import Any
 
@@ -60,11 +61,8 @@ def _with_log_prob(
 ) -> tuple[Cloud, Float[Array, " n"]]:
     """Pushes probes through the field's derivative and contracts them with themselves."""
     xs = as_float(state[0])
-
-    def checked(xs: Cloud) -> Cloud:
-        return check_rate("with_log_prob", "field", field(t, xs, args), xs)
-
-    rate, push = jax.linearize(checked, xs)
+    checked = functools.partial(check_rate, "with_log_prob", "field")
+    rate, push = jax.linearize(lambda xs: checked(field(t, xs, args), xs), xs)
     if noise is None:  # the same unit vectors for all particles, one for each coordinate
         size = math.prod(xs.shape[1:])
         units = jnp.eye(size, dtype=xs.dtype).reshape(size, 1, *xs.shape[1:])
