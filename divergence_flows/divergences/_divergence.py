@@ -4,10 +4,10 @@ import equinox as eqx
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import Scalar, ScalarFn, as_elementwise, as_float
+from .._types import Scalar, ScalarFn, Values, as_elementwise, as_float
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
-from ._stable import Curve, Sloped, at_log, evaluate
+from ._stable import Sloped, at_log, evaluate
 
 
 class Divergence(eqx.Module):
@@ -95,7 +95,7 @@ class Divergence(eqx.Module):
         return derivative(Partial(derivative, self._of_ratio), as_float(r))
 
 
-def _in_r(derivatives: tuple[ScalarFn, ...], r: Curve) -> Curve:
+def _in_r(derivatives: tuple[ScalarFn, ...], r: Values) -> Values:
     """The first of `derivatives` at u = log r; the next is its derivative in r."""
     if len(derivatives) == 1:
         return at_log(derivatives[0], r)

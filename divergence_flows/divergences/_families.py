@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.numpy import exp, log, log1p, where
 
-from .._types import ScalarLike, as_float
+from .._types import AnyFloat, ScalarLike, Values, as_float
 from ._divergence import Divergence, closed_forms
 from ._stable import (
-    Curve,
-    Param,
     Sloped,
     below,
     by_sign,
@@ -33,7 +31,7 @@ from ._stable import (
 )
 
 
-def _alpha_slope(a: Param, u: Curve, over: Param | float = 1.0) -> Curve:
+def _alpha_slope(a: AnyFloat, u: Values, over: AnyFloat | float = 1.0) -> Values:
     """(r^a - r)/(a - 1)/over, through a = 1, with the larger power taken out."""
     u = where(jnp.isinf(u), jnp.sign(u) * 1e18, u)  # the limit, without inf * 0
     z = (a - 1) * u
@@ -42,7 +40,7 @@ def _alpha_slope(a: Param, u: Curve, over: Param | float = 1.0) -> Curve:
     return root * (root * (u * expm1_over(where(near, z, -jnp.abs(z))) / over))
 
 
-def _alpha_bend(a: Param, u: Curve) -> Curve:
+def _alpha_bend(a: AnyFloat, u: Values) -> Values:
     """Derivative of `_alpha_slope` in u, (a r^a - r)/(a - 1); both forms hold at a = 1/2."""
     low = a <= 0.5
     divisor, root = where(low, 1 - a, 1.0), exp_of(a / 2, jnp.minimum(u, 0.0))
@@ -51,7 +49,7 @@ def _alpha_bend(a: Param, u: Curve) -> Curve:
     return where(low, left, _alpha_slope(a, u) + exp_of(a, u))
 
 
-def _alpha_f(a: Param, u: Curve) -> Curve:
+def _alpha_f(a: AnyFloat, u: Values) -> Values:
     """By quadrature where (r^a - a r + a - 1)/(a (a - 1)) would cancel, near u = 0."""
     none, all_of = u == -jnp.inf, exp(u) == jnp.inf
     u = where(none | all_of, 0.0, u)
@@ -65,14 +63,14 @@ def _alpha_f(a: Param, u: Curve) -> Curve:
     return where(none, at_zero, where(all_of, jnp.inf, found))
 
 
-def _halves(x: Param) -> tuple[Param, Param]:
+def _halves(x: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
     """A number as a sum of two with half of its digits each."""
     size = jnp.finfo(x.dtype)
     high = jax.lax.reduce_precision(x, size.nexp, size.nmant // 2)
     return high, x - high
 
 
-def _alpha_power(a: Param, s: Curve) -> Curve:
+def _alpha_power(a: AnyFloat, s: Values) -> Values:
     """1 + (a - 1) s = r^(a - 1), with the roundings of the sum and of the product put back."""
     b = a - 1
     left_out = (a - (b - (b - a))) + (-1 - (b - a))
@@ -84,7 +82,7 @@ def _alpha_power(a: Param, s: Curve) -> Curve:
     return where(finite, exact, whole)
 
 
-def _alpha_log_ratio(a: Param, s: Curve) -> Curve:
+def _alpha_log_ratio(a: AnyFloat, s: Values) -> Values:
     """log r where f'(r) = s: log(1 + (a - 1) s)/(a - 1)."""
     power = _alpha_power(a, s)
     small = power < 0.5
@@ -101,7 +99,7 @@ _alpha_inside = Sloped(
 )
 
 
-def _alpha_conjugate(a: Param, s: Curve) -> Curve:
+def _alpha_conjugate(a: AnyFloat, s: Values) -> Values:
     """((1 + (a-1) s)^(a/(a-1)) - 1)/a, as (r^a - 1)/a at that log r."""
     beyond = _alpha_power(a, s) <= 0
     outside = where(a > 1, -1 / where(a > 1, a, 1.0), jnp.inf)
@@ -140,20 +138,20 @@ def alpha(a: ScalarLike) -> Divergence:
 _skew = partial(by_sign, lambda z: exp(z) * softplus(-z), lambda z: log1p_over(exp(-z)))
 
 
-def _skew_excess(z: Curve) -> Curve:
+def _skew_excess(z: Values) -> Values:
     """_skew(z) - sigmoid(z) for z > 0, of the size of e^-z / 2."""
     x, t, w = nodes(exp(-z))
     return jnp.sum(w * x * (1 - t) / ((1 + x * t) * (1 + x)), axis=-1)
 
 
-def _shifted_rise(c: Param, u: Curve) -> Curve:
+def _shifted_rise(c: AnyFloat, u: Values) -> Values:
     """softplus(u + c) - softplus(c)."""
     near = (u > -1) & (u < 30)
     small = log1p(sigmoid(c) * expm1(where(near, u, 0.0)))
     return where(near, small, softplus(u + c) - softplus(c))
 
 
-def _shifted_activation(c: Param, u: Curve) -> Curve:
+def _shifted_activation(c: AnyFloat, u: Values) -> Values:
     """e^c (softplus(-c) - softplus(-u - c)), each form where nothing cancels or overflows."""
     near, right = (u > -30) & (u < 1), u + c > 0
     v = expm1(-where(near, u, 0.0))
@@ -164,7 +162,7 @@ def _shifted_activation(c: Param, u: Curve) -> Curve:
     return where(near, small, where(right, beyond, left))
 
 
-def _shifted_rate(c: Param, u: Curve) -> Curve:
+def _shifted_rate(c: AnyFloat, u: Values) -> Values:
     """e^-u sigmoid(u + c) = e^c sigmoid(-u - c), the factor that is near 1 last."""
     right = u + c > 0
     left = exp(where(right, 0.0, c)) * sigmoid(-(u + c))
@@ -177,20 +175,20 @@ _activation = Sloped(
 )
 
 
-def _shifted_left(c: Param, u: Curve, more: Curve | float) -> Curve:
+def _shifted_left(c: AnyFloat, u: Values, more: Values | float) -> Values:
     """e^(u + c) (softplus(-c) - softplus(-u - c) + more), far left, where e^u underflows first."""
     z = u + c
     return times_r(z / 2, times_r(z / 2, softplus(-c) - softplus(-z) + more))
 
 
-def _shifted_slope(c: Param, u: Curve) -> Curve:
+def _shifted_slope(c: AnyFloat, u: Values) -> Values:
     """r f'(r)."""
     far = (u < -30) & (u + c <= 0)
     left = _shifted_left(where(far, c, 0.0), where(far, u, -1.0), 0.0)
     return where(far, left, times_r(u, _activation(c, u)))
 
 
-def _shifted_bend(c: Param, u: Curve) -> Curve:
+def _shifted_bend(c: AnyFloat, u: Values) -> Values:
     """Derivative of r f'(r) in u, r f' + sigmoid(u + c), whose terms cancel for u + c >> 0."""
     right = u + c > 0
     split = exp(u) * _skew(c) - _skew_excess(where(right, u + c, 1.0))

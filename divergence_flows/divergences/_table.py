@@ -10,11 +10,11 @@ from jax import lax
 from jax.numpy import exp, log, log1p, ones_like, sqrt
 from jaxtyping import Array, Float
 
+from .._types import Values
 from ..calculus._quadrature import derivative, integral_of_slope, standard_f
 from ._divergence import closed_forms
 from ._stable import (
     LOG_2,
-    Curve,
     Sloped,
     below,
     by_sign,
@@ -60,12 +60,12 @@ kl_pq = closed_forms(
 """KL(p||q), the forward KL of maximum likelihood: f = r log r, h = e^u."""
 
 
-def _past_end(s: Curve) -> Curve:
+def _past_end(s: Values) -> Values:
     """2 s - log 2; log 2 in two parts, of which the first has few bits, keeps the digits near 0."""
     return 2 * s - 0.693359375 + 2.1219444005469057e-4
 
 
-def _js_conjugate(s: Curve) -> Curve:
+def _js_conjugate(s: Values) -> Values:
     """-log(2 - e^(2 s)) / 2; beside its end 2 - e^(2 s) keeps its digits as -2 expm1(t)."""
     end = LOG_2 + log(-expm1(_past_end(jnp.maximum(s, 0.2))))
     return -jnp.where(s > 0.2, end, log1p(-expm1(2 * jnp.minimum(s, 0.2)))) / 2
@@ -209,35 +209,35 @@ least_squares = closed_forms(
 """What the least-squares GAN's generator descends: h = -sigmoid(-u)^2."""
 
 
-def _arcsinh_h_prime(u: Curve) -> Curve:
+def _arcsinh_h_prime(u: Values) -> Values:
     # In units of the larger of |u| and 1, so that no square overflows; any constant would do.
     size = lax.stop_gradient(jnp.clip(jnp.abs(u), 1.0, 1e30))
     return 1 / (size * sqrt((u / size) ** 2 + (1 / size) ** 2))
 
 
-def _arcsinh_f(u: Curve) -> Curve:
+def _arcsinh_f(u: Values) -> Values:
     none = u == -jnp.inf
     return jnp.where(none, jnp.inf, standard_f(_arcsinh_h_prime, jnp.where(none, 0.0, u)))
 
 
-def _growth(u: Curve, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
+def _growth(u: Values, v: Float[Array, "*nodes"]) -> Float[Array, "*nodes"]:
     return exp(u - v)
 
 
-def _arcsinh_rise(u: Curve) -> Curve:
+def _arcsinh_rise(u: Values) -> Values:
     """r f'(r)."""
     found = integral_of_slope(_arcsinh_h_prime, _growth, jnp.where(jnp.isinf(u), 0.0, u))
     return jnp.where(jnp.isinf(u), exp(u), found)
 
 
-def _arcsinh_bend(u: Curve) -> Curve:
+def _arcsinh_bend(u: Values) -> Values:
     """Its derivative r f' + h', integrated by parts for u < 0, where its terms cancel."""
     left = jnp.where(jnp.isinf(u), 0.0, jnp.minimum(u, 0.0))
     parts = integral_of_slope(partial(derivative, _arcsinh_h_prime), _growth, left)
     return jnp.where(u < 0, exp(left) + parts, _arcsinh_rise(u) + _arcsinh_h_prime(u))
 
 
-def _arcsinh_slope(u: Curve) -> Curve:
+def _arcsinh_slope(u: Values) -> Values:
     """f'(r)."""
     # Beyond 1e3 there is nothing to add on the right and nothing finite on the left.
     kept = jnp.where(jnp.isinf(u), jnp.sign(u) * 1e3, u)

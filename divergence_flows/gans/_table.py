@@ -5,13 +5,13 @@ from typing import Any
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, ScalarLike, as_float, identity
+from .._types import ScalarFn, ScalarLike, Values, as_float, identity
 from ..calculus._log_ratio import inverse_log_ratio, lift
 from ..calculus._quadrature import derivative, integral_of_slope
 from ..divergences import _table as divergences
 from ..divergences._divergence import Divergence
 from ..divergences._families import shifted_vanilla
-from ..divergences._stable import Curve, at_log, logit as log_odds, sigmoid, softplus
+from ..divergences._stable import at_log, logit as log_odds, sigmoid, softplus
 from ._gan import GAN
 
 
@@ -23,7 +23,7 @@ def _row(div: Divergence, *parameters: Any, **forms: ScalarFn) -> GAN:
     return GAN(**(known | given))
 
 
-def _exact_h(div: Divergence, u: Curve) -> Curve:
+def _exact_h(div: Divergence, u: Values) -> Values:
     """r f'(r) - f(r), from the tabled h and its value at u = 0, where f = 0."""
     zero = jnp.zeros_like(u)
     return div.h(u) - div.h(zero) + div.activation(zero) - div.log_f(zero)
@@ -260,7 +260,7 @@ def exponential(div: Divergence = divergences.kl_qp) -> GAN:
     return _row(div, **_EXPONENTIAL)
 
 
-def _mirror_log_t(div: Divergence, d: Curve) -> Curve:
+def _mirror_log_t(div: Divergence, d: Values) -> Values:
     return inverse_log_ratio(div.h)(d)
 
 
