@@ -13,18 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, PyTree, Real, Shaped
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from ._types import (
-    AnyCloud,
+    AnyCloudLike,
     AnyFloat,
     BoolScalar,
     Cloud,
-    CloudLike,
     Function,
+    Numbers,
     Sample,
     Scalar,
-    ValuesLike,
+    as_array,
     as_float,
     vmapped,
 )
@@ -64,9 +64,40 @@ def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
     return raise_first(tuple(clouds.values()), _not_finite(caller, clouds))
 
 
-def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFloat, ...]:
-    """As `check_clouds`, and refuses data whose numbers are too large for their floats."""
-    floats = {name: as_float(raw) for name, raw in clouds.items()}
+def check_events(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """Makes float arrays of samples; refuses other data, and clouds of different event shapes."""
+    arrays = {name: _array(caller, name, xs) for name, xs in clouds.items()}
+    events = {name: np.shape(xs)[1:] for name, xs in arrays.items()}
+    _check_alike(caller, "events", events, "samples of one shape")
+    return tuple(as_float(xs) for xs in arrays.values())
+
+
+def check_shapes(caller: str, **arrays: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """As `check_events`, for arrays whose whole shapes must be the same, as many rows too."""
+    made = {name: as_float(_array(caller, name, xs)) for name, xs in arrays.items()}
+    shapes = {name: xs.shape for name, xs in made.items()}
+    _check_alike(caller, "shape", shapes, "arrays of one shape")
+    return tuple(made.values())
+
+
+def _array(caller: str, name: str, xs: AnyCloudLike) -> Numbers:
+    try:
+        return as_array(xs)
+    except ValueError as error:
+        raise ValueError(f"{caller}: `{name}` {error}") from None
+
+
+def _check_alike(caller: str, what: str, shapes: Mapping[str, tuple], remedy: str) -> None:
+    if len(set(shapes.values())) > 1:
+        (name, shape), *rest = shapes.items()
+        others = ", ".join(f"`{other}` {found}" for other, found in rest)
+        raise ValueError(f"{caller}: `{name}` has {what} {shape}, {others}; pass {remedy}.")
+
+
+def check_samples(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """As `check_events` and `check_clouds`; refuses data that vary by few of their floats."""
+    arrays = {name: _array(caller, name, xs) for name, xs in clouds.items()}
+    floats = dict(zip(arrays, check_events(caller, **arrays), strict=True))
     faults = _not_finite(caller, floats)
     for name, xs in floats.items():
         # Half floats are coarser than this wherever they are: who takes them wants that.
@@ -76,7 +107,7 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFlo
                 "thousandth of a coordinate's standard deviation. Subtract the mean first, in "
                 "float64 or integers, or pass float64 with jax_enable_x64."
             )
-            faults[words] = jnp.any(_coarse(xs, constant(clouds[name])))
+            faults[words] = jnp.any(_coarse(xs, constant(arrays[name])))
     return raise_first(tuple(floats.values()), faults)
 
 
@@ -89,7 +120,7 @@ def _not_finite(caller: str, clouds: Mapping[str, AnyFloat]) -> dict[str, Any]:
     return faults
 
 
-def constant(xs: CloudLike) -> Bool[Array, "*event"]:
+def constant(xs: Numbers) -> Bool[Array, "..."]:
     """Which coordinates are exactly the same in all samples."""
     own = xs if isinstance(xs, jax.Array) else np.asarray(xs)
     return jnp.asarray(own.max(axis=0) == own.min(axis=0))
@@ -127,7 +158,7 @@ def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
         raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
 
 
-def check_some(caller: str, name: str, xs: ValuesLike) -> None:
+def check_some(caller: str, name: str, xs: Numbers) -> None:
     """Refuses no samples, by their shape alone."""
     if np.size(xs) < 1:
         raise ValueError(f"{caller}: `{name}` has no samples, {described(xs)}; pass at least one.")
@@ -158,24 +189,24 @@ def check_input(caller: str, argument: str, x: AnyFloat, *shape: int) -> None:
         raise ValueError(f"{caller}: `{argument}` {words}; pass that, or make one for these sizes.")
 
 
-def one_of(xs: Shaped[Array, "_ *event"] | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+def one_of(cloud: PyTree) -> PyTree:
     """What one row of a cloud is like."""
-    return jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    return jax.tree.map(lambda xs: jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), cloud)
 
 
 def check_makes(
     caller: str, argument: str, function: Network, inputs: tuple, shape: tuple, remedy: str
 ) -> None:
     """Refuses a function of one sample that does not take it, or makes something else of it."""
-    sample = described(inputs[-1])
-    batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
+    sample = described(inputs[0] if len(inputs) == 1 else inputs)
+    batch = jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), list(inputs))
     try:
         made = _shapes_of(function, batch)
     except Exception as error:
         first = str(error).strip().split("\n")[0]
         words = f"does not take {sample} ({type(error).__name__}: {first}); pass {remedy}."
         raise ValueError(f"{caller}: `{argument}` {words}") from error
-    one = jax.tree.map(one_of, made)
+    one = one_of(made)
     leaves = jax.tree.leaves(one)
     if [leaf.shape for leaf in leaves] != [shape] or not _is_real(leaves[0]):
         made = described(one)
@@ -203,41 +234,38 @@ def _is_real(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
-def _one_of_some(caller: str, clouds: Mapping[str, Shaped[Array, "_ *event"]]) -> Any:
-    """What a sample is like, of clouds that must all have some."""
-    for name, xs in clouds.items():
-        check_some(caller, name, xs)
-    return one_of(next(iter(clouds.values())))
-
-
-def check_critic(caller: str, argument: str, network: Network, **clouds: AnyCloud) -> None:
-    """Refuses a discriminator that does not make one number of one of these samples."""
-    one = _one_of_some(caller, clouds)
-    check_makes(caller, argument, network, (one,), (), DISCRIMINATOR)
+def check_critic(caller: str, argument: str, network: Network, data: tuple[PyTree, ...]) -> None:
+    """Refuses a discriminator that does not make one number of a sample, and of its condition."""
+    check_makes(caller, argument, network, one_of(data), (), DISCRIMINATOR)
 
 
 def check_generator(
-    caller: str, argument: str, network: Network, latent: int, xs: AnyCloud
+    caller: str, argument: str, network: Network, latent: int, data: tuple[PyTree, ...]
 ) -> None:
-    """Refuses a generator that does not make a sample like these of one noise vector."""
-    noise, event = jax.ShapeDtypeStruct((latent,), xs.dtype), xs.shape[1:]
+    """Refuses a generator that does not make a sample of a noise vector, and of a condition."""
+    xs, *conditions = one_of(data)
+    noise = jax.ShapeDtypeStruct((latent,), xs.dtype)
     remedy = (
-        f"a function that makes a sample of shape {event} of noise of shape ({latent},), such as "
-        "`networks.Generator` or `networks.ConvGenerator` of these sizes, or another `latent`"
+        f"a function that makes a sample of shape {xs.shape} of noise of shape ({latent},), such "
+        "as `networks.Generator` or `networks.ConvGenerator` of these sizes, or another `latent`"
     )
-    check_makes(caller, argument, network, (noise,), event, remedy)
+    check_makes(caller, argument, network, (noise, *conditions), xs.shape, remedy)
 
 
 def check_over_time(
-    caller: str, argument: str, network: Network, score_p: Network | None, **clouds: AnyCloud
+    caller: str,
+    argument: str,
+    network: Network,
+    score_p: Network | None,
+    data: tuple[PyTree, ...],
 ) -> None:
-    """Refuses a d(t, x) that does not make one number of a time and one of these samples."""
-    one = _one_of_some(caller, clouds)
-    time = jax.ShapeDtypeStruct((), one.dtype)
-    check_makes(caller, argument, network, (time, one), (), OVER_TIME)
+    """Refuses a d(t, x) that does not make one number of a time and a sample (and its condition)."""
+    one = one_of(data)
+    time = jax.ShapeDtypeStruct((), one[0].dtype)
+    check_makes(caller, argument, network, (time, *one), (), OVER_TIME)
     if score_p is not None:
         remedy = "a function of one sample that returns grad log p there, of the sample's shape"
-        check_makes(caller, "score_p", score_p, (one,), one.shape, remedy)
+        check_makes(caller, "score_p", score_p, one, one[0].shape, remedy)
 
 
 def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTree:

@@ -23,6 +23,7 @@ from diffrax import (
     Kvaerno3 as Kvaerno3,
     NoProgressMeter as NoProgressMeter,
     PIDController as PIDController,
+    TqdmProgressMeter as TqdmProgressMeter,
     Tsit5 as Tsit5,
 )
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real

@@ -1,12 +1,13 @@
 """A long run in pieces: chunks of `lax.scan`, and between them a checkpoint or a look.
 
-A step is `step(state) -> (state, metrics)`, `metrics` a dict of numbers by name; the state counts
-its steps in `state.step`.
+A step is `step(state, *inputs) -> (state, metrics)`, `metrics` a dict of numbers by name; the state
+counts its steps in `state.step`.
 """
 
 import os
 import pathlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -14,15 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
-from jaxtyping import Array, PyTree, Shaped
+from jaxtyping import PyTree
 
 from .._checks import check_counts
-from .._types import Function, Scalar, traced
-from ..flows._integrate import AbstractProgressMeter
+from .._types import BoolScalar, Function, Scalar, traced
+from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, TqdmProgressMeter
+from ._batches import Batches, Data, Feed, at_step
 from ._checkpoint import Checkpoint, fingerprint, join
 from ._stopping import error, first_bad_step, keep_last_good, not_finite
 
 _STOP = Partial(not_finite, {})
+_KEPT = "kept."  # what `collect` gave, by the number of its leaf
 
 
 class Loop(eqx.Module):
@@ -31,13 +34,35 @@ class Loop(eqx.Module):
     caller: str
     steps: int
     chunk: int
-    progress_meter: AbstractProgressMeter
+    progress: bool | AbstractProgressMeter
     checkpoint: str | os.PathLike | None
+    save_every: int | None
     on_chunk: Callable[..., Any] | None
 
     def __check_init__(self) -> None:
         """Refuses a run of no steps."""
-        check_counts(self.caller, {"steps": self.steps, "chunk": self.chunk})
+        counts = {"steps": self.steps, "chunk": self.chunk, "save_every": self.save_every}
+        check_counts(self.caller, counts)
+
+    def meter(self, tracing: bool) -> AbstractProgressMeter:
+        """The progress meter: a bar by default, if someone can see it."""
+        if not isinstance(self.progress, bool):
+            return self.progress
+        shown = self.progress and not tracing and sys.stderr.isatty()
+        return TqdmProgressMeter() if shown else NoProgressMeter()
+
+    def saves(self, old: int, new: int) -> bool:
+        """Whether a checkpoint is due after the chunk between two steps."""
+        every = self.save_every or self.chunk
+        return old // every < new // every or new == self.steps
+
+    def refuse_traces(self, tracing: bool, has_streams: bool) -> None:
+        """Refuses what happens on the host, inside a trace."""
+        asked = {"`on_chunk`": self.on_chunk is not None, "batches of each step": has_streams}
+        for what, is_so in asked.items():
+            if tracing and is_so:
+                words = "need the host, and this call is inside `jit` or `vmap`; leave them out"
+                raise ValueError(f"{self.caller}: {what} {words} there, or call it outside.")
 
 
 def scan(
@@ -58,65 +83,126 @@ def scan(
 def _run_chunk(
     step: Function,
     stop: Function,
+    collect: Function,
     meter: Any,
     steps: Scalar,
     length: int,
     state: PyTree,
     shown: PyTree,
+    fixed: list[PyTree],
+    batches: list[PyTree],
 ) -> tuple[PyTree, ...]:
     """Runs `length` steps without coming back to the host, and looks whether they went well."""
 
-    def body(carry: tuple[PyTree, PyTree], _: None) -> tuple[tuple[PyTree, PyTree], PyTree]:
-        new, metrics = step(carry[0])
-        return (new, meter.step(carry[1], new.step / steps)), metrics
+    def body(carry: tuple[PyTree, PyTree], batch: PyTree) -> tuple[tuple[PyTree, PyTree], PyTree]:
+        new, metrics = step(carry[0], *at_step(fixed, batch))
+        return (new, meter.step(carry[1], new.step / steps)), (metrics, collect(new))
 
-    (new, shown), metrics = scan(body, (state, shown), None, length)
-    flags = stop(state, new, metrics)
-    return new, shown, metrics, flags, first_bad_step(flags, length)
+    (new, shown), (metrics, kept) = scan(body, (state, shown), batches, length)
+    last = at_step(fixed, jax.tree.map(lambda leaf: leaf[-1], batches))
+    flags = stop(state, new, metrics, *last)
+    return new, shown, metrics, kept, flags, first_bad_step(flags, length)
+
+
+def _nothing(state: PyTree) -> dict[str, Any]:
+    """Collects nothing."""
+    return {}
+
+
+def _zeros_if(lost: BoolScalar, leaf: Any) -> Any:
+    return jnp.where(lost, jnp.zeros_like(leaf), leaf)
+
+
+def _file(loop: Loop, step: Function, state: PyTree, feed: Feed, kept: int) -> Checkpoint:
+    """The checkpoint of this very run; of what is collected it has one of so many, or none."""
+    for stream in feed.streams:
+        stream.check_rewinds()
+    # The inputs of the first step stand for those of all.
+    run = {"caller": loop.caller, "chunk": loop.chunk, "keep_map": kept}
+    run |= fingerprint(loop.caller, step, (state, *feed.first))
+    # The target of a link is replaced, not the link.
+    return Checkpoint(pathlib.Path(os.path.realpath(str(loop.checkpoint))), run)
+
+
+def _next_batches(feed: Feed, done: int, length: int) -> tuple[Any, Exception | None]:
+    """The batches of the next chunk; an error waits until the chunk before it has been saved."""
+    try:
+        return feed.take(done, length), None
+    except Exception as error:
+        return None, error
 
 
 def run_chunks(
-    loop: Loop, step: Function, state: PyTree, stop: Function = _STOP, keep: Function = lambda s: {}
-) -> tuple[PyTree, dict[str, Shaped[Array, "..."]]]:
+    loop: Loop,
+    step: Function,
+    state: PyTree,
+    inputs: Sequence[Data | Batches],
+    stop: Function = _STOP,
+    keep: Function = _nothing,
+    collect: Function = _nothing,
+    every: int = 1,
+) -> tuple[PyTree, dict[str, Any]]:
     """Runs from the start, or from a checkpoint, to the end.
 
-    `keep(state)` is what else to collect, at the start and at the end of each chunk.
+    `keep(state)` is what else to collect, at the start and at the end of each chunk; `collect`
+    a pytree after each step, of which every `every`-th goes to the host.
     """
+    feed = Feed(inputs)
     done, history = 0, {name: [part] for name, part in keep(state).items()}
-    file = None
+    # Inside jit even constants are tracers; adding 0 detects that.
+    tracing = traced((step, state, feed.first, jnp.asarray(0) + 0))
+    loop.refuse_traces(tracing, bool(feed.streams))
+    file, saved = None, -1
     if loop.checkpoint is not None:
-        run = {"caller": loop.caller, "steps": loop.steps, "chunk": loop.chunk}
-        run |= fingerprint(loop.caller, step, state)
-        # The target of a link is replaced, not the link.
-        file = Checkpoint(pathlib.Path(os.path.realpath(loop.checkpoint)), run)
+        file = _file(loop, step, state, feed, 0 if collect is _nothing else every)
         if os.path.exists(file.path):
-            done, state, history = file.load(state)
+            done, state, history, places = file.load(state, loop.steps)
+            saved = done
+            for stream, place in zip(feed.streams, places, strict=True):
+                stream.rewind(place)
         if done < loop.steps:
             file.prepare()
-    meter, tracing = loop.progress_meter, False
+    meter = loop.meter(tracing)
     shown, diverged, good = meter.init(), jnp.asarray(-1), state
     total = jnp.asarray(loop.steps, float)
+    batches, late = _next_batches(feed, done, min(loop.chunk, loop.steps - done))
     try:
         while done < loop.steps:
+            if late is not None:
+                raise late
             length = min(loop.chunk, loop.steps - done)
-            run = _run_chunk(step, stop, meter, total, length, state, shown)
-            new, shown, metrics, flags, first = run
+            now = (total, length, state, shown, feed.fixed, batches)
+            run = _run_chunk(step, stop, collect, meter, *now)
+            # The device computes while the host loads.
+            places = [stream.position() for stream in feed.streams] if file is not None else []
+            following = min(loop.chunk, loop.steps - done - length)
+            batches, late = _next_batches(feed, done + length, following)
+            new, shown, metrics, kept, flags, first = run
             if tracing := traced(first):
+                loop.refuse_traces(tracing, bool(feed.streams))
                 # A run that has diverged goes on: the program is the same for all seeds.
                 good, metrics, diverged = keep_last_good(good, new, metrics, first, done, diverged)
+                kept = jax.tree.map(Partial(_zeros_if, diverged >= 0), kept)
             elif (at := np.asarray(first)).min() < length:
-                path = file.path if file is not None and done else None
+                path = file.path if file is not None and done and saved == done else None
                 raise error(loop, done, state, metrics, flags, at, path)
             else:
                 good = new
-            state, done = new, done + length
-            for name, part in {**metrics, **keep(good)}.items():
-                history.setdefault(name, []).append(part)
+            thin = slice(-done % every, None, every)
+            parts = {f"{_KEPT}{i}": leaf[thin] for i, leaf in enumerate(jax.tree.leaves(kept))}
+            before, state, done = done, new, done + length
+            for name, part in {**metrics, **keep(good), **parts}.items():
+                history.setdefault(name, []).append(part if tracing else np.asarray(part))
             # Checkpoint first, so that a caller who stops the run loses nothing.
-            if file is not None:
-                file.save(done, good, history)
+            if file is not None and loop.saves(before, done):
+                file.save(done, good, history, places)
+                saved = done
             if loop.on_chunk is not None:
-                loop.on_chunk(good)
+                measured = {name: np.asarray(part) for name, part in metrics.items()}
+                if loop.on_chunk(good, measured) is True:
+                    if file is not None and saved < done:
+                        file.save(done, good, history, places)
+                    break
     except KeyboardInterrupt as stopped:
         # Re-raise unchanged if the caller gave a message, or if we are only tracing.
         if stopped.args or tracing:
@@ -126,5 +212,7 @@ def run_chunks(
         raise KeyboardInterrupt(words + (none if file is None else file.standing()) + ".") from None
     finally:
         meter.close(shown)
-    whole = {name: jnp.asarray(join(parts)) for name, parts in history.items()}
-    return good, {**whole, "diverged": diverged}
+    joined = {name: join(parts) for name, parts in history.items()}
+    kept = [joined.pop(name) for name in list(joined) if name.startswith(_KEPT)]
+    metrics = {name: jnp.asarray(part) for name, part in joined.items()}
+    return good, {**metrics, "kept": kept, "diverged": diverged}

@@ -11,19 +11,23 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._types import AnyCloud, Clouds, IntScalar, Scalar, identity
-from ..flows._velocity import velocity
+from ..runs._batches import Data
 from ._flow_ratio_losses import Grid, Paths
 
 
-def trajectories(gan: Any, network: PyTree, xs: AnyCloud, ts: Grid) -> Paths:
+def trajectories(gan: Any, network: PyTree, data: Data, ts: Grid) -> Paths:
     """Moves a cloud through all times, one midpoint step from each to the next."""
-    field = velocity(gan.h_t, lambda t, x, args: network(t, x))
+    xs, *conditions = data
+
+    def field(t: Scalar, xs: AnyCloud) -> AnyCloud:
+        slope = jax.grad(lambda *one: gan.h_t(network(t, *one)))
+        return jax.vmap(slope)(xs, *conditions)
 
     def midpoint(xs: AnyCloud, span: tuple[Scalar, Scalar]) -> Clouds:
         start, end = span
         half = 0.5 * (end - start)
-        middle = xs + half * field(start, xs, None)
-        moved = xs + 2 * half * field(start + half, middle, None)
+        middle = xs + half * field(start, xs)
+        moved = xs + 2 * half * field(start + half, middle)
         return moved, moved
 
     _, later = jax.lax.scan(midpoint, xs, (ts[:-1], ts[1:]))
@@ -48,19 +52,25 @@ class Replay(eqx.Module):
         return cls(ts, jnp.broadcast_to(xs, (ts.shape[0], *xs.shape)))
 
     def pick(
-        self, stage: IntScalar, size: int, key: PRNGKeyArray
-    ) -> tuple[Grid, Float[Array, "time _ *event"]]:
+        self, stage: IntScalar, size: int, key: PRNGKeyArray, conditions: Data
+    ) -> tuple[Grid, Data]:
         """Draws as many times as there are from the known ones, and a minibatch at each."""
         count, n = self.clouds.shape[:2]
         key_times, key_rows = jax.random.split(key)
         place = (jnp.arange(count) + jax.random.uniform(key_times, (count,))) / count
         chosen = jnp.minimum(jnp.floor(place * (stage + 1)).astype(int), stage)
         rows = jax.random.randint(key_rows, (count, size), 0, n)
-        return self.ts[chosen], self.clouds[chosen[:, None], rows]
+        paths = self.clouds[chosen[:, None], rows]
+        return self.ts[chosen], (paths, *jax.tree.map(lambda leaf: leaf[rows], conditions))
 
 
 def extend(
-    gan: Any, network: PyTree, replay: Replay, step: IntScalar, hold: int | IntScalar
+    gan: Any,
+    network: PyTree,
+    replay: Replay,
+    step: IntScalar,
+    hold: int | IntScalar,
+    conditions: Data,
 ) -> tuple[Replay, IntScalar]:
     """Fills in one time more whenever `hold` steps have passed."""
     stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
@@ -69,7 +79,7 @@ def extend(
     def move(clouds: Paths) -> Paths:
         """Moves the cloud before a stage to it."""
         pair = jax.lax.dynamic_slice_in_dim(replay.ts, stage - 1, 2)
-        moved = trajectories(gan, network, clouds[stage - 1], pair)[-1]
+        moved = trajectories(gan, network, (clouds[stage - 1], *conditions), pair)[-1]
         return clouds.at[stage].set(moved)
 
     return Replay(replay.ts, jax.lax.cond(fresh, move, identity, replay.clouds)), stage
