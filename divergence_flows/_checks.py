@@ -66,7 +66,7 @@ def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
 
 def check_events(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
     """Makes float arrays of samples; refuses other data, and clouds of different event shapes."""
-    arrays = {name: _array(caller, name, xs) for name, xs in clouds.items()}
+    arrays = {name: array_of(caller, name, xs) for name, xs in clouds.items()}
     events = {name: np.shape(xs)[1:] for name, xs in arrays.items()}
     _check_alike(caller, "events", events, "samples of one shape")
     return tuple(as_float(xs) for xs in arrays.values())
@@ -74,13 +74,13 @@ def check_events(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
 
 def check_shapes(caller: str, **arrays: AnyCloudLike) -> tuple[AnyFloat, ...]:
     """As `check_events`, for arrays whose whole shapes must be the same, as many rows too."""
-    made = {name: as_float(_array(caller, name, xs)) for name, xs in arrays.items()}
+    made = {name: as_float(array_of(caller, name, xs)) for name, xs in arrays.items()}
     shapes = {name: xs.shape for name, xs in made.items()}
     _check_alike(caller, "shape", shapes, "arrays of one shape")
     return tuple(made.values())
 
 
-def _array(caller: str, name: str, xs: AnyCloudLike) -> Numbers:
+def array_of(caller: str, name: str, xs: AnyCloudLike) -> Numbers:
     try:
         return as_array(xs)
     except ValueError as error:
@@ -96,7 +96,7 @@ def _check_alike(caller: str, what: str, shapes: Mapping[str, tuple], remedy: st
 
 def check_samples(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
     """As `check_events` and `check_clouds`; refuses data that vary by few of their floats."""
-    arrays = {name: _array(caller, name, xs) for name, xs in clouds.items()}
+    arrays = {name: array_of(caller, name, xs) for name, xs in clouds.items()}
     floats = dict(zip(arrays, check_events(caller, **arrays), strict=True))
     faults = _not_finite(caller, floats)
     for name, xs in floats.items():
@@ -218,7 +218,7 @@ def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
     return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
 
 
-def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
+def _shapes_of(function: Network, batch: list[Any]) -> PyTree:
     """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
     leaves, structure = jax.tree.flatten(function)
     if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
@@ -259,7 +259,7 @@ def check_over_time(
     score_p: Network | None,
     data: tuple[PyTree, ...],
 ) -> None:
-    """Refuses a d(t, x) that does not make one number of a time and a sample (and its condition)."""
+    """Refuses a d(t, x), or d(t, x, c), that does not make one number."""
     one = one_of(data)
     time = jax.ShapeDtypeStruct((), one[0].dtype)
     check_makes(caller, argument, network, (time, *one), (), OVER_TIME)

@@ -87,7 +87,7 @@ def flow(problem, settings, key):
         critic_steps=critic_steps,
         batch_size=batch_size,
         chunk=max(1, steps // 40),
-        progress_meter=meter(),
+        progress=meter(),
         key=key_run,
     )
     jax.block_until_ready(moved)

@@ -11,14 +11,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Shaped
 
-from .._checks import check_events, check_samples, check_some, described, raise_first
+from .._checks import array_of, check_events, check_samples, check_some, described, raise_first
 from .._types import Function
 
-# What public functions take: an array of x alone, or a tuple (xs, cs) with conditions; and for a run
-# also a function batch(step), or an iterable of batches. They are checked here, in words: the hook
-# would print every type that a union has.
+# What public functions take: an array of x alone, or a tuple (xs, cs) with conditions; and for a
+# run also a function batch(step), or an iterable of batches. They are checked here, in words: the
+# hook would print every type that a union has.
 Samples = Any
 Source = Any
 # The same inside: x alone, or x and its condition, as arrays.
@@ -32,11 +33,10 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_real(leaf: Any) -> bool:
-    """Whether an array has real numbers or booleans; a data frame is asked by its columns later."""
-    if not isinstance(leaf, np.ndarray | jax.Array):
-        return True
+    """Whether an array of ours has real numbers or booleans; `array_of` asks those of others."""
     kinds = jnp.bool, jnp.integer, jnp.floating
-    return any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
+    ours = isinstance(leaf, np.ndarray | jax.Array)
+    return not ours or any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
 
 
 def _parts(caller: str, name: str, value: Any) -> Data:
@@ -45,15 +45,16 @@ def _parts(caller: str, name: str, value: Any) -> Data:
     known = isinstance(parts, tuple | list) and len(parts) in (1, 2) and _is_array(parts[0])
     if not known or not all(map(_is_array, jax.tree.leaves(parts[1:]))):
         raise ValueError(f"{caller}: `{name}` is {described(value)}; pass {_SAMPLES}.")
-    if not np.ndim(parts[0]):
-        raise ValueError(f"{caller}: `{name}` is one number; pass {_SAMPLES}.")
     if not all(map(_is_real, jax.tree.leaves(tuple(parts)))):
         raise ValueError(f"{caller}: `{name}` is {described(value)}; pass real numbers.")
+    parts = jax.tree.map(Partial(array_of, caller, name), tuple(parts))
+    if not np.ndim(parts[0]):
+        raise ValueError(f"{caller}: `{name}` is one number; pass {_SAMPLES}.")
     check_some(caller, name, parts[0])
-    if len({np.shape(leaf)[:1] for leaf in jax.tree.leaves(tuple(parts))}) > 1:
+    if len({np.shape(leaf)[:1] for leaf in jax.tree.leaves(parts)}) > 1:
         words = f"is {described(value)}; pass one condition for each sample."
         raise ValueError(f"{caller}: `{name}` {words}")
-    return tuple(parts)
+    return parts
 
 
 def _with_conditions(caller: str, check: Function, values: Mapping[str, Any]) -> Any:
@@ -203,6 +204,8 @@ class Batches:
     def take(self, step: int, count: int) -> Data:
         """The batches of so many steps, stacked."""
         batches = [self._next(step + i) for i in range(count)]
+        if not batches:
+            return ()
         return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
 
     def check_rewinds(self) -> None:
@@ -242,9 +245,19 @@ class Feed:
         self.first = [first_of(data) for data in inputs]
         self.streams = [data for data in inputs if isinstance(data, Batches)]
 
-    def take(self, step: int, count: int) -> list[Data | None]:
-        """The batches of so many steps, stacked; None where there are none."""
-        return [stream and stream.take(step, count) for stream in self._streams]
+    def attempt(self, step: int, count: int) -> tuple[list[Data | None], Exception | None]:
+        """The batches of so many steps, stacked, None where there are none; or what went wrong.
+
+        An error of the next chunk waits until the chunk before it has been saved.
+        """
+        try:
+            return [stream and stream.take(step, count) for stream in self._streams], None
+        except Exception as error:
+            return [], error
+
+    def places(self) -> list[Any]:
+        """Where each stream stands, for JSON."""
+        return [stream.position() for stream in self.streams]
 
 
 def at_step(fixed: list[Any], batch: list[Any]) -> list[Data]:

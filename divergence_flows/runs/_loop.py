@@ -21,7 +21,7 @@ from .._checks import check_counts
 from .._types import BoolScalar, Function, Scalar, traced
 from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, TqdmProgressMeter
 from ._batches import Batches, Data, Feed, at_step
-from ._checkpoint import Checkpoint, fingerprint, join
+from ._checkpoint import Checkpoint, History, fingerprint, join
 from ._stopping import error, first_bad_step, keep_last_good, not_finite
 
 _STOP = Partial(not_finite, {})
@@ -55,6 +55,13 @@ class Loop(eqx.Module):
         """Whether a checkpoint is due after the chunk between two steps."""
         every = self.save_every or self.chunk
         return old // every < new // every or new == self.steps
+
+    def ends(self, state: PyTree, metrics: dict[str, Any]) -> bool:
+        """Shows a chunk to the caller, who may end the run."""
+        if self.on_chunk is None:
+            return False
+        answer = self.on_chunk(state, {name: np.asarray(part) for name, part in metrics.items()})
+        return isinstance(answer, (bool, np.bool, jax.Array)) and bool(answer)
 
     def refuse_traces(self, tracing: bool, has_streams: bool) -> None:
         """Refuses what happens on the host, inside a trace."""
@@ -113,23 +120,53 @@ def _zeros_if(lost: BoolScalar, leaf: Any) -> Any:
     return jnp.where(lost, jnp.zeros_like(leaf), leaf)
 
 
-def _file(loop: Loop, step: Function, state: PyTree, feed: Feed, kept: int) -> Checkpoint:
-    """The checkpoint of this very run; of what is collected it has one of so many, or none."""
-    for stream in feed.streams:
-        stream.check_rewinds()
-    # The inputs of the first step stand for those of all.
-    run = {"caller": loop.caller, "chunk": loop.chunk, "keep_map": kept}
-    run |= fingerprint(loop.caller, step, (state, *feed.first))
-    # The target of a link is replaced, not the link.
-    return Checkpoint(pathlib.Path(os.path.realpath(str(loop.checkpoint))), run)
+class _Record:
+    """What a run has done, and its file, if it has one."""
 
+    def __init__(self, loop: Loop, step: Function, state: PyTree, feed: Feed, kept: int):
+        """Refuses inputs that cannot be read again; of what is collected one in `kept` stays."""
+        self.loop, self.done, self.saved, self.places = loop, 0, -1, []
+        self.history: History = {}
+        self.file = None
+        if loop.checkpoint is not None:
+            for stream in feed.streams:
+                stream.check_rewinds()
+            # The inputs of the first step stand for those of all.
+            run = {"caller": loop.caller, "chunk": loop.chunk, "keep_map": kept}
+            run |= fingerprint(loop.caller, step, (state, *feed.first))
+            # The target of a link is replaced, not the link.
+            self.file = Checkpoint(pathlib.Path(os.path.realpath(loop.checkpoint)), run)
 
-def _next_batches(feed: Feed, done: int, length: int) -> tuple[Any, Exception | None]:
-    """The batches of the next chunk; an error waits until the chunk before it has been saved."""
-    try:
-        return feed.take(done, length), None
-    except Exception as error:
-        return None, error
+    def resume(self, state: PyTree, feed: Feed) -> PyTree:
+        """Reads the file, if it is there."""
+        if self.file is None:
+            return state
+        if os.path.exists(self.file.path):
+            self.done, state, self.history, places = self.file.load(state, self.loop.steps)
+            self.saved = self.done
+            for stream, place in zip(feed.streams, places, strict=True):
+                stream.rewind(place)
+        if self.done < self.loop.steps:
+            self.file.prepare()
+        return state
+
+    def add(self, parts: dict[str, Any]) -> None:
+        """Adds metrics to those of the steps before; on the host, unless traced."""
+        for name, part in parts.items():
+            self.history.setdefault(name, []).append(part if traced(part) else np.asarray(part))
+
+    def save(self, state: PyTree, places: list[Any]) -> None:
+        """Writes the file, unless it has this step already."""
+        if self.file is not None and self.saved < self.done:
+            self.file.save(self.done, state, self.history, places)
+            self.saved = self.done
+
+    def interrupted(self) -> KeyboardInterrupt:
+        """What Ctrl-C says."""
+        none = "no checkpoint was asked for: pass `checkpoint` to keep what a run did"
+        standing = none if self.file is None else self.file.standing()
+        words = f"{self.loop.caller}: stopped after step {self.done} of {self.loop.steps}; "
+        return KeyboardInterrupt(f"{words}{standing}.")
 
 
 def run_chunks(
@@ -148,35 +185,28 @@ def run_chunks(
     a pytree after each step, of which every `every`-th goes to the host.
     """
     feed = Feed(inputs)
-    done, history = 0, {name: [part] for name, part in keep(state).items()}
     # Inside jit even constants are tracers; adding 0 detects that.
     tracing = traced((step, state, feed.first, jnp.asarray(0) + 0))
     loop.refuse_traces(tracing, bool(feed.streams))
-    file, saved = None, -1
-    if loop.checkpoint is not None:
-        file = _file(loop, step, state, feed, 0 if collect is _nothing else every)
-        if os.path.exists(file.path):
-            done, state, history, places = file.load(state, loop.steps)
-            saved = done
-            for stream, place in zip(feed.streams, places, strict=True):
-                stream.rewind(place)
-        if done < loop.steps:
-            file.prepare()
+    record = _Record(loop, step, state, feed, 0 if collect is _nothing else every)
+    record.add(keep(state))
+    state = record.resume(state, feed)
     meter = loop.meter(tracing)
     shown, diverged, good = meter.init(), jnp.asarray(-1), state
     total = jnp.asarray(loop.steps, float)
-    batches, late = _next_batches(feed, done, min(loop.chunk, loop.steps - done))
+    batches, failed = feed.attempt(record.done, min(loop.chunk, loop.steps - record.done))
     try:
-        while done < loop.steps:
-            if late is not None:
-                raise late
-            length = min(loop.chunk, loop.steps - done)
+        while record.done < loop.steps:
+            if failed is not None:
+                raise failed
+            done, length = record.done, min(loop.chunk, loop.steps - record.done)
             now = (total, length, state, shown, feed.fixed, batches)
             run = _run_chunk(step, stop, collect, meter, *now)
-            # The device computes while the host loads.
-            places = [stream.position() for stream in feed.streams] if file is not None else []
-            following = min(loop.chunk, loop.steps - done - length)
-            batches, late = _next_batches(feed, done + length, following)
+            # The device computes while the host loads the next batches.
+            places = feed.places() if record.file is not None else []
+            batches, failed = feed.attempt(
+                done + length, min(loop.chunk, loop.steps - done - length)
+            )
             new, shown, metrics, kept, flags, first = run
             if tracing := traced(first):
                 loop.refuse_traces(tracing, bool(feed.streams))
@@ -184,35 +214,30 @@ def run_chunks(
                 good, metrics, diverged = keep_last_good(good, new, metrics, first, done, diverged)
                 kept = jax.tree.map(Partial(_zeros_if, diverged >= 0), kept)
             elif (at := np.asarray(first)).min() < length:
-                path = file.path if file is not None and done and saved == done else None
+                path = (
+                    record.file.path if record.file is not None and record.saved == done else None
+                )
                 raise error(loop, done, state, metrics, flags, at, path)
             else:
                 good = new
             thin = slice(-done % every, None, every)
-            parts = {f"{_KEPT}{i}": leaf[thin] for i, leaf in enumerate(jax.tree.leaves(kept))}
-            before, state, done = done, new, done + length
-            for name, part in {**metrics, **keep(good), **parts}.items():
-                history.setdefault(name, []).append(part if tracing else np.asarray(part))
+            kept = {f"{_KEPT}{i}": leaf[thin] for i, leaf in enumerate(jax.tree.leaves(kept))}
+            record.add({**metrics, **keep(good), **kept})
+            state, record.done = new, done + length
             # Checkpoint first, so that a caller who stops the run loses nothing.
-            if file is not None and loop.saves(before, done):
-                file.save(done, good, history, places)
-                saved = done
-            if loop.on_chunk is not None:
-                measured = {name: np.asarray(part) for name, part in metrics.items()}
-                if loop.on_chunk(good, measured) is True:
-                    if file is not None and saved < done:
-                        file.save(done, good, history, places)
-                    break
+            if loop.saves(done, record.done):
+                record.save(good, places)
+            if loop.ends(good, metrics):
+                record.save(good, places)
+                break
     except KeyboardInterrupt as stopped:
         # Re-raise unchanged if the caller gave a message, or if we are only tracing.
         if stopped.args or tracing:
             raise
-        none = "no checkpoint was asked for: pass `checkpoint` to keep what a run did"
-        words = f"{loop.caller}: stopped after step {done} of {loop.steps}; "
-        raise KeyboardInterrupt(words + (none if file is None else file.standing()) + ".") from None
+        raise record.interrupted() from None
     finally:
         meter.close(shown)
-    joined = {name: join(parts) for name, parts in history.items()}
+    joined = {name: join(parts) for name, parts in record.history.items()}
     kept = [joined.pop(name) for name in list(joined) if name.startswith(_KEPT)]
     metrics = {name: jnp.asarray(part) for name, part in joined.items()}
     return good, {**metrics, "kept": kept, "diverged": diverged}

@@ -157,7 +157,7 @@ def train_flow_ratio(
     optimizer = default_optimizer(steps) if optimizer is None else optimizer
     score = None if score_p is None else as_partial(score_p)
     # An array, so that runs of other lengths share a program.
-    hold = jnp.asarray(max(1, steps // grid.shape[0]))
+    hold = jnp.asarray(max(1, steps // grid.shape[0]) if form == "sequential" else 1)
     options = (hold, batch_size, neighbours, score, score_weight, ema_decay)
     config = FlowRatioConfig(gan, optimizer, grid, *options)
     config.check(caller)

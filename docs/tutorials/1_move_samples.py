@@ -213,7 +213,7 @@ class Interrupted(Exception):
     pass
 
 
-def stop_half_way(state):
+def stop_half_way(state, metrics):
     if state.step == 50:
         raise Interrupted
 
