@@ -13,18 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, PyTree, Real, Shaped
+from jaxtyping import Array, ArrayLike, Bool, PyTree, Shaped
 
 from ._types import (
     AnyCloud,
+    AnyCloudLike,
     AnyFloat,
     BoolScalar,
     Cloud,
-    CloudLike,
     Function,
+    Numbers,
     Sample,
     Scalar,
-    ValuesLike,
+    as_array,
     as_float,
     vmapped,
 )
@@ -64,9 +65,40 @@ def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
     return raise_first(tuple(clouds.values()), _not_finite(caller, clouds))
 
 
-def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFloat, ...]:
-    """As `check_clouds`, and refuses data whose numbers are too large for their floats."""
-    floats = {name: as_float(raw) for name, raw in clouds.items()}
+def check_events(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """Makes float arrays of samples; refuses other data, and clouds of different event shapes."""
+    arrays = {name: _array(caller, name, xs) for name, xs in clouds.items()}
+    events = {name: np.shape(xs)[1:] for name, xs in arrays.items()}
+    _check_alike(caller, "events", events, "samples of one shape")
+    return tuple(as_float(xs) for xs in arrays.values())
+
+
+def check_shapes(caller: str, **arrays: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """As `check_events`, for arrays whose whole shapes must be the same, as many rows too."""
+    made = {name: as_float(_array(caller, name, xs)) for name, xs in arrays.items()}
+    shapes = {name: xs.shape for name, xs in made.items()}
+    _check_alike(caller, "shape", shapes, "arrays of one shape")
+    return tuple(made.values())
+
+
+def _array(caller: str, name: str, xs: AnyCloudLike) -> Numbers:
+    try:
+        return as_array(xs)
+    except ValueError as error:
+        raise ValueError(f"{caller}: `{name}` {error}") from None
+
+
+def _check_alike(caller: str, what: str, shapes: Mapping[str, tuple], remedy: str) -> None:
+    if len(set(shapes.values())) > 1:
+        (name, shape), *rest = shapes.items()
+        others = ", ".join(f"`{other}` {found}" for other, found in rest)
+        raise ValueError(f"{caller}: `{name}` has {what} {shape}, {others}; pass {remedy}.")
+
+
+def check_samples(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """As `check_events` and `check_clouds`; refuses data that vary by few of their floats."""
+    arrays = {name: _array(caller, name, xs) for name, xs in clouds.items()}
+    floats = dict(zip(arrays, check_events(caller, **arrays), strict=True))
     faults = _not_finite(caller, floats)
     for name, xs in floats.items():
         # Half floats are coarser than this wherever they are: who takes them wants that.
@@ -76,7 +108,7 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFlo
                 "thousandth of a coordinate's standard deviation. Subtract the mean first, in "
                 "float64 or integers, or pass float64 with jax_enable_x64."
             )
-            faults[words] = jnp.any(_coarse(xs, constant(clouds[name])))
+            faults[words] = jnp.any(_coarse(xs, constant(arrays[name])))
     return raise_first(tuple(floats.values()), faults)
 
 
@@ -89,7 +121,7 @@ def _not_finite(caller: str, clouds: Mapping[str, AnyFloat]) -> dict[str, Any]:
     return faults
 
 
-def constant(xs: CloudLike) -> Bool[Array, "*event"]:
+def constant(xs: Numbers) -> Bool[Array, "..."]:
     """Which coordinates are exactly the same in all samples."""
     own = xs if isinstance(xs, jax.Array) else np.asarray(xs)
     return jnp.asarray(own.max(axis=0) == own.min(axis=0))
@@ -127,7 +159,7 @@ def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
         raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
 
 
-def check_some(caller: str, name: str, xs: ValuesLike) -> None:
+def check_some(caller: str, name: str, xs: Numbers) -> None:
     """Refuses no samples, by their shape alone."""
     if np.size(xs) < 1:
         raise ValueError(f"{caller}: `{name}` has no samples, {described(xs)}; pass at least one.")

@@ -2,9 +2,8 @@
 
 import equinox as eqx
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import Scalar, ScalarFn, Values, as_elementwise, as_float
+from .._types import Scalar, ScalarFn, Values, ValuesLike, as_elementwise, as_float
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
 from ._stable import Sloped, at_log, evaluate
@@ -82,15 +81,15 @@ class Divergence(eqx.Module):
         else:
             self._of_ratio = Partial(at_log, self.log_f)
 
-    def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def f(self, r: ValuesLike) -> Values:
         """The convex function itself at a ratio r >= 0, with f(1) = 0; NaN for r < 0."""
         return self._of_ratio(as_float(r))
 
-    def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def f_prime(self, r: ValuesLike) -> Values:
         """First derivative of f at a ratio r > 0; NaN for r < 0."""
         return derivative(self._of_ratio, as_float(r))
 
-    def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def f_second(self, r: ValuesLike) -> Values:
         """Second derivative of f at a ratio r > 0, h'(log r) / r^2; NaN for r < 0."""
         return derivative(Partial(derivative, self._of_ratio), as_float(r))
 

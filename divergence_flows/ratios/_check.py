@@ -8,10 +8,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Real
 
 from .._checks import check_samples, scalar_valued
-from .._types import LogRatioFn, Scalar, ScalarLike
+from .._types import AnyCloudLike, LogRatioFn, Scalar, ScalarLike
 
 
 class Witness(eqx.Module):
@@ -33,8 +32,8 @@ class RatioCheck(eqx.Module):
 
 def ratio_check(
     log_r: LogRatioFn,
-    xs_q: Real[ArrayLike, "n *event"],
-    xs_p: Real[ArrayLike, "m *event"],
+    xs_q: AnyCloudLike,
+    xs_p: AnyCloudLike,
     *,
     t: ScalarLike = 0.0,
     args: Any = None,
