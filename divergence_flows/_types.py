@@ -37,6 +37,8 @@ class Frame(Protocol):
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
 
+    def __getitem__(self, name: Any) -> Any: ...
+
 
 AnyArray = ArrayLike | Tensor
 Scalar = Float[Array, ""]
@@ -112,11 +114,13 @@ def as_array(x: ValuesLike | Frame) -> Numbers:
     Raises:
         ValueError: If a column of a data frame holds no numbers.
     """
+    data: Any = x
     if isinstance(x, get_args(ArrayLike)):
-        return x
-    whole = x.to_numpy() if isinstance(x, Frame) else np.asarray(x)
-    if whole.dtype.kind in "biuf" or not isinstance(x, Frame):
-        return whole
+        return data
+    if not isinstance(x, Frame):
+        return np.asarray(data)
+    if x.to_numpy().dtype.kind in "biuf":
+        return x.to_numpy()
     # Booleans beside floats make objects of the whole, and numbers of each column.
     columns = [np.asarray(x[name]) for name in x.columns]
     kinds = {str(name): one.dtype for name, one in zip(x.columns, columns, strict=True)}
