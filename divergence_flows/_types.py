@@ -28,7 +28,7 @@ class Tensor(Protocol):
 
 
 @runtime_checkable
-class Frame(Protocol):
+class DataFrame(Protocol):
     """A data frame of pandas or polars: a table of named columns that numpy can read."""
 
     columns: Any
@@ -36,6 +36,8 @@ class Frame(Protocol):
     def to_numpy(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __getitem__(self, name: Any) -> Any: ...
 
 
 AnyArray = ArrayLike | Tensor
@@ -52,9 +54,9 @@ Matrix = Float[Array, "dim dim"]
 Sample = Float[Array, "*event"]
 SampleLike = Real[AnyArray, "*event"] | Bool[AnyArray, "*event"]
 Cloud = Float[Array, "n *event"]
-CloudLike = Real[AnyArray, "n *event"] | Bool[AnyArray, "n *event"] | Frame
+CloudLike = Real[AnyArray, "n *event"] | Bool[AnyArray, "n *event"] | DataFrame
 AnyCloud = Float[Array, "_ *event"]
-AnyCloudLike = Real[AnyArray, "_ ..."] | Bool[AnyArray, "_ ..."] | Frame
+AnyCloudLike = Real[AnyArray, "_ ..."] | Bool[AnyArray, "_ ..."] | DataFrame
 Clouds = tuple[AnyCloud, AnyCloud]  # of q and of p
 Numbers = Real[ArrayLike, "..."] | Bool[ArrayLike, "..."]
 # What an elementwise function takes and makes.
@@ -106,17 +108,19 @@ def _is_leaf(value: Any) -> bool:
     return isinstance(value, (float, np.ndarray, jax.Array))
 
 
-def as_array(x: ValuesLike | Frame) -> Numbers:
+def as_array(x: ValuesLike | DataFrame) -> Numbers:
     """Turns data of other libraries into a numpy array; leaves numbers and our arrays as they are.
 
     Raises:
         ValueError: If a column of a data frame holds no numbers.
     """
+    data: Any = x
     if isinstance(x, get_args(ArrayLike)):
-        return x
-    whole = x.to_numpy() if isinstance(x, Frame) else np.asarray(x)
-    if whole.dtype.kind in "biuf" or not isinstance(x, Frame):
-        return whole
+        return data
+    if not isinstance(x, DataFrame):
+        return np.asarray(data)
+    if x.to_numpy().dtype.kind in "biuf":
+        return x.to_numpy()
     # Booleans beside floats make objects of the whole, and numbers of each column.
     columns = [np.asarray(x[name]) for name in x.columns]
     kinds = {str(name): one.dtype for name, one in zip(x.columns, columns, strict=True)}
@@ -128,7 +132,7 @@ def as_array(x: ValuesLike | Frame) -> Numbers:
     return np.stack(columns, axis=1)
 
 
-def as_float(x: ValuesLike | Frame) -> Values:
+def as_float(x: ValuesLike | DataFrame) -> Values:
     """Turns numbers into a float array; integers and booleans take the default float dtype."""
     x = as_array(x)
     if isinstance(x, np.ndarray) and x.dtype.kind in "iu":

@@ -18,7 +18,7 @@ from .._types import (
     AnyArray,
     AnyFloat,
     BoolScalar,
-    Frame,
+    DataFrame,
     Matrix,
     Numbers,
     Scalar,
@@ -28,7 +28,7 @@ from .._types import (
     Vector,
 )
 
-Samples = Real[AnyArray, "_ _"] | Bool[AnyArray, "_ _"] | Frame
+Samples = Real[AnyArray, "_ _"] | Bool[AnyArray, "_ _"] | DataFrame
 Rows = Float[Array, "_ dim"]
 XsQ = Float[Array, "n dim"]
 XsP = Float[Array, "m dim"]
