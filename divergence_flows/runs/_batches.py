@@ -39,17 +39,22 @@ def _is_real(leaf: Any) -> bool:
     return not ours or any(jnp.issubdtype(leaf.dtype, kind) for kind in kinds)
 
 
+def _kind_of(value: Any) -> str:
+    arrays = _is_array(value) or isinstance(value, tuple)
+    return described(value) if arrays else f"a {type(value).__name__}"
+
+
 def _parts(caller: str, name: str, value: Any) -> Data:
     """Takes samples apart into x and its condition, and refuses what is none."""
     parts = (value,) if _is_array(value) else value
     known = isinstance(parts, tuple | list) and len(parts) in (1, 2) and _is_array(parts[0])
     if not known or not all(map(_is_array, jax.tree.leaves(parts[1:]))):
-        raise ValueError(f"{caller}: `{name}` is {described(value)}; pass {_SAMPLES}.")
+        raise ValueError(f"{caller}: `{name}` is {_kind_of(value)}; pass {_SAMPLES}.")
+    if not np.ndim(parts[0]):
+        raise ValueError(f"{caller}: `{name}` is one number; pass {_SAMPLES}.")
     if not all(map(_is_real, jax.tree.leaves(tuple(parts)))):
         raise ValueError(f"{caller}: `{name}` is {described(value)}; pass real numbers.")
     parts = jax.tree.map(Partial(array_of, caller, name), tuple(parts))
-    if not np.ndim(parts[0]):
-        raise ValueError(f"{caller}: `{name}` is one number; pass {_SAMPLES}.")
     check_some(caller, name, parts[0])
     if len({np.shape(leaf)[:1] for leaf in jax.tree.leaves(parts)}) > 1:
         words = f"is {described(value)}; pass one condition for each sample."
@@ -100,7 +105,7 @@ def sources(caller: str, **values: Source) -> Any:  # a tuple of as many Data or
         if _is_array(value) or isinstance(value, tuple):
             continue
         if not given or isinstance(value, str | Mapping):
-            raise ValueError(f"{caller}: `{name}` is {described(value)}; pass {_SOURCES}.")
+            raise ValueError(f"{caller}: `{name}` is {_kind_of(value)}; pass {_SOURCES}.")
         streams[name] = Batches(caller, name, value)
     first = {name: streams[name].first if name in streams else values[name] for name in values}
     made = checked_samples(caller, **first)

@@ -75,7 +75,8 @@ def gradient_penalty(
         ("zero"); Gulrajani et al., NeurIPS 2017 ("one").
     """
     check_penalty("gradient_penalty", penalty)
-    used = {"xs_p": xs_p} if penalty == "r1" else {"xs_p": xs_p, "xs_q": xs_q}
+    unused = penalty == "r1" and getattr(xs_q, "shape", ())[:1] == (0,)
+    used = {"xs_p": xs_p} if unused else {"xs_p": xs_p, "xs_q": xs_q}
     data_p, *_ = data = samples("gradient_penalty", **used)
     check_critic("gradient_penalty", "discriminator", discriminator, data_p)
     if penalty != "r1" and key is None:

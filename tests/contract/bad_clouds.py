@@ -42,9 +42,10 @@ TYPES = [
         ("with_log_prob()", {"state": state}, "state")
         for state in ((XS, XS), (U[0], U), (XS, None), (XS, U[:3]), (XS, 0.0))
     ),
-    *((name, {"batch": batch}, "batch") for name in STEPS for batch in BATCHES),
+    *((name, {"batch": batch}, "batch") for name in STEPS for batch in (None, XS)),
 ]
 VALUES = [
+    *((name, {"batch": batch}, "`xs_q` ", "; pass ") for name in STEPS for batch in BATCHES),
     ("integrate", {"dt0": None}, "Euler takes", "dt0=0.01"),
     ("integrate settle", {"y0": None}, "`y0` holds no numbers"),
     ("settle langevin", {"max_steps": 0}, "`max_steps` is 0"),

@@ -32,9 +32,17 @@ CHECKED = {
     *{(name, "gan") for name in GOOD},
     *{("stl_loss", "q"), ("stl_loss", "h")},
     *{("over_devices", "tree"), ("networks.spectral", "network")},
+    # Samples with their conditions, and batches of them.
+    *{(name, "xs_p") for name in ("gradient_penalty", "gan_step", "train_gan")},
+    ("gradient_penalty", "xs_q"),
+    *{(name, xs) for name in ("transport", "train_flow_ratio") for xs in ("xs_q", "xs_p")},
+    ("particle_step", "xs"),
 }
 SUBJECTS, PATH = (bad_gaussians, bad_clouds, bad_training), os.PathLike
-ANYTHING = {("networks.refresh", "network"), ("Nodes", "batches")}
+ANYTHING = {
+    *{("networks.refresh", "network"), ("Nodes", "batches")},
+    *{(name, "condition") for name in ("learned_log_ratio", "flow_log_ratio", "witness")},
+}
 # Samples may have any event shape: of one axis less they are numbers, or points of one number.
 ANY_EVENT = {
     *("distillation_loss", "gradient_penalty", "with_log_prob", "langevin", "curve_length"),

@@ -138,8 +138,8 @@ def test_what_cannot_be_rewound_has_no_checkpoint(tmp_path):
             lambda: lambda k: batch(k) * (np.nan if k == 7 else 1.0),
             "`xs_p` has NaN or inf at step 7; drop those samples first.",
         ),
-        "words": (lambda: "samples", "`xs_p` is str; pass an array with one sample a row, or a"),
-        "names": (lambda: {"x": XS_P}, "`xs_p` is (float32[96,2]); pass an array"),
+        "words": (lambda: "samples", "`xs_p` is a str; pass an array with one sample a row, or a"),
+        "names": (lambda: {"x": XS_P}, "`xs_p` is a dict; pass an array"),
         "three": (lambda: (XS_P, XS_P, XS_P), "pass an array with one sample a row, or a tuple"),
         "conditions": (lambda: (XS_P, np.zeros(95)), "pass one condition for each sample."),
         "text": (lambda: np.array([["a", "b"]]), "pass real numbers."),
@@ -336,3 +336,19 @@ def test_progress_is_shown_on_a_terminal_only(run, monkeypatch, capsys):
     run()
     jax.effects_barrier()
     assert "100.00%" in capsys.readouterr().err
+
+
+def test_potentials_of_a_conditional_network_are_those_of_its_slice():
+    d = OneHot(df.networks.Discriminator(5, 8, 1, key=jr.key(2)))
+    slice_of = lambda x: d(x, jnp.asarray(1))
+    over_time = lambda t, x, c: t * d(x, c)
+    gan, x = df.gans.logit(), jnp.array([0.3, -0.2])
+    for one, other in (
+        (df.learned_log_ratio(gan, d, 1), df.learned_log_ratio(gan, slice_of)),
+        (df.witness(d, 1), df.witness(slice_of)),
+        (
+            df.flow_log_ratio(gan, over_time, 1),
+            df.flow_log_ratio(gan, lambda t, x: over_time(t, x, 1)),
+        ),
+    ):
+        assert float(one(0.5, x, None)) == float(other(0.5, x, None)) != 0
