@@ -7,6 +7,7 @@ from jax.tree_util import Partial
 from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float
 from ..calculus._duality import h_to_f
 from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
+from ..divergences._label import Label, label_of
 
 
 def _attained(gan: "GAN", r: ValuesLike) -> Values:
@@ -33,6 +34,7 @@ class GAN(eqx.Module):
     _h: ScalarFn | None
     _f: ScalarFn | None
     _measured: ScalarFn | None
+    _label: Label
 
     def __init__(
         self,
@@ -71,6 +73,10 @@ class GAN(eqx.Module):
         self._h = h and as_elementwise(h)
         self._f = descends and as_elementwise(descends)
         self._measured = measures and as_elementwise(measures)
+        self._label = label_of(phi, psi, h_t)
+
+    def __repr__(self) -> str:
+        return f"GAN({self._label})"
 
     @property
     def h(self) -> ScalarFn:
