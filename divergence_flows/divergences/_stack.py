@@ -47,8 +47,11 @@ def stacked(caller: str, members: tuple[Any, ...], kinds: Any, choose: Function)
 
 def _choose(members: tuple[Divergence, ...], which: IntScalar) -> Divergence:
     functions = [choice(members, name, which) for name in _FIELDS]
-    fields = lambda div: [*(getattr(div, name) for name in _FIELDS), div._label]
-    return eqx.tree_at(fields, members[0], [*functions, label_of_choice(members)])
+    return eqx.tree_at(
+        lambda div: [*(getattr(div, name) for name in _FIELDS), div._label],
+        members[0],
+        [*functions, label_of_choice(members)],
+    )
 
 
 def stack(*divs: Divergence) -> Divergence:
