@@ -289,12 +289,16 @@ def _one_of_some(caller: str, clouds: Mapping[str, Shaped[Array, "_ *event"]]) -
     return one_of(next(iter(clouds.values())))
 
 
-def check_critic(
-    caller: str, argument: str, network: Network, *, alone: bool = False, **clouds: AnyCloud
-) -> None:
+def check_critic(caller: str, argument: str, network: Network, **clouds: AnyCloud) -> None:
     """Refuses a discriminator that does not make one number of one of these samples."""
     one = _one_of_some(caller, clouds)
-    check_makes(caller, argument, network, (one,), (), DISCRIMINATOR, alone=alone)
+    check_makes(caller, argument, network, (one,), (), DISCRIMINATOR)
+
+
+def check_potential(caller: str, argument: str, network: Network, **clouds: AnyCloud) -> None:
+    """As `check_critic` where its gradient is taken: refuses a batch norm too."""
+    one = _one_of_some(caller, clouds)
+    check_makes(caller, argument, network, (one,), (), DISCRIMINATOR, alone=True)
 
 
 def check_generator(

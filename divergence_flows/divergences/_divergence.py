@@ -3,7 +3,7 @@
 import equinox as eqx
 from jax.tree_util import Partial
 
-from .._types import Scalar, ScalarFn, Values, ValuesLike, as_elementwise, as_float
+from .._types import Scalar, ScalarFn, Values, ValuesLike, as_elementwise, as_float, split_partial
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
 from ._label import Label, label_of
@@ -61,6 +61,7 @@ class Divergence(eqx.Module):
         """
         given = {"f": f, "log_f": log_f, "h": h}
         self._label = label_of(**{key: value for key, value in given.items() if value is not None})
+        f, log_f, h = (value and split_partial(value) for value in given.values())
         if f is not None and log_f is None:
             log_f = in_log_space(f, False)
         elif log_f is None and h is not None:

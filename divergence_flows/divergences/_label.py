@@ -10,7 +10,8 @@ import jax
 
 from .._types import Function, as_float, traced
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Label(eqx.Module):
@@ -65,4 +66,6 @@ def _shown(value: Any) -> str:
     """A number, an array's dtype and shape, or what a module prints as."""
     if isinstance(value, jax.Array) and value.ndim == 0 and not traced(value):
         return f"{float(value):g}"
-    return repr(value) if hasattr(value, "_label") else eqx.tree_pformat(value)
+    if hasattr(value, "_label"):
+        return repr(value)
+    return eqx.tree_pformat(value).removeprefix("weak_")

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float
+from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float, split_partial
 from ..calculus._duality import h_to_f
 from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
 from ..divergences._label import Label, label_of
@@ -65,6 +65,8 @@ class GAN(eqx.Module):
         Raises:
             EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
         """
+        self._label = label_of(phi, psi, h_t)
+        phi, psi, h_t = map(split_partial, (phi, psi, h_t))
         self.phi = as_elementwise(phi)
         self.psi = as_elementwise(psi)
         self.h_t = as_elementwise(h_t)
@@ -73,7 +75,6 @@ class GAN(eqx.Module):
         self._h = h and as_elementwise(h)
         self._f = descends and as_elementwise(descends)
         self._measured = measures and as_elementwise(measures)
-        self._label = label_of(phi, psi, h_t)
 
     def __repr__(self) -> str:
         return f"GAN({self._label})"
