@@ -50,6 +50,8 @@ class GAN(eqx.Module):
     ):
         """Wraps plain callables; what is missing is derived by the calculus.
 
+        Numbers bound by a `functools.partial` become leaves, so that `jax.vmap` takes them.
+
         Args:
             phi: Maximised by the discriminator on samples of p, a function of its value d.
             psi: Maximised by the discriminator on samples of q.
