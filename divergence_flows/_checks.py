@@ -81,6 +81,7 @@ def check_shapes(caller: str, **arrays: AnyCloudLike) -> tuple[AnyFloat, ...]:
 
 
 def array_of(caller: str, name: str, xs: AnyCloudLike) -> Numbers:
+    """Data of another library as an array."""
     try:
         return as_array(xs)
     except ValueError as error:
@@ -195,36 +196,83 @@ def one_of(cloud: PyTree) -> PyTree:
 
 
 def check_makes(
-    caller: str, argument: str, function: Network, inputs: tuple, shape: tuple, remedy: str
+    caller: str,
+    argument: str,
+    function: Network,
+    inputs: tuple,
+    shape: tuple,
+    remedy: str,
+    *,
+    alone: bool = False,
 ) -> None:
-    """Refuses a function of one sample that does not take it, or makes something else of it."""
+    """Refuses a function of one sample that does not take it, or makes something else of it.
+
+    `alone` refuses a batch norm too: its value depends on the other samples.
+    """
     sample = described(inputs[0] if len(inputs) == 1 else inputs)
     batch = jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), list(inputs))
     try:
-        made = _shapes_of(function, batch)
+        made = _shapes_of(function, batch, alone)
     except Exception as error:
+        if why := not_of_one(function, error):
+            raise ValueError(f"{caller}: `{argument}` {why}.") from error
         first = str(error).strip().split("\n")[0]
         words = f"does not take {sample} ({type(error).__name__}: {first}); pass {remedy}."
         raise ValueError(f"{caller}: `{argument}` {words}") from error
     one = one_of(made)
     leaves = jax.tree.leaves(one)
     if [leaf.shape for leaf in leaves] != [shape] or not _is_real(leaves[0]):
-        made = described(one)
-        raise ValueError(f"{caller}: `{argument}` makes {made} of {sample}; pass {remedy}.")
+        why = not_of_one(function, made) or f"makes {described(one)} of {sample}; pass {remedy}"
+        raise ValueError(f"{caller}: `{argument}` {why}.")
 
 
-@functools.partial(jax.jit, static_argnums=0)  # for its trace cache: nothing is compiled or run
-def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
-    return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
+_PURE = "training and flows need a function of one sample alone, the same at each call"
+_NORMS = "`eqx.nn.LayerNorm`, `eqx.nn.GroupNorm` or `networks.spectral` in place of a batch norm"
+_OTHERS = f"depends on the other samples of its batch; {_PURE}. Use {_NORMS}"
+_STATEFUL = (
+    f"has a state that its calls change; {_PURE}. Use {_NORMS}, or bind the state after "
+    "`eqx.nn.inference_mode` and return the value alone"
+)
+_RANDOM = (
+    f"draws at random, as dropout in training does; {_PURE}. Leave it out, or pass "
+    "`eqx.nn.inference_mode(network)`"
+)
 
 
-def _shapes_of(function: Network, batch: list[Any]) -> PyTree:
+def not_of_one(function: Network, found: Any) -> str:
+    """Why a network is no function of one sample, from what it raised or made; nothing if it is."""
+    asked = str(found) if isinstance(found, Exception) else ""
+    if "unbound axis name" in asked:
+        return _OTHERS
+    if "'state'" in asked or _parts((function, found), (eqx.nn.BatchNorm, eqx.nn.State)):
+        return _STATEFUL
+    random = "'key'" in asked or "requires a key" in asked or _parts(function, eqx.nn.Dropout)
+    return _RANDOM if random else ""
+
+
+def _parts(tree: PyTree, kinds: Any) -> list[Any]:
+    """What a tree holds of some kinds, unless it is in inference."""
+    parts = jax.tree.leaves(tree, is_leaf=lambda one: isinstance(one, kinds))
+    parts = [one for one in parts if isinstance(one, kinds)]
+    return [one for one in parts if getattr(one, "inference", False) is not True]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))  # for its trace cache: nothing compiled or run
+def _of_batch(structure: Any, leaves: list[Any], batch: list[Any], alone: bool) -> PyTree:
+    function = jax.tree.unflatten(structure, leaves)
+    return (jax.vmap(function) if alone else vmapped(function))(*batch)
+
+
+def _shapes_of(function: Network, batch: list[Any], alone: bool) -> PyTree:
     """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
     leaves, structure = jax.tree.flatten(function)
     if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
-        return jax.eval_shape(vmapped(function), *batch)
+        again = jax.tree.unflatten(structure, leaves)  # a copy, whose state a call may spend
+        many = jax.vmap(again) if alone else vmapped(again)
+        calls = 2 if _parts(function, eqx.nn.State) else 1  # the second finds it spent
+        return jax.eval_shape(lambda *xs: [many(*xs) for _ in range(calls)][-1], *batch)
     like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    return _of_batch.eval_shape(structure, like, batch)
+    return _of_batch.eval_shape(structure, like, batch, alone)
 
 
 def _is_real(leaf: Any) -> bool:
@@ -234,9 +282,14 @@ def _is_real(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
-def check_critic(caller: str, argument: str, network: Network, data: tuple[PyTree, ...]) -> None:
-    """Refuses a discriminator that does not make one number of a sample, and of its condition."""
-    check_makes(caller, argument, network, one_of(data), (), DISCRIMINATOR)
+def check_critic(
+    caller: str, argument: str, network: Network, data: tuple[PyTree, ...], alone: bool = True
+) -> None:
+    """Refuses a discriminator that does not make one number of a sample, and of its condition.
+
+    `alone` refuses a batch norm too, where the gradient of each sample is taken.
+    """
+    check_makes(caller, argument, network, one_of(data), (), DISCRIMINATOR, alone=alone)
 
 
 def check_generator(
@@ -262,7 +315,7 @@ def check_over_time(
     """Refuses a d(t, x), or d(t, x, c), that does not make one number."""
     one = one_of(data)
     time = jax.ShapeDtypeStruct((), one[0].dtype)
-    check_makes(caller, argument, network, (time, *one), (), OVER_TIME)
+    check_makes(caller, argument, network, (time, *one), (), OVER_TIME, alone=True)
     if score_p is not None:
         remedy = "a function of one sample that returns grad log p there, of the sample's shape"
         check_makes(caller, "score_p", score_p, one, one[0].shape, remedy)

@@ -170,4 +170,4 @@ def elementwise(function: ScalarFn, x: ValuesLike) -> Values:
 
 def as_elementwise(function: ScalarFn) -> ScalarFn:
     """Makes a callable elementwise, for numbers and arrays of any real dtype, and a pytree."""
-    return Partial(elementwise, as_partial(function))
+    return Partial(elementwise, split_partial(function))

@@ -4,9 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float
+from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float, split_partial
 from ..calculus._duality import h_to_f
 from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
+from ..divergences._label import Label, label_of
 
 
 def _attained(gan: "GAN", r: ValuesLike) -> Values:
@@ -33,6 +34,7 @@ class GAN(eqx.Module):
     _h: ScalarFn | None
     _f: ScalarFn | None
     _measured: ScalarFn | None
+    _label: Label
 
     def __init__(
         self,
@@ -47,6 +49,8 @@ class GAN(eqx.Module):
         measures: ScalarFn | None = None,
     ):
         """Wraps plain callables; what is missing is derived by the calculus.
+
+        Numbers bound by a `functools.partial` become leaves, so that `jax.vmap` takes them.
 
         Args:
             phi: Maximised by the discriminator on samples of p, a function of its value d.
@@ -63,6 +67,8 @@ class GAN(eqx.Module):
         Raises:
             EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
         """
+        self._label = label_of(phi, psi, h_t)
+        phi, psi, h_t = map(split_partial, (phi, psi, h_t))
         self.phi = as_elementwise(phi)
         self.psi = as_elementwise(psi)
         self.h_t = as_elementwise(h_t)
@@ -71,6 +77,9 @@ class GAN(eqx.Module):
         self._h = h and as_elementwise(h)
         self._f = descends and as_elementwise(descends)
         self._measured = measures and as_elementwise(measures)
+
+    def __repr__(self) -> str:
+        return f"GAN({self._label})"
 
     @property
     def h(self) -> ScalarFn:

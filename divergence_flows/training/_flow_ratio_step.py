@@ -1,7 +1,8 @@
 r"""A ratio at all times, d(t, x), in training: one step at a time.
 
-The network learns log p/q_t on clouds that it moves itself, through which no gradient is taken. At the fixed point it moves q_0 along
-the MonoFlow of its own ratio: a field, with which any solver moves new particles.
+The network learns log p/q_t on clouds that it moves itself, through which no gradient is taken. At
+the fixed point it moves q_0 along the MonoFlow of its own ratio: a field, with which any solver
+moves new particles.
 """
 
 import functools

@@ -90,7 +90,8 @@ class GANConfig(eqx.Module):
         if self.form == "loss" and self.generator_steps > 1:
             words = f"`generator_steps` is {self.generator_steps} with form='loss'"
             raise ValueError(f"{caller}: {words}; for a kept target pass form='distillation'.")
-        check_critic(caller, "discriminator", discriminator, data_p)
+        each = self.form == "distillation" or self.critic.penalty is not None
+        check_critic(caller, "discriminator", discriminator, data_p, each)
         check_generator(caller, "generator", generator, self.latent, data_p)
 
     def latents(self, key: PRNGKeyArray, data_p: Data) -> Data:

@@ -150,7 +150,7 @@ def ratio_step(
     config = RatioConfig(gan, optimizer, batch_size, penalty, penalty_weight)
     config.check(caller, "phi", "psi")
     data = samples(caller, xs_q=batch[0], xs_p=batch[1])
-    check_critic(caller, "state.discriminator", state.discriminator, data[0])
+    check_critic(caller, "state.discriminator", state.discriminator, data[0], bool(penalty))
     check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
     if key is None and (batch_size is not None or penalty in ("zero", "one")):
         words = "`batch_size` and the penalties between p and q draw; pass `key` too."

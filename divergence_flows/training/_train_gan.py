@@ -11,14 +11,15 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import Network
-from .._types import Scalar, ScalarLike
+from .._types import Scalar, ScalarLike, vmapped
 from ..flows._integrate import AbstractProgressMeter
+from ..gans._losses import generator_loss
 from ..runs._batches import Data, Source, first_of, sources
 from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
 from ._advice import COLLAPSED, CRITIC, GENERATOR
 from ._gan_step import GANConfig, GANState, made, unchecked_gan_step
-from ._ratio_step import RatioConfig, unchecked_particle_step
+from ._ratio_step import RatioConfig
 from ._update import Optimizer, game_optimizer
 
 _ADVICE = {
@@ -62,9 +63,10 @@ def _stop(
     flags = [*not_finite(_ADVICE, old, new, info), Flag("samples", problem, GENERATOR, far)]
     if len(info["g_losses"]) < STILL:
         return flags
-    slope = unchecked_particle_step(config.critic.gan, new.discriminator, fakes, 1.0)[1].speed
+    d, (xs, *conditions) = vmapped(new.discriminator), fakes
+    pull = jax.grad(lambda xs: generator_loss(config.critic.gan, d(xs, *conditions)))(xs)
     unchanged = jnp.asarray(eqx.tree_equal(old.generator, new.generator))
-    still = (slope == 0) & unchanged & extent.apart(fakes[0])
+    still = jnp.all(pull == 0) & unchanged & extent.apart(fakes[0])
     problem = "is none: the generator rests in the steps before, and its samples are not p's"
     return [*flags, Flag("motion", problem, COLLAPSED, still)]
 

@@ -87,6 +87,7 @@ GOOD = {
         f"gans.{name}": {"div": df.divergences.pearson}
         for name in ("f_gan", "b_gan", "nwj", "ulsif", "exponential", "mirror")
     },
+    **alike({}, "gans.stack", "divergences.stack"),  # of none: it is refused in words
     "discriminator_loss": {"gan": GAN, "d_p": jnp.zeros(3), "d_q": jnp.zeros(2)},
     "generator_loss": {"gan": GAN, "d_q": jnp.zeros(2)},
     "distillation_loss": {"xs": XS, "vs": XS, "eps": 0.1},

@@ -164,6 +164,11 @@ def mine(kind, a):
     return kind(Partial(line, a), minus_exp, Partial(rise, a))
 
 
+def each(of, stacked, u):
+    """Every field of each of a stack."""
+    return jax.vmap(of, in_axes=(0, None))(stacked, u)
+
+
 U = arrays(u=[-1.2, 0.4, 1.5])
 AU = arrays(a=0.7, u=[-1.2, 0.4, 1.5])
 INSTANCES = [name for name, value in vars(D).items() if isinstance(value, df.Divergence)]
@@ -204,6 +209,8 @@ CALCULUS = {
         "gans.vanilla": lambda a, u: gan(G.vanilla(a), u),
         "gans.ebm": lambda a, u: gan(G.ebm(a), u),
         "gans.nwj": lambda a, u: gan(G.nwj(D.shifted_vanilla(a)), u),
+        "gans.stack": lambda a, u: each(gan, G.stack(G.vanilla(a), G.logit()), u),
+        "divergences.stack": lambda a, u: each(divergence, D.stack(D.alpha(a), D.kl_qp), u),
         "generator_loss": lambda a, u: df.generator_loss(G.vanilla(a), u),
     }.items()
 }
