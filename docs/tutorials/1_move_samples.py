@@ -43,7 +43,8 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#BBBBBB"
 # ## Two clouds
 #
 # The target is a pair of moons, brought to mean zero and unit spread, the source one blob. Keep
-# some samples of the target out of the training: they will be the judge.
+# some samples of the target out of the training: they will be the judge. Samples are arrays of
+# numpy or JAX, tensors of torch, or data frames of pandas or polars, one sample a row.
 
 
 # %%

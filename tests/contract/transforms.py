@@ -210,7 +210,6 @@ CALCULUS = {
         "gans.ebm": lambda a, u: gan(G.ebm(a), u),
         "gans.nwj": lambda a, u: gan(G.nwj(D.shifted_vanilla(a)), u),
         "gans.stack": lambda a, u: each(gan, G.stack(G.vanilla(a), G.logit()), u),
-        "divergences.stack": lambda a, u: each(divergence, D.stack(D.alpha(a), D.kl_qp), u),
         "generator_loss": lambda a, u: df.generator_loss(G.vanilla(a), u),
     }.items()
 }
@@ -218,6 +217,7 @@ OF_NOTHING = ("non_saturating", "logit", "arcsinh", "mle", "least_squares", "exp
 OF_A_DIVERGENCE = {"f_gan": D.squared_hellinger, "b_gan": D.pearson, "ulsif": D.pearson}
 OF_A_DIVERGENCE |= {"mirror": D.kl_pq}
 TABLES = {
+    "divergences.stack": Row(lambda x: each(divergence, D.stack(D.kl_qp, D.pearson), x["u"]), U),
     **{f"divergences.{name}": of_divergence(name) for name in INSTANCES},
     **{f"gans.{name}": of_gan(getattr(G, name)) for name in OF_NOTHING},
     **{f"gans.{name}": of_gan(getattr(G, name), div) for name, div in OF_A_DIVERGENCE.items()},
