@@ -130,6 +130,16 @@ CONTENTS = [
     *(("integrate", {"y0": broken(XS, bad)}, "`y0` has NaN or inf") for bad in (NAN, INF)),
     ("langevin", {"x0": broken(XS)}, "`x0` has NaN or inf"),
     ("with_log_prob", {"noise": broken(XS)[None]}, "`noise` has NaN"),
+    *(
+        (name, {weights: masses.at[0].add(gap)}, f"`{weights}` must {words}")
+        for name in ("coupling", "wasserstein2")
+        for weights, masses in good.WEIGHTS.items()
+        for gap, words in (
+            (0.5, "sum to 1; divide them by their sum"),
+            (-0.5, "be finite, and none negative"),
+            (NAN, "be finite, and none negative"),
+        )
+    ),
     # Arrays of JAX are checked where they are.
     ("integrate", {"ts": jnp.array([0.0, 1.0, 0.5])}, "`ts` must increase"),
     ("integrate", {"dt0": -jnp.ones(())}, "`dt0` must be positive"),

@@ -22,6 +22,7 @@ XS = jnp.array([[0.5, -1.0], [1.5, 0.5], [-0.5, 2.0], [2.0, 1.0]])
 YS = jnp.array([[1.0, 1.0], [0.0, -0.5], [2.5, 0.5], [-1.0, 0.0], [0.5, 2.0]])
 U, X, NOISE, NONE = XS[:, 0], XS[0], jnp.array([0.5, -1.0, 2.0]), jnp.zeros(0)
 SAMPLES = {"xs_q": XS, "xs_p": YS}
+WEIGHTS = {"weights_x": jnp.full(4, 1 / 4), "weights_y": jnp.full(5, 1 / 5)}
 
 # Functions that users write.
 r_log_r = lambda r: r * jnp.log(r)
@@ -104,7 +105,7 @@ GOOD = {
     "settle": {"field": decay, "y0": XS, **EULER},
     "langevin": {"score": decay, "x0": XS, "key": KEY, **SOLVE},
     "curve_length": {"field": steady, "y0": XS, **SOLVE},
-    **alike({"xs": XS, "ys": YS[:4]}, "coupling", "wasserstein2"),
+    **alike({"xs": XS, "ys": YS, **WEIGHTS}, "coupling", "wasserstein2"),
     "displacement": {"transport_map": tripled, "t": 0.5, "xs": XS},
     # --- ratios of samples ---
     "median_bandwidth": {"xs": XS, "ys": YS},
