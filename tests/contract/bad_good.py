@@ -190,6 +190,7 @@ GOOD |= {
     "bures_field()": {"t": 0.0, "state": (ORIGIN, EYE), "args": None},
     "mixture_field()": {"t": 0.0, "q": MIX, "args": None},
     **alike({"z": X}, "Gaussian.push", "Gaussian.log_prob_of_push", "Mixture.push"),
+    **alike({"key": KEY, "shape": (2,)}, "Gaussian.sample", "Mixture.sample"),
     **alike({"x": X}, "Gaussian.standardise", "Gaussian.log_prob", "Mixture.log_prob"),
     **alike({"x": X}, "networks.Discriminator()", "networks.spectral()"),
     "networks.Generator()": {"z": NOISE},

@@ -335,13 +335,15 @@ def of_gaussian(x):
         "matrix": q.matrix,
         "covariance": q.covariance,
         "log_det": q.log_det(),
+        "sample": q.sample(KEY, (2,)),
     }
 
 
 def of_mixture(x):
     q = df.Mixture(x["l"], x["m"], x["s"])
     parts = {name: getattr(q, name) for name in ("log_weights", "weights", "components")}
-    return parts | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
+    drawn = {"sample": q.sample(KEY, (2,))}
+    return parts | drawn | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
 
 
 def made_inside(make):
