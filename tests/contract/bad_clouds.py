@@ -3,9 +3,10 @@
 from functools import partial
 
 import bad_good as good
+import diffrax
 import jax.numpy as jnp
 import numpy as np
-from bad_good import GOOD, INF, KEY, NAN, XS, YS, U, X, decay, itself, log_r, pulling
+from bad_good import GOOD, INF, KEY, NAN, TIMES, XS, YS, U, X, decay, itself, log_r, pulling
 
 import divergence_flows as df
 
@@ -29,6 +30,8 @@ LINE = XS * jnp.array([1.0, 0.0])
 ON_LINE = {"xs_q": LINE, "xs_p": YS * jnp.array([1.0, 0.0])}
 MANY, EYE = jnp.ones((3, 70)), jnp.eye(2)
 FITTED = ("mmd_witness", "rff_log_ratio", "ulsif_ratio")
+
+END, DENSE = diffrax.SaveAt(t1=True), diffrax.SaveAt(dense=True)
 
 STEPS = ("ratio_step", "flow_ratio_step")
 BATCHES = [(xs, YS) for xs in (jnp.ones(()), XS + 0j, None, 1.5, XS.tolist())]
@@ -55,6 +58,11 @@ VALUES = [
     ("settle", {"rest": vector}, "`rest` returns float32[4,2]"),
     ("settle", {"rtol": INF}, "`rtol` is inf"),
     ("settle langevin", {"dense": True}, "`dense` is no option here"),
+    ("integrate langevin", {"saveat": END}, "`ts` holds 3 times", "pass ts=[start, end]"),
+    ("integrate", {"saveat": END, "ts": TIMES, "dense": True}, "`dense` is True", "dense=True"),
+    ("integrate", {"saveat": diffrax.SaveAt(), "ts": TIMES}, "`saveat` saves nothing"),
+    ("settle langevin", {"saveat": DENSE}, "`saveat` has dense=True, which is no option here"),
+    ("curve_length", {"saveat": END}, "`saveat` is no option here"),
     ("langevin", {"score": first}, "`score` returns float32[4,1]"),
     ("curve_length", {"field": first}, "`field` returns float32[1,2]"),
     *(
@@ -123,6 +131,16 @@ CONTENTS = [
     *(("integrate", {"y0": broken(XS, bad)}, "`y0` has NaN or inf") for bad in (NAN, INF)),
     ("langevin", {"x0": broken(XS)}, "`x0` has NaN or inf"),
     ("with_log_prob", {"noise": broken(XS)[None]}, "`noise` has NaN"),
+    *(
+        (name, {weights: masses.at[0].add(gap)}, f"`{weights}` must {words}")
+        for name in ("coupling", "wasserstein2")
+        for weights, masses in good.WEIGHTS.items()
+        for gap, words in (
+            (0.5, "sum to 1; divide them by their sum"),
+            (-0.5, "be finite, and none negative"),
+            (NAN, "be finite, and none negative"),
+        )
+    ),
     # Arrays of JAX are checked where they are.
     ("integrate", {"ts": jnp.array([0.0, 1.0, 0.5])}, "`ts` must increase"),
     ("integrate", {"dt0": -jnp.ones(())}, "`dt0` must be positive"),

@@ -248,6 +248,13 @@ def dissipated(x):
     return df.dissipation(h, x["u"], x["g"], of=h, weights=x["u"] ** 2)
 
 
+def distances(x):
+    """Of as many points, and of others of other weights."""
+    weights = jax.nn.softmax(x["q"][:, 0])
+    equal = df.wasserstein2(x["q"], x["p"][:4])
+    return equal, df.wasserstein2(x["q"], x["p"], weights_x=weights)
+
+
 # Fixed steps, since an adaptive solver's own choice of steps is not smooth at 1e-8; and Euler's,
 # since every stage of a solver is compiled.
 EULER = {"solver": diffrax.Euler(), "dt0": 0.25, "max_steps": 8}
@@ -281,8 +288,8 @@ FLOWS = {
         cloud_at,
         slope_of="integrate",
     ),
-    "coupling": Row(lambda x: df.coupling(x["q"], x["p"][:4]), clouds),
-    "wasserstein2": Row(lambda x: df.wasserstein2(x["q"], x["p"][:4]), clouds),
+    "coupling": Row(lambda x: [df.coupling(x["q"], x["p"][:n]) for n in (4, 5)], clouds),
+    "wasserstein2": Row(distances, clouds),
     "displacement": Row(lambda x: df.displacement(shear, x["t"], x["xs"]), cloud_at),
 }
 
@@ -335,13 +342,15 @@ def of_gaussian(x):
         "matrix": q.matrix,
         "covariance": q.covariance,
         "log_det": q.log_det(),
+        "sample": q.sample(KEY, (2,)),
     }
 
 
 def of_mixture(x):
     q = df.Mixture(x["l"], x["m"], x["s"])
     parts = {name: getattr(q, name) for name in ("log_weights", "weights", "components")}
-    return parts | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
+    drawn = {"sample": q.sample(KEY, (2,))}
+    return parts | drawn | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
 
 
 def made_inside(make):
