@@ -17,7 +17,7 @@ import divergence_flows as df
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PACKAGE = pathlib.Path(df.__file__).parent
-MODULES = ("bures", "divergences", "gans", "networks")
+MODULES = ("bures", "divergences", "gans", "networks", "plot")
 # Pages that docs/_build.py writes, and what makes them.
 MADE = {"which-loss.md": "_which_loss.py"} | {
     f"tutorials/{path.stem}.{ending}": f"tutorials/{path.name}"
