@@ -66,3 +66,12 @@ def check_not_traced(caller: str, name: str, tree: PyTree) -> None:
     if traced(tree):
         words = "is inside `jit`, `vmap` or another transform and has no numbers yet"
         raise ValueError(f"{caller}: `{name}` {words}; return it, and draw it outside.")
+
+
+def look(caller: str, artist: str, defaults: dict[str, Any], options: dict[str, Any]) -> Any:
+    """Keyword arguments of an artist such as "lines.Line2D": options, under any of their names."""
+    module, name = artist.split(".")
+    given = library(caller, "cbook").normalize_kwargs(
+        options, getattr(library(caller, module), name)
+    )
+    return defaults | given

@@ -9,7 +9,7 @@ from jaxtyping import ArrayLike, Real
 from .._types import AnyFloat, Scalar
 from ..divergences._divergence import Divergence
 from ..gans._gan import GAN
-from ._axes import COLORS, AxesRow, Options, check_not_traced, on_host, row_of_axes
+from ._axes import COLORS, AxesRow, Options, check_not_traced, look, on_host, row_of_axes
 from ._names import AT, name_of, slopes
 
 _FALLS = "#CC79A7"
@@ -51,6 +51,7 @@ def curves(
     at = jnp.asarray(np.concatenate([us, AT]), float)
     found = slopes(subject, at)
     falls = np.asarray(found.descended)[: len(us)] < 0
+    style = {"color": COLORS["moved"], "linewidth": 1.8}
     if of_f is not None:
         r, one = np.exp(us), len(us) + len(AT) // 2
         if isinstance(subject, GAN):
@@ -60,17 +61,16 @@ def curves(
         if not np.any(falls):
             f = np.asarray(_descended(subject, at) / found.descended[one])[: len(us)]
             label = _label("descended", found.descended[-len(AT) :])
-            look = {"color": COLORS["moved"], "linewidth": 1.8, "label": label}
-            of_f.plot(r, f, **(look | options))
+            of_f.plot(r, f, **look("curves", "lines.Line2D", style | {"label": label}, options))
         of_f.set(xscale="log", ylim=(-0.1, 4), xlabel="r = p/q", ylabel="f, scaled to f''(1) = 1")
-        of_f.legend()
+        of_f.legend(loc="upper center", handlelength=1.2)
     if of_h is not None:
         h = np.asarray(_h(subject, at))[: len(us)]
-        look = {"color": COLORS["moved"], "linewidth": 1.8} | options
-        of_h.plot(us, np.where(falls, np.nan, h), **look)
+        style = look("curves", "lines.Line2D", style, options)
+        of_h.plot(us, np.where(falls, np.nan, h), **style)
         if np.any(falls):
-            look |= {"color": _FALLS, "linestyle": "--", "label": "h falls: no divergence"}
-            of_h.plot(us, np.where(falls, h, np.nan), **look)
+            style |= {"color": _FALLS, "linestyle": "--", "label": "h falls: no divergence"}
+            of_h.plot(us, np.where(falls, h, np.nan), **style)
             of_h.legend()
         of_h.set(xlabel="u = log p/q [nats]", ylabel="h(u) - h(0)")
     return axes

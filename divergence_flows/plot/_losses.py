@@ -13,7 +13,7 @@ from ..gans._ipm import IPM
 from ..training._train_flow_ratio import FlowRatioInfo
 from ..training._train_gan import TrainInfo
 from ..training._transport import TransportInfo
-from ._axes import Axes, Options, axes_or_current, on_host
+from ._axes import Axes, Options, axes_or_current, look, on_host
 from ._names import AT, name_of, slopes
 
 # What a report holds: the label of a curve, its field, and the player whose loss it is.
@@ -70,14 +70,15 @@ def losses(
             label += f", median of {len(whole)} seeds"
             label += f" ({len(rows) - len(whole)} diverged)" if len(whole) < len(rows) else ""
             rows, *band = np.split(np.quantile(whole, (0.5, *_BAND), axis=0), 3)
-        (line,) = ax.plot(steps, rows[0], **({"linewidth": 1.0, "label": label} | options))
+        style = look("losses", "lines.Line2D", {"linewidth": 1.0, "label": label}, options)
+        (line,) = ax.plot(steps, rows[0], **style)
         if band:
             low, high = band
             ax.fill_between(steps, low[0], high[0], color=line.get_color(), alpha=0.25, linewidth=0)
         if gan is not None and player:
             limit = _at_the_match(gan, player)
-            look = {"color": line.get_color(), "linewidth": 0.8, "linestyle": ":"}
-            ax.axhline(limit, label=f"the same at p = q: {limit:.3f}", **look)
+            style = {"color": line.get_color(), "linewidth": 0.8, "linestyle": ":"}
+            ax.axhline(limit, label=f"the same at p = q: {limit:.3f}", **style)
     ax.set(xlabel="step", ylabel="loss")
     if ax.get_legend_handles_labels()[1]:
         ax.legend()
@@ -107,4 +108,4 @@ def _names(gan: GAN | IPM | None) -> dict[str, str]:
 def _at_the_match(gan: GAN | IPM, player: str) -> float:
     """A player's loss where p = q and the discriminator is at its optimum."""
     d = gan.inverse(jnp.zeros(())) if isinstance(gan, GAN) else jnp.zeros(())
-    return float(-gan.h_t(d) if player == "g" else -gan.phi(d) - gan.psi(d))
+    return float(-gan.h_t(d) if player == "g" else -gan.phi(d) - gan.psi(d)) + 0.0  # never -0

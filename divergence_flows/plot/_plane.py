@@ -11,7 +11,7 @@ from .._checks import check_counts, scalar_valued
 from .._types import LogDensity, ScalarLike
 from ..gaussians._gaussian import Gaussian
 from ..gaussians._mixture import Mixture
-from ._axes import COLORS, Axes, Options, axes_or_current, library, on_host
+from ._axes import COLORS, Axes, Options, axes_or_current, library, look, on_host
 
 _Span = tuple[ScalarLike, ScalarLike]
 _TURN = np.linspace(0.0, 2 * np.pi, 129)
@@ -72,15 +72,17 @@ def ellipses(
         for mean, root in zip(means[i], roots[i], strict=True)
         for level in levels
     ]
-    color = options.pop("color", COLORS["moved"])
+    options = look("ellipses", "lines.Line2D", {"color": COLORS["moved"]}, options)
+    color = options.pop("color")
     shades = np.linspace(0.35, 1.0, len(times)) if len(times) > 1 else np.ones(1)
     alphas = np.repeat(shades, len(levels) * means.shape[1])
     to_rgba = library("ellipses", "colors").to_rgba
-    look = {"colors": [to_rgba(color, alpha) for alpha in alphas], "linewidths": 1.5}
+    style = {"colors": [to_rgba(color, alpha) for alpha in alphas], "linewidth": 1.5}
     make = library("ellipses", "collections").LineCollection
-    ax.add_collection(make(rings, **(look | options)))
+    ax.add_collection(make(rings, **(style | options)))
     if len(means) > 1:
-        ax.plot(*np.moveaxis(means, 2, 0), color=color, linewidth=1.0, alpha=0.6)
+        way = {"color": color, "linestyle": options.get("linestyle", "-"), "linewidth": 1.0}
+        ax.plot(*np.moveaxis(means, 2, 0), **way)
     ax.scatter(*means[-1].T, s=20, color=color, linewidths=0, zorder=3)
     return ax
 
@@ -136,8 +138,8 @@ def density(
     height = np.exp(values - np.max(values, where=finite, initial=-np.inf))
     to_rgba = library("density", "colors").to_rgba
     shades = [to_rgba(COLORS["p"], alpha) for alpha in np.linspace(0.15, 0.9, len(_DEPTHS) - 1)]
-    look: dict[str, Any] = {"levels": np.exp(-0.5 * _DEPTHS**2), "zorder": 0}
+    style: dict[str, Any] = {"levels": np.exp(-0.5 * _DEPTHS**2), "zorder": 0}
     if "cmap" not in options and "levels" not in options:
-        look["colors"] = shades
-    ax.contourf(*sides, height, **(look | options))
+        style["colors"] = shades
+    ax.contourf(*sides, height, **(style | options))
     return ax

@@ -7,7 +7,17 @@ import numpy as np
 from jaxtyping import ArrayLike, Real
 
 from .._checks import check_counts, check_some
-from ._axes import COLORS, Axes, AxesRow, Options, axes_or_current, library, on_host, row_of_axes
+from ._axes import (
+    COLORS,
+    Axes,
+    AxesRow,
+    Options,
+    axes_or_current,
+    library,
+    look,
+    on_host,
+    row_of_axes,
+)
 
 _CHANNELS = (1, 3, 4)
 
@@ -110,11 +120,12 @@ def paths(
     some = np.arange(n) if n <= count else np.linspace(0, n - 1, count).astype(int)
     path = path[:, some]
     start, end = COLORS["q"], COLORS["moved"]
+    options = look("paths", "lines.Line2D", {}, options)
     if "color" in options:
         given = library("paths", "colors").to_rgba_array(options.pop("color"))
         start = end = given[some] if len(given) == n else given
-    look = {"colors": end, "linewidths": 0.7, "alpha": 0.5} | options
-    lines = library("paths", "collections").LineCollection(list(path.swapaxes(0, 1)), **look)
+    style = {"colors": end, "linewidth": 0.7, "alpha": 0.5} | options
+    lines = library("paths", "collections").LineCollection(list(path.swapaxes(0, 1)), **style)
     ax.add_collection(lines)
     for xs, color, name in ((path[0], start, "start"), (path[-1], end, "end")):
         ax.scatter(*xs.T, s=7, c=color, linewidths=0, zorder=3, label=name)
@@ -141,17 +152,20 @@ def is_images(xs: np.ndarray) -> bool:
 
 
 def draw(
-    ax: Axes, xs: np.ndarray, look: dict[str, Any], options: dict[str, Any], columns: Any = None
+    ax: Axes, xs: np.ndarray, style: dict[str, Any], options: dict[str, Any], columns: Any = None
 ) -> Any:
     """Draws samples as what they are; returns what moves in an animation."""
     if is_images(xs):
         ax.set_axis_off()
         return ax.imshow(mosaic(xs, columns, options), **({"cmap": "gray"} | options))
     if xs.size == len(xs):
-        shape = {"bins": 40, "density": True, "histtype": "step", "linewidth": 1.5}
-        return ax.hist(np.ravel(xs), **(shape | look | options))[2]
-    shape = {"s": min(12.0, max(3.0, 4000 / len(xs))), "linewidths": 0, "alpha": 0.8, "zorder": 2}
-    return ax.scatter(*xs.T, **(shape | look | options))
+        style = style | {"bins": 40, "density": True, "histtype": "step", "linewidth": 1.5}
+        return ax.hist(np.ravel(xs), **look("samples", "patches.Polygon", style, options))[2]
+    style = style | {"s": min(12.0, max(3.0, 4000 / len(xs))), "linewidth": 0, "alpha": 0.8}
+    options = look("samples", "collections.PathCollection", {}, options)
+    if "c" in options:  # numbers for a colour map, in the place of a colour
+        style.pop("color")
+    return ax.scatter(*xs.T, **({"zorder": 2} | style | options))
 
 
 def mosaic(xs: np.ndarray, columns: int | None, options: dict[str, Any]) -> np.ndarray:

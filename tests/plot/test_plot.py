@@ -93,6 +93,20 @@ def test_options_go_on_to_matplotlib(ax):
     assert dots.get_sizes() == [3.5] and dots.get_label() == "some"
 
 
+SHORT = {"lw": 3.0, "ls": "--"}
+OF_SHORT = {
+    "samples": {"lw": 3.0, "ec": "black", "c": np.arange(40.0)},
+    **dict.fromkeys(("paths", "losses", "ellipses"), SHORT),
+}
+
+
+@pytest.mark.parametrize("name", OF_SHORT)
+def test_options_have_their_short_names_too(name, ax):
+    ONE[name](ax=ax, **OF_SHORT[name])
+    artist = ax.lines[0] if name == "losses" else ax.collections[0]
+    assert np.all(np.ravel(artist.get_linewidth()) == 3)
+
+
 def test_the_style_has_the_palette_and_changes_nothing_unless_it_is_used():
     with plt.style.context("divergence_flows.plot.style"):
         cycle = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
