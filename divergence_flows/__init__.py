@@ -149,8 +149,11 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         RunDiverged as RunDiverged,
     )
 
+    # pictures, by matplotlib once a function is called
+    from . import plot as plot
+
 # The hook imports jaxtyping into every module: no public name of ours.
-for _room in (bures, divergences, gans, networks):
+for _room in (bures, divergences, gans, networks, plot):
     vars(_room).pop("jaxtyping", None)
 
 __version__ = _metadata.version("divergence_flows")

@@ -27,8 +27,9 @@ griffe.Module.imports_future_annotations = property(lambda self: True)
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "site"
+LEFT = "out", "__pycache__"  # of the examples, whose scripts the gallery links to
 ANY_TUTORIAL = '"tutorials/*.md"'
-WRITTEN = "*.md", "*.png", "*.css"
+WRITTEN = "*.md", "*.png", "*.webp", "*.css"
 PICTURE = re.compile(r"!\[([^\]]*)\]\(docs/")
 
 
@@ -40,6 +41,7 @@ def generate():
             target = PAGES / source.relative_to(HERE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
+    shutil.copytree(ROOT / "examples", PAGES / "examples", ignore=shutil.ignore_patterns(*LEFT))
     print("asking the library which loss minimises what", flush=True)
     (PAGES / "which-loss.md").write_text(_which_loss.page())
     sys.path.insert(0, str(ROOT / "benchmarks"))

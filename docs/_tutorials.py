@@ -21,10 +21,11 @@ from traitlets.config import Config
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPTS = ROOT / "docs" / "tutorials"
 INLINE = "module://matplotlib_inline.backend_inline"
-# Twice the pixels of the page, and no edge cut off.
+# Twice the pixels of the page, no edge cut off, and no word about the last object of a figure.
 PICTURES = (
     '%config InlineBackend.figure_formats = ["retina"]\n'
-    '%config InlineBackend.rc = {"figure.dpi": 80}'
+    '%config InlineBackend.rc = {"figure.dpi": 80}\n'
+    '%config InteractiveShell.ast_node_interactivity = "none"'
 )
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
@@ -41,7 +42,8 @@ DOWNLOAD = (
 def stamp(script):
     """Changes with the script, the package and what runs them."""
     versions = [importlib.metadata.version(name) for name in ("jax", "matplotlib", "ipykernel")]
-    files = [script, pathlib.Path(__file__), *sorted((ROOT / "divergence_flows").glob("*.py"))]
+    package = sorted(path for path in (ROOT / "divergence_flows").rglob("*.*") if path.is_file())
+    files = [script, pathlib.Path(__file__), *(path for path in package if path.suffix != ".pyc")]
     text = b"".join(file.read_bytes() for file in files) + repr(versions).encode()
     return hashlib.sha256(text).hexdigest()[:16]
 

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from sklearn.decomposition import PCA
@@ -17,10 +17,6 @@ from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import SVC
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 
 import divergence_flows as df
 
@@ -111,25 +107,17 @@ class Scores:
         return self.mmd(images), self.accuracy(images)
 
 
-def mosaic(images, across):
-    """Grey images, (n, 1, height, width) in (-1, 1), side by side."""
-    images = np.asarray(images)[: across * across, 0]
-    height, width = images.shape[1:]
-    tiles = images.reshape(across, across, height, width).transpose(0, 2, 1, 3)
-    return tiles.reshape(across * height, across * width)
-
-
 def draw(path, pictures, across, columns, cmap="gray_r"):
-    """One mosaic for each title."""
+    """Some of the images, in (-1, 1), for each title."""
+    plt.style.use("divergence_flows.plot.style")
     rows = -(-len(pictures) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.5 * columns, 2.85 * rows), layout="constrained", squeeze=False
-    )
-    for axis in axes.flat:
+    size = (2.5 * columns, 2.85 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat[len(pictures) :]:
         axis.axis("off")
     for axis, (title, images) in zip(axes.flat, pictures.items(), strict=False):
-        axis.imshow(mosaic(images, across), cmap=cmap, vmin=-1, vmax=1)
-        axis.set_title(title, fontsize=10)
+        df.plot.samples(images[: across**2], ax=axis, cmap=cmap, vmin=-1, vmax=1)
+        axis.set_title(title)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     print(f"wrote {path}")

@@ -53,7 +53,9 @@ def score(xs, sd):
     return np.sum(near.mean(axis=0) >= SHARE), near.any(axis=1).mean()
 
 
-def draw(axis, xs, title, size):
-    axis.scatter(*xs.T, s=size, color="#1f5fa8")
-    axis.scatter(*MODES.T, marker="+", color="#d9772b")
-    axis.set(title=title, xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+def draw(axis, xs, title):
+    """Samples, and a ring around each mode of p."""
+    look = {"s": 180, "facecolor": "none", "edgecolor": df.plot.COLORS["p"]}
+    axis.scatter(*MODES.T, **look)
+    df.plot.samples(xs, ax=axis)
+    axis.set(title=title, xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[], yticks=[])

@@ -23,14 +23,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from _pictures import IMAGE
+from _pictures import SIDE, images
 
 import divergence_flows as df
 
@@ -115,15 +111,13 @@ def w2(problem, zs):
 
 def show(axis, problem, zs, title):
     xs = problem.decode(zs)
-    if xs.shape[1] == IMAGE**2:
-        tiles = xs[:36].reshape(6, 6, IMAGE, IMAGE).transpose(0, 2, 1, 3)
-        axis.imshow(tiles.reshape(6 * IMAGE, -1), cmap="gray_r", vmin=0, vmax=1)
-        axis.axis("off")
+    if xs.shape[1] == SIDE**2:
+        df.plot.samples(images(xs[:36]), ax=axis, cmap="gray_r", vmin=0, vmax=1)
     else:
-        axis.scatter(*problem.held[:1000].T, s=2, color="#c8c8c8")
-        axis.scatter(*xs.T, s=2, color="#1f5fa8")
+        df.plot.samples(problem.held[:1000], ax=axis, color=df.plot.COLORS["p"])
+        df.plot.samples(xs, ax=axis)
         axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
-    axis.set_title(title, fontsize=10)
+    axis.set_title(title)
 
 
 def main(argv=None):
@@ -133,9 +127,8 @@ def main(argv=None):
     OUT.mkdir(exist_ok=True)
     ks = (20,) if fast else (1, 5, 20)
     budgets = {"curve": 60 if fast else 600, "digits": 20 if fast else 100}
-    figure, axes = plt.subplots(
-        2, 2 + len(ks), figsize=(3 * (2 + len(ks)), 6.4), layout="constrained"
-    )
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(2, 2 + len(ks), figsize=(3 * (2 + len(ks)), 6.4))
     for row, (name, (fit, step_size, latent, width)) in zip(axes, SETTINGS.items(), strict=True):
         count, evaluations = 500, budgets[name]
         problem = getattr(_data, name)(np.random.default_rng(0), count)

@@ -19,10 +19,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -130,7 +126,8 @@ def main(argv=None):
     fresh = [_ring.ring(jr.key(10 + i), 500, SD) for i in range(4)]
     print(f"W2 floor {w2(_ring.ring(jr.key(20), 500, SD), fresh):.3f}")
     size = (3 * len(WIDTHS), 3.3 * len(FIELDS))
-    figure, axes = plt.subplots(len(FIELDS), len(WIDTHS), figsize=size, layout="constrained")
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(len(FIELDS), len(WIDTHS), figsize=size)
     for row, (name, make) in zip(axes, FIELDS.items(), strict=True):
         one = lambda key, widths, make=make: train(make, steps, xs_p, widths, key)
         run = jax.jit(jax.vmap(one, (0, None)))
@@ -143,7 +140,7 @@ def main(argv=None):
                 f"{near.mean():.0%}, W2 {far:.3f}",
                 flush=True,
             )
-            _ring.draw(axis, clouds[0], f"{name}\nb = {words}: W2 {far:.2f}", 2)
+            _ring.draw(axis, clouds[0], f"{name}\nb = {words}: W2 {far:.2f}")
     figure.savefig(OUT / "drifting.png", dpi=110)
     print(f"wrote {OUT / 'drifting.png'}")
 

@@ -13,10 +13,6 @@ import argparse
 import pathlib
 
 import _laboratory as lab
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 

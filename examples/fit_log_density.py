@@ -8,15 +8,18 @@
 
 Each fit is checked against a long run of blackjax's No-U-Turn sampler, and k-hat says how far to
 trust it. The sampler needs no warm-up: it starts at the fitted mean, and the fitted covariance is
-its inverse mass matrix. Needs numpyro and blackjax: `nox -s examples` brings them.
+its inverse mass matrix. Needs numpyro and blackjax: `nox -s examples` brings them. Writes
+examples/out/fit_log_density.png, the fits on the chains' draws, two parameters of each.
 """
 
 import argparse
+import pathlib
 
 import blackjax
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -27,6 +30,7 @@ from sklearn.datasets import load_breast_cancer
 
 import divergence_flows as df
 
+OUT = pathlib.Path(__file__).parent / "out"
 EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
 ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
@@ -114,6 +118,7 @@ def compare(make, steps):
     assert info.k_hat < 1
     assert off < 0.15
     assert 0.5 < ratio.min() and ratio.max() < 1.2
+    return q, chain
 
 
 def main(argv=None):
@@ -121,8 +126,16 @@ def main(argv=None):
     parser.add_argument("--fast", action="store_true", help="shorter chains, for a check")
     steps = 1000 if parser.parse_args(argv).fast else 20000
     jax.config.update("jax_enable_x64", True)
-    for make in (by_hand, as_blackjax_does, from_numpyro):
-        compare(make, steps)
+    OUT.mkdir(exist_ok=True)
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.9))
+    for axis, make in zip(axes, (by_hand, as_blackjax_does, from_numpyro), strict=True):
+        q, chain = compare(make, steps)
+        some = chain[:: max(1, steps // 2000), :2]
+        df.plot.samples(some, ax=axis, color=df.plot.COLORS["p"])
+        df.plot.ellipses(q, ax=axis)
+        axis.set(title=make.__name__, xlabel="first parameter", ylabel="second")
+    figure.savefig(OUT / "fit_log_density.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,6 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 
 import divergence_flows as df
@@ -55,7 +51,7 @@ def check(name, found, wanted):
 
 
 def draw(rows, ds, title, path):
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2))
     games = df.gans.stack(*(gan for gan, _ in rows.values()))  # all in one program
     found = jax.vmap(curves, in_axes=(0, None))(games, ds)
     for (name, (_, exact)), loss, pull, slope in zip(rows.items(), *found, strict=True):
@@ -67,7 +63,7 @@ def draw(rows, ds, title, path):
         axis.set(xlabel="d = log p/q at the optimum [nats]", xlim=(ds[0], ds[-1]))
     axes[0].set(ylabel="$h_T(0) - h_T(d)$", ylim=(-6, 9), title=f"{title}: generator loss")
     axes[1].set(ylabel="$h_T'(d)$", ylim=(-0.05, 1.5), title="pull on a sample")
-    axes[0].legend(fontsize=9)
+    axes[0].legend()
     figure.savefig(path, dpi=130)
     plt.close(figure)
     print(f"wrote {path}")
@@ -79,6 +75,7 @@ def main(argv=None):
     fast = parser.parse_args(argv).fast
     jax.config.update("jax_enable_x64", True)
     OUT.mkdir(exist_ok=True)
+    plt.style.use("divergence_flows.plot.style")
     ds = jnp.linspace(-9.0, 5.0, 57 if fast else 561)
     draw(FIVE, ds, "logistic GANs", OUT / "gan_losses.png")
     draw(SHIFTED, ds, "vanilla, shifted", OUT / "gan_losses_shifted.png")

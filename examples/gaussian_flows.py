@@ -16,10 +16,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -29,9 +25,6 @@ from sklearn.datasets import load_breast_cancer
 import divergence_flows as df
 
 OUT = pathlib.Path(__file__).parent / "out"
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9772b", "#9a9a9a"
-TURN = np.linspace(0, 2 * np.pi, 100)
-CIRCLE = np.stack([np.cos(TURN), np.sin(TURN)])
 
 
 def log_banana(x):
@@ -68,40 +61,27 @@ def at(path, i):
     return jax.tree.map(lambda leaf: leaf[i], path)
 
 
-def draw_ellipse(axis, mean, covariance, **look):
-    edge = np.asarray(mean)[:, None] + np.linalg.cholesky(np.asarray(covariance)) @ CIRCLE
-    axis.plot(*edge, **look)
-
-
 def draw_paths(axis, log_p, q0, nodes, end, box, title):
     """The flow of S, of Sigma, and SGD: three curves that theory says are one."""
-    grid = np.meshgrid(np.linspace(*box[0], 150), np.linspace(*box[1], 150))
-    points = jnp.asarray(np.stack([g.ravel() for g in grid], axis=1))
-    density = np.exp(np.asarray(jax.vmap(log_p)(points))).reshape(grid[0].shape)
-    axis.contourf(*grid, density, 12, cmap="Greys", alpha=0.6)
-    ts = jnp.linspace(0.0, end, 101)
+    df.plot.density(log_p, box, ax=axis)
+    ts = end * jnp.linspace(0.0, 1.0, 101) ** 2  # most happens early
     by_s = df.integrate(df.gaussian_field(log_p, nodes), q0, ts).ys
     means, covariances = df.integrate(df.bures_field(log_p, nodes), (q0.mean, q0.covariance), ts).ys
     step = 0.01
     sgd = stl_descent(log_p, q0, round(end / step), optax.sgd(step), 8)
-    noisy = jnp.concatenate([q0.mean[None], sgd.mean])
-    look = {"color": ORANGE, "linewidth": 0.8, "zorder": 3}
-    axis.plot(*noisy.T, label="SGD on the path gradient, 8 draws", **look)
-    axis.plot(*by_s.mean.T, color=BLUE, linewidth=2, label="flow of S")
-    axis.plot(*means.T, color="black", linestyle=(0, (2, 4)), linewidth=2, label="flow of Sigma")
-    for i in (0, 5, 12, 25, 100):
-        q = at(by_s, i)
-        draw_ellipse(axis, q.mean, q.covariance, color=BLUE, linewidth=1)
-        look = {"color": "black", "linestyle": (0, (2, 4)), "linewidth": 1}
-        draw_ellipse(axis, means[i], covariances[i], **look)
-    last = at(sgd, -1)
-    draw_ellipse(axis, last.mean, last.covariance, color=ORANGE, linewidth=1, zorder=3)
+    sgd = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), at(q0, None), sgd)
+    by_sigma = df.Gaussian(means, jnp.linalg.cholesky(covariances))
+    words = "SGD on the path gradient, 8 draws"
+    df.plot.ellipses(sgd, levels=[1], count=2, color="C1", label=words, ax=axis)
+    df.plot.ellipses(by_s, levels=[1], color="C0", label="flow of S", ax=axis)
+    look = {"color": "black", "linestyle": (0, (2, 4)), "label": "flow of Sigma"}
+    df.plot.ellipses(by_sigma, levels=[1], ax=axis, **look)
     axis.set(title=title, xlim=box[0], ylim=box[1], xlabel="$x_1$", ylabel="$x_2$")
     return float(jnp.max(jnp.abs(by_s.covariance - covariances)))
 
 
 def paths(fast):
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5))
     p = df.Gaussian(jnp.zeros(2), jnp.linalg.cholesky(jnp.array([[0.8, 0.64], [0.64, 0.8]])))
     q0 = df.Gaussian(jnp.array([4.0, 2.0]), 0.8 * jnp.eye(2))
     box = ((-3.0, 5.5), (-3.0, 4.0))
@@ -110,7 +90,7 @@ def paths(fast):
     box = ((-3.5, 5.0), (-4.0, 8.0))
     nodes = df.gauss_hermite(2, 4)
     apart.append(draw_paths(axes[1], log_banana, q0, nodes, 5.0, box, "banana"))
-    axes[0].legend(loc="upper left", fontsize=8)
+    axes[0].legend(loc="upper left")
     figure.savefig(OUT / "gaussian_paths.png", dpi=130)
     plt.close(figure)
     for name, gap in zip(("Gaussian", "banana"), apart, strict=True):
@@ -130,7 +110,7 @@ def elbo(fast):
     def bound(q):
         return jnp.mean(jax.vmap(lambda z: log_p(q.push(z)) - q.log_prob_of_push(z))(z))
 
-    figure, axis = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.5, 4.5))
     kept = np.unique(np.geomspace(1, steps, 40).astype(int)) - 1
     found = {}
     for rate, look in ((1e-2, "-"), (1e-1, "--")):
@@ -138,7 +118,7 @@ def elbo(fast):
         found[f"Adam on the path gradient, {rate:g}"] = (
             draws * (kept + 1),
             [float(bound(at(path, i))) for i in kept],
-            {"color": ORANGE, "linestyle": look},
+            {"color": "C1", "linestyle": look},
         )
     few, ends = [], []
     for tol in (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-5):
@@ -147,7 +127,7 @@ def elbo(fast):
         first, last = (int(count) + 1 for count in info.steps)
         few.append(first * (4 * 2 * dim + 1024) + last * 5 * 1024)
         ends.append(float(bound(q)))
-    found["fit_gaussian"] = (few, ends, {"color": BLUE, "marker": "o", "markersize": 4})
+    found["fit_gaussian"] = (few, ends, {"color": "C0", "marker": "o", "markersize": 4})
     best = max(max(values) for _, values, _ in found.values())
     for name, (counts, values, look) in found.items():
         axis.plot(counts, np.maximum(best - np.array(values), 1e-4), label=name, **look)
@@ -160,7 +140,7 @@ def elbo(fast):
 
 
 def mixtures(fast):
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5))
     modes = jnp.array([[-4.0], [0.0], [3.0]])
     log_p = Partial(log_mixture, modes, 0.7)
     start = df.Mixture(jnp.zeros(3), jnp.array([[-2.5], [0.2], [2.0]]), jnp.ones((3, 1, 1)))
@@ -170,13 +150,13 @@ def mixtures(fast):
     xs = jnp.linspace(-7, 6, 400)[:, None]
     # log_mixture leaves out the normaliser of each component
     density = jnp.exp(jax.vmap(log_p)(xs)) / (0.7 * np.sqrt(2 * np.pi))
-    axes[0].fill_between(xs[:, 0], density, color=GREY, alpha=0.5, label="target")
+    axes[0].fill_between(xs[:, 0], density, color=df.plot.COLORS["p"], alpha=0.6, label="target")
     for i, look in ((0, ":"), (4, "--"), (-1, "-")):
         q = at(path, i)
         curve = jnp.exp(jax.vmap(q.log_prob)(xs))
         label = f"three components, t = {end * (i % 41) / 40:.1f}"
-        axes[0].plot(xs[:, 0], curve, look, color=BLUE, label=label)
-    axes[0].legend(fontsize=8)
+        axes[0].plot(xs[:, 0], curve, look, color="C0", label=label)
+    axes[0].legend()
     axes[0].set(title="three modes on the line", xlabel="x", ylabel="density")
     modes = jnp.array([[a, b] for a in (-1.5, 1.5) for b in (-1.5, 1.5)])
     log_p = Partial(log_mixture, modes, 0.6)
@@ -184,16 +164,8 @@ def mixtures(fast):
     start = df.Mixture(jnp.zeros(4), begin, jnp.tile(jnp.eye(2), (4, 1, 1)))
     field = df.mixture_field(log_p, df.sobol_nodes(128, 2, key=jr.key(1)))
     path = df.integrate(field, start, jnp.linspace(0.0, end, 41)).ys
-    grid = np.meshgrid(*[np.linspace(-4, 4, 120)] * 2)
-    points = jnp.asarray(np.stack([g.ravel() for g in grid], axis=1))
-    axes[1].contourf(
-        *grid, np.exp(jax.vmap(log_p)(points)).reshape(120, 120), 12, cmap="Greys", alpha=0.6
-    )
-    for k in range(4):
-        axes[1].plot(*path.means[:, k].T, color=BLUE, linewidth=1.5)
-        for i, look in ((0, ":"), (-1, "-")):
-            scale = path.scales[i, k]
-            draw_ellipse(axes[1], path.means[i, k], scale @ scale.T, color=BLUE, linestyle=look)
+    df.plot.density(log_p, ((-4, 4), (-4, 4)), ax=axes[1])
+    df.plot.ellipses(path, levels=[1], count=2, ax=axes[1])
     axes[1].set(title="four modes on a square", xlabel="$x_1$", ylabel="$x_2$")
     figure.savefig(OUT / "gaussian_mixtures.png", dpi=130)
     plt.close(figure)
@@ -205,6 +177,7 @@ def main(argv=None):
     fast = parser.parse_args(argv).fast
     jax.config.update("jax_enable_x64", True)
     OUT.mkdir(exist_ok=True)
+    plt.style.use("divergence_flows.plot.style")
     for each in (paths, elbo, mixtures):
         each(fast)
 

@@ -15,20 +15,14 @@ import time
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.collections import LineCollection
 from PIL import Image
 from sklearn.datasets import make_s_curve
 
 import divergence_flows as df
 
 HERE = pathlib.Path(__file__).parent
-GREY = "#c9ced6"
 HORIZON, BANDWIDTH = 3.0, 0.25
 SHARES = (0.0, 0.025, 0.12, 1.0)  # of the horizon, one a frame
 COLORS = ("#3b6fb6", "#4fa3a5", "#5aa55a", "#a7a13a", "#e0a13c", "#dd6e42", "#c0487a", "#7a559c")
@@ -64,24 +58,13 @@ def move(xs_q, xs_p):
     return np.asarray(path), np.asarray(ts)
 
 
-def trails(axis, path, which, alpha):
-    """The way of some of the particles, in the colours of where they come from."""
-    some = np.arange(min(path.shape[1], 320))
-    lines = LineCollection(
-        list(path[:, some].swapaxes(0, 1)),
-        colors=[COLORS[i] for i in which[some]],
-        linewidths=0.7,
-        alpha=alpha,
-    )
-    axis.add_collection(lines)
-
-
 def frame(axis, path, xs_p, which, caption):
     """The particles at the end of a path, their way there, and the target in grey."""
-    axis.scatter(*xs_p.T, s=2, color=GREY, linewidths=0)
+    colors = [COLORS[i] for i in which]
+    df.plot.samples(xs_p, color=df.plot.COLORS["p"], s=2, ax=axis)
     if len(path) > 1:
-        trails(axis, path, which, 0.45)
-    axis.scatter(*path[-1].T, s=6, c=[COLORS[i] for i in which], linewidths=0, zorder=3)
+        df.plot.paths(path, count=320, color=colors, ax=axis)
+    df.plot.samples(path[-1], color=colors, s=6, zorder=4, ax=axis)
     axis.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
     axis.set_aspect("equal")
     axis.axis("off")

@@ -18,10 +18,6 @@ import time
 import _ring
 import jax
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 from jax.experimental.multihost_utils import process_allgather
@@ -37,10 +33,10 @@ def train(steps, xs_p, key):
 
 
 def draw(clouds, found, path):
-    figure, axes = plt.subplots(4, 4, figsize=(9, 9.4), layout="constrained")
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(4, 4, figsize=(9, 9.4))
     for axis, xs, count in zip(axes.flat, clouds, found, strict=False):
-        _ring.draw(axis, xs, f"{count} of 8", 1)
-        axis.set(xticks=[], yticks=[])
+        _ring.draw(axis, xs, f"{count} of 8")
     for axis in axes.flat[len(clouds) :]:
         axis.axis("off")
     figure.savefig(path, dpi=110)

@@ -22,10 +22,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -227,10 +223,9 @@ def main(argv=None):
     fast = parser.parse_args(argv).fast
     OUT.mkdir(exist_ok=True)
     marks = (0, 50, 100) if fast else (0, 50, 100, 200, 400, 800, 1600)
-    curves, axes = plt.subplots(1, 2, figsize=(12, 4.6), layout="constrained")
-    clouds, panels = plt.subplots(
-        2, len(METHODS), figsize=(2.5 * len(METHODS), 5.6), layout="constrained"
-    )
+    plt.style.use("divergence_flows.plot.style")
+    curves, axes = plt.subplots(1, 2, figsize=(12, 4.6))
+    clouds, panels = plt.subplots(2, len(METHODS), figsize=(2.5 * len(METHODS), 5.6))
     for axis, row, (target, centres) in zip(axes, panels, TARGETS.items(), strict=True):
         problem = Problem(
             jnp.asarray(centres, jnp.float32),
@@ -253,8 +248,8 @@ def main(argv=None):
             )
             style = "-" if sees == "samples" else "--"
             axis.plot(marks, along[:, 0], style, label=f"{name} ({sees})")
-            panel.scatter(*problem.xs_p.T, s=1, color="#c8c8c8")
-            panel.scatter(*path[-1].T, s=3, color="#1f5fa8")
+            df.plot.samples(problem.xs_p, ax=panel, color=df.plot.COLORS["p"], s=1)
+            df.plot.samples(path[-1], ax=panel, s=4)
             panel.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), aspect="equal", xticks=[], yticks=[])
             panel.set_title(f"{name}\n{along[-1, 0]:.3f}", fontsize=8)
         axis.set(

@@ -25,10 +25,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -141,7 +137,8 @@ def cell(paths, theory):
 
 
 def draw(found, path):
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained", sharey=True)
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), sharey=True)
     for (form, learns), rows in found.items():
         axis = axes[int(learns), list(LOSSES).index(form)]
         for name, paths in rows.items():
@@ -149,7 +146,7 @@ def draw(found, path):
         axis.axhline(CONVERGED, color="#9a9a9a", linestyle=":", linewidth=1)
         axis.set(title=f"{form}, {'learned' if learns else 'exact, detached'} ratio")
         axis.set(yscale="log", ylim=(1e-7, 1e3), xlabel="Adam steps", ylabel="KL(q||p) [nats]")
-    axes[0, 0].legend(fontsize=8)
+    axes[0, 0].legend()
     figure.savefig(path, dpi=120)
     plt.close(figure)
     print(f"wrote {path}")

@@ -23,10 +23,6 @@ import _ring
 import equinox as eqx
 import jax
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -60,11 +56,12 @@ def train_all(gan, last, steps, xs_p, keys):
 
 
 def draw_bars(scores, seeds, steps, path):
-    figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    plt.style.use("divergence_flows.plot.style")
+    figure, axis = plt.subplots(figsize=(9, 4.5))
     modes = {name: each[:, 0] for name, each in scores.items()}
     errors = [each.std(ddof=1) / np.sqrt(seeds) for each in modes.values()]
     heights = [each.mean() for each in modes.values()]
-    axis.bar(range(len(modes)), heights, yerr=errors, capsize=4, color="#1f5fa8", alpha=0.8)
+    axis.bar(range(len(modes)), heights, yerr=errors, capsize=4)
     axis.set_xticks(range(len(modes)), modes, rotation=25)
     axis.set(ylim=(0, 8.4), ylabel="modes covered, of 8")
     axis.set_title(f"{seeds} seeds, {steps:,} steps; bars: one standard error")
@@ -74,9 +71,9 @@ def draw_bars(scores, seeds, steps, path):
 
 
 def draw_samples(clouds, path):
-    figure, axes = plt.subplots(3, 3, figsize=(9, 9.4), layout="constrained")
+    figure, axes = plt.subplots(3, 3, figsize=(9, 9.4))
     for axis, (name, xs) in zip(axes.flat, clouds.items(), strict=True):
-        _ring.draw(axis, xs[0], f"{name}, first seed", 2)
+        _ring.draw(axis, xs[0], f"{name}, first seed")
     figure.savefig(path, dpi=110)
     plt.close(figure)
     print(f"wrote {path}")

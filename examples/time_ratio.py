@@ -15,10 +15,6 @@ import time
 
 import _ou
 import jax.random as jr
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -32,7 +28,6 @@ RUNS = {
     "neighbours and quadratic": {},
     "grad log p known": {"score_p": _ou.score_p},
 }
-COLORS = ("#b0501f", "#1f5fa8", "#2b8a4b")
 
 
 def train(name, steps, batch, xs_q, xs_p):
@@ -49,12 +44,13 @@ def train(name, steps, batch, xs_q, xs_p):
 
 
 def draw(found, ts, path):
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
     exact = [_ou.moments(t) for t in ts]
     axes[0].plot(ts, [mean for mean, _ in exact], color="black", label=["exact", None])
     lines = [[c[0, 0], c[0, 1]] for _, c in exact]
     axes[1].plot(ts, lines, color="black", label=["exact", None])
-    for color, (name, (xs, error)) in zip(COLORS, found.items(), strict=True):
+    for color, (name, (xs, error)) in zip(("C1", "C0", "C2"), found.items(), strict=True):
         axes[0].plot(ts, xs.mean(axis=1), "--", color=color, label=[name, None])
         covariances = np.array([np.cov(cloud.T) for cloud in xs])
         lines = covariances[:, 0]

@@ -25,6 +25,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -116,11 +117,6 @@ def learn_ratio(problem, steps, key):
     return log_r, df.ratio_check(log_r, *unseen)
 
 
-def on_grid(log_r, points):
-    """Evaluates a log ratio at many points."""
-    return np.asarray(jax.vmap(log_r, in_axes=(None, 0, None))(0.0, jnp.float32(points), None))
-
-
 def report(problem, path, seconds, rng):
     """Prints what the move reached; returns a line for the picture."""
     count = min(len(path[-1]), len(problem.held), len(problem.pool))
@@ -138,26 +134,29 @@ def show(problem, path, info, args, log_r=None):
     """Writes the picture, and the animation if it is wanted."""
     args.out_dir.mkdir(parents=True, exist_ok=True)
     picture = args.out_dir / f"{problem.name}.png"
+    plt.style.use("divergence_flows.plot.style")
     if problem.name == "digits":
-        _pictures.draw_digits(picture, problem, path, info)
+        _pictures.draw_digits(problem, path, info)
     else:
-        _pictures.draw_clouds(picture, problem, path, info, log_r)
+        _pictures.draw_clouds(problem, path, info, log_r)
+    plt.savefig(picture, dpi=110)
     print(f"{problem.name}: wrote {picture}")
     if args.animate:
         film = picture.with_suffix(".gif")
-        _pictures.animate(film, problem, path, problem.name == "digits")
+        _pictures.animate(problem, path).save(film, writer="pillow", fps=10)
         print(f"{problem.name}: wrote {film}")
+    plt.close("all")
 
 
 def ratio_of(problem, args, key):
-    """Learns and checks the ratio of the two classes; returns it as a function of many points."""
+    """Learns and checks the ratio of the two classes."""
     log_r, check = learn_ratio(problem, 40 if args.fast else 3000, key)
     print(
         f"{problem.name}: learned ratio on held-out samples: E_q[r] = {check.mean_r:.3f}, "
         f"E_p[1/r] = {check.mean_inverse_r:.3f} (both 1 if true), effective sample size "
         f"{check.effective_sample_size:.0f} of {len(problem.source) - len(problem.source) // 2}"
     )
-    return functools.partial(on_grid, log_r)
+    return log_r
 
 
 def solve(make, name, args):

@@ -15,10 +15,6 @@ import pathlib
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -72,27 +68,20 @@ def name_of(slope, us):
     return "one of no name"
 
 
-@eqx.filter_jit
-def standard(f, rs):
-    """Subtracts the a (r - 1) that no divergence feels."""
-    return jax.vmap(f)(rs) - f(1.0) - jax.grad(f)(1.0) * (rs - 1)
-
-
 def study(axis, name, gan, expected, us):
     """Draws both f, prints a row, and says whether theory was right."""
     measured, descended = slopes(df.f_to_h(gan.measures), us), slopes(gan.h, us)
-    middle, rs = len(us) // 2, jnp.exp(us)
-    axis.plot(rs, standard(gan.measures, rs) / measured[middle], color="#1f5fa8", label="measured")
+    df.plot.curves(gan, us=us, axes=(axis, None))
+    axis.set(title=name, xlabel="", ylabel="")
+    axis.legend(fontsize=7, loc="center", handlelength=1)
     rises = bool(jnp.all(descended >= 0))
     agree = rises and gap(descended, measured) < 1e-6
     if rises:
         log_t = df.log_ratio(gan.phi, gan.psi)
-        f = jax.jit(df.h_to_f(df.lower(gan.h_t, log_t, inverse=gan.inverse)))(rs)
-        np.testing.assert_allclose(f, jax.jit(gan.descends)(rs), rtol=1e-6, atol=1e-9)
+        rs, f = jnp.exp(us), df.h_to_f(df.lower(gan.h_t, log_t, inverse=gan.inverse))
+        ours, theirs = jax.jit(gan.descends)(rs), jax.jit(f)(rs)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(jax.jit(lambda us: log_t(gan.inverse(us)))(us), us, atol=1e-6)
-        axis.plot(rs, f / descended[middle], "--", color="#d9772b", linewidth=2, label="descended")
-    axis.set(title=name, xscale="log", ylim=(-0.1, 4))
-    axis.title.set_size(9)
     goes = name_of(descended, us) if rises else "none: h falls"
     verdict = "one" if agree else "two"
     print(f"{name:36s} {name_of(measured, us):20s} {goes:20s} {verdict}")
@@ -107,14 +96,15 @@ def main(argv=None):
     jax.config.update("jax_enable_x64", True)
     OUT.mkdir(exist_ok=True)
     us = jnp.linspace(-3.0, 3.0, 13 if fast else 121)
-    figure, axes = plt.subplots(3, 5, figsize=(15, 8), layout="constrained", sharey=True)
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(3, 5, figsize=(15, 8), sharey=True)
     print(f"{'GAN':36s} {'measures':20s} {'descends':20s} divergences")
     for axis, (name, (gan, expected)) in zip(axes.flat, GANS.items(), strict=False):
         study(axis, name, gan, expected, us)
     for axis in axes.flat[len(GANS) :]:
         axis.axis("off")
-    axes[0, 0].legend(fontsize=9)
     figure.supxlabel("r = p/q")
+    figure.supylabel("f, scaled to f''(1) = 1")
     path = OUT / "what_does_it_minimise.png"
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")

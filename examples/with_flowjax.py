@@ -8,17 +8,19 @@
 3. How near? The Sinkhorn divergence of ott-jax to fresh draws of the banana, beside what
    independent draws have among themselves.
 
-Needs flowjax and ott-jax: `nox -s examples` brings them.
+Needs flowjax and ott-jax: `nox -s examples` brings them. Writes examples/out/with_flowjax.png.
 """
 
 import argparse
 import functools
 import itertools
+import pathlib
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flowjax.distributions import StandardNormal, Transformed
@@ -27,6 +29,9 @@ from jax.tree_util import Partial
 from ott.tools.sinkhorn_divergence import sinkdiv
 
 import divergence_flows as df
+
+OUT = pathlib.Path(__file__).parent / "out"
+BOX = ((-4.0, 4.0), (-2.5, 6.0))
 
 
 class Flow(eqx.Module):
@@ -88,6 +93,20 @@ def sinkhorn(xs, ys):
     return sinkdiv(xs, ys, epsilon=0.2)[0]
 
 
+def draw(flow, path):
+    """Draws of the fitted flow, and the way of the particles that moved onto it."""
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharex=True, sharey=True)
+    df.plot.samples(jax.vmap(flow.push)(jr.normal(jr.key(5), (2000, 2))), ax=axes[0])
+    df.plot.paths(path, ax=axes[1])
+    for axis, title in zip(axes, ("q: draws of a flow of flowjax", "onto that flow"), strict=True):
+        df.plot.density(banana, BOX, ax=axis)
+        axis.set_title(title)
+    axes[1].legend()
+    OUT.mkdir(exist_ok=True)
+    figure.savefig(OUT / "with_flowjax.png", dpi=110)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="fewer steps and points, for a check")
@@ -104,7 +123,8 @@ def main(argv=None):
 
     start = jr.normal(jr.key(3), (count, 2))
     field = df.cloud_velocity(kl, functools.partial(to_law, p=flow))
-    moved = df.integrate(field, start, [0.0, 2.0]).ys[-1]
+    path = df.integrate(field, start, np.linspace(0.0, 2.0, 21)).ys
+    moved = path[-1]
     sets = [draws(key, count) for key in jr.split(jr.key(4), 5)]
     floor = np.array([sinkhorn(xs, ys) for xs, ys in itertools.pairwise(sets)])
     before, after = (np.mean([sinkhorn(xs, ys) for ys in sets[:3]]) for xs in (start, moved))
@@ -114,6 +134,7 @@ def main(argv=None):
     )
     assert after < floor.max()
     assert before > 3 * after
+    draw(flow, path)
 
 
 if __name__ == "__main__":

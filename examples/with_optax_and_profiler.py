@@ -6,6 +6,8 @@
    the discriminator's learning rate, which warms up first. Particles end at rest.
 2. `train_gan`: each player has an optimiser of its own, a chain with clipped gradients for one.
 3. `jax.profiler.trace` around a solve: where its time goes, for ui.perfetto.dev or TensorBoard.
+
+Writes examples/out/with_optax_and_profiler.png: the particles' way, and the losses of both.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 
@@ -31,7 +34,7 @@ def target(key, count=512):
 
 
 def move(steps):
-    """Particles under a schedule; tells how far their mean is off, and the last step."""
+    """Particles under a schedule; how far their mean is off, the steps, and what happened."""
     hold = steps // 2
     step_size = optax.schedules.join_schedules(
         [optax.schedules.constant_schedule(0.05), optax.schedules.linear_schedule(0.05, 0, hold)],
@@ -51,13 +54,13 @@ def move(steps):
         key=jr.key(3),
     )
     way = jnp.linalg.norm(jnp.diff(info.path, axis=0), axis=2).mean(axis=1)
-    return jnp.linalg.norm(moved.mean(axis=0) - CENTRE), way
+    return jnp.linalg.norm(moved.mean(axis=0) - CENTRE), way, info
 
 
 def train(steps):
-    """A generator under schedules; tells how far the mean of new samples is off."""
+    """A generator under schedules; how far the mean of new samples is off, and what happened."""
     half = optax.schedules.piecewise_constant_schedule(2e-3, {steps // 2: 0.3})
-    state, _ = df.train_gan(
+    state, info = df.train_gan(
         GAN,
         df.networks.Discriminator(2, width=32, key=jr.key(4)),
         df.networks.Generator(2, 2, width=32, key=jr.key(5)),
@@ -71,7 +74,7 @@ def train(steps):
         key=jr.key(6),
     )
     fakes = jax.vmap(state.ema)(jr.normal(jr.key(7), (1024, 2)))
-    return jnp.linalg.norm(fakes.mean(axis=0) - CENTRE)
+    return jnp.linalg.norm(fakes.mean(axis=0) - CENTRE), info
 
 
 def log_r(t, x, args):
@@ -94,19 +97,34 @@ def profile(folder):
     return path, json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
 
 
+def draw(of_transport, of_gan):
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
+    df.plot.samples(target(jr.key(0)), ax=axes[0], color=df.plot.COLORS["p"])
+    df.plot.paths(of_transport.path, ax=axes[0])
+    axes[0].set(title="transport", aspect="equal")
+    for axis, info in zip(axes[1:], (of_transport, of_gan), strict=True):
+        df.plot.losses(info, gan=GAN, ax=axis)
+    axes[1].set_title("transport")
+    axes[2].set_title("train_gan")
+    OUT.mkdir(exist_ok=True)
+    figure.savefig(OUT / "with_optax_and_profiler.png", dpi=110)
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="fewer steps, for a check")
     parser.add_argument("--out", default=OUT / "profile", help="where the trace goes")
     words = parser.parse_args(argv)
-    off, way = move(200 if words.fast else 1000)
+    off, way, of_transport = move(200 if words.fast else 1000)
     slower = way[-1] / way[0]
     print(f"transport: mean off by {off:.3f}; last tenth of the way {slower:.1%} of the first")
     assert off < 0.1
     assert slower < 0.1
-    off = train(300 if words.fast else 2000)
+    off, of_gan = train(300 if words.fast else 2000)
     print(f"train_gan: mean off by {off:.3f}")
     assert off < 0.3
+    draw(of_transport, of_gan)
     path, events = profile(words.out)
     names = [event.get("name", "") for event in events]
     (span,) = (event for event in events if event.get("name") == "flow to p")

@@ -37,7 +37,7 @@ from sklearn.datasets import make_moons
 
 import divergence_flows as df
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#BBBBBB"
+plt.style.use("divergence_flows.plot.style")
 
 # %% [markdown]
 # ## Two clouds
@@ -87,27 +87,20 @@ moved, info = df.transport(
 # ## Look
 #
 # `info.path` holds the cloud at the end of every chunk, `info.losses` the discriminator's loss.
-
+# `df.plot` draws both: axes go in and come out, and q, what has moved and p have the same colours
+# everywhere.
 
 # %%
-def dots(ax, xs, color, label):
-    ax.scatter(*np.asarray(xs).T, s=5, color=color, linewidths=0, label=label)
-    ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xlabel="$x_1$ [units of the data]")
-    ax.set_box_aspect(1)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.9), sharey=True, layout="constrained")
-for ax, xs, title in zip(axes[::2], (xs_q, moved), ("before", "after"), strict=True):
-    dots(ax, held_out, GREY, "samples of p, held out")
-    dots(ax, xs, BLUE, "particles")
-    ax.set_title(title)
-axes[1].plot(*np.moveaxis(np.asarray(info.path[:, ::4]), 2, 0), color=BLUE, lw=0.6, alpha=0.7)
-dots(axes[1], moved[::4], BLUE, None)
-axes[1].set_title("the way of every fourth particle")
+fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.9), sharey=True)
+df.plot.before_after(xs_q, moved, held_out, axes=axes)
 axes[0].set_ylabel("$x_2$ [units of the data]")
-axes[0].legend(loc="upper right", markerscale=3, fontsize=8, handletextpad=0.1)
-fig.align_ylabels()
+fig.supxlabel("$x_1$ [units of the data]")
+
+# %%
+fig, ax = plt.subplots(figsize=(4.6, 4.6))
+df.plot.paths(info.path, count=100, ax=ax)
+ax.set(title="a hundred of the particles", xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+ax.legend()
 
 # %% [markdown]
 # ## Did it work?
@@ -131,17 +124,12 @@ print(f"theory for p = q, 2 log 2: {2 * np.log(2):.3f}")
 
 # %%
 course = [float(df.wasserstein2(xs, held_out)) for xs in info.path]
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-left.plot(info.path_steps, course, color=BLUE)
-left.axhline(floor, color=ORANGE, ls="--")
-left.text(STEPS, floor + 0.01, "two samples of p", color=ORANGE, ha="right", va="bottom")
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+left.plot(info.path_steps, course, label="particles")
+left.axhline(floor, ls=":", lw=0.8, label="two samples of p")
 left.set(xlabel="step", ylabel="$W_2$ to held-out samples\n[units of the data]", ylim=0)
-right.plot(info.losses, color=BLUE, lw=0.8)
-right.axhline(2 * np.log(2), color=ORANGE, ls="--")
-right.text(STEPS, 2 * np.log(2) + 0.004, "2 log 2", color=ORANGE, ha="right", va="bottom")
-right.set(xlabel="step", ylabel="discriminator loss [nats]")
-for ax in (left, right):
-    ax.spines[["top", "right"]].set_visible(False)
+left.legend()
+df.plot.losses(info, gan=gan, ax=right)
 
 # %% [markdown]
 # ## One step further: another divergence
@@ -187,16 +175,12 @@ for name, values in distances.items():
     print(f"{name:24s} W2 {values[4]:.3f} after 40 steps, {values[-1]:.3f} after 100")
 
 # %%
-fig, ax = plt.subplots(figsize=(6.5, 3.4), layout="constrained")
-for (name, values), color, style in zip(
-    distances.items(), (BLUE, ORANGE), ("-", "--"), strict=True
-):
-    ax.plot(10 * np.arange(11), values, color=color, ls=style, lw=2, label=name)
-ax.axhline(floor, color="#777777", lw=1)
-ax.text(0, floor - 0.01, "two samples of p", color="#777777", va="top")
+fig, ax = plt.subplots(figsize=(6.5, 3.4))
+for (name, values), style in zip(distances.items(), ("-", "--"), strict=True):
+    ax.plot(10 * np.arange(11), values, ls=style, lw=2, label=name)
+ax.axhline(floor, ls=":", lw=0.8, label="two samples of p")
 ax.set(xlabel="step", ylabel="$W_2$ to held-out samples\n[units of the data]", ylim=0)
-ax.legend(frameon=False)
-ax.spines[["top", "right"]].set_visible(False)
+ax.legend()
 
 # %% [markdown]
 # Their clocks differ, because the slope of $h$ is the speed: for $h(d) = d$ it is 1, for our own at

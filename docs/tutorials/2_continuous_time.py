@@ -35,7 +35,7 @@ from jax.scipy.stats import norm
 
 import divergence_flows as df
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
+plt.style.use("divergence_flows.plot.style")
 
 # %% [markdown]
 # ## A flow whose every moment is known
@@ -107,25 +107,25 @@ for t, cloud in zip(ts[::10], xs[::10], strict=True):
         f"variance {along[:, 0].var():.3f}, theory {variances[0]:.3f}"
     )
 
+
 # %%
-fig, ax = plt.subplots(figsize=(6.2, 4.2), layout="constrained")
-side = np.linspace(-3.2, 6.4, 120)
-grid = jnp.stack(jnp.meshgrid(side, side), axis=-1)
-density = jnp.exp(jax.vmap(jax.vmap(log_p, (0, None)), (0, None))(grid, RHO))
-ax.contourf(side, side, density, levels=8, cmap="Greys", alpha=0.6)
-ax.plot(*np.moveaxis(np.asarray(xs[:, :60]), 2, 0), color=BLUE, lw=0.6, alpha=0.6)
-ax.scatter(*np.asarray(xs[0, :60]).T, s=9, facecolor="white", edgecolor=BLUE, zorder=3)
-ax.scatter(*np.asarray(xs[-1, :60]).T, s=9, color=BLUE, zorder=3)
-turn = np.stack([np.cos(np.linspace(0, 2 * np.pi, 90)), np.sin(np.linspace(0, 2 * np.pi, 90))])
-for t in (0.0, 0.3, 1.0, 3.0):
-    mean, variances = (np.asarray(part)[:, None] for part in moments(t, RHO))
-    ring = AXES @ (mean + 2 * np.sqrt(variances) * turn)
-    ax.plot(*ring, color=ORANGE, lw=1.4)
-    corner = ring[:, np.argmax(ring[1] - ring[0])]
-    ax.text(*corner, f"t = {t:g} ", color=ORANGE, ha="right", va="bottom")
-ax.set(xlabel="$x_1$ [units of x]", ylabel="$x_2$ [units of x]", xlim=(-3.2, 6.4), ylim=(-2.6, 4.6))
-ax.set_title("particles (blue), two standard deviations of $q_t$ in theory (orange)", fontsize=9)
-ax.spines[["top", "right"]].set_visible(False)
+def in_theory(t):
+    """q_t as a Gaussian of the plane."""
+    mean, variances = moments(t, RHO)
+    return df.Gaussian(AXES @ mean, AXES * jnp.sqrt(variances))
+
+
+fig, ax = plt.subplots(figsize=(6.2, 4.4))
+df.plot.density(lambda x: log_p(x, RHO), ((-3.2, 6.4), (-2.6, 4.6)), ax=ax)
+df.plot.paths(xs, count=60, ax=ax)
+q_t = jax.vmap(in_theory)(jnp.array([0.0, 0.3, 1.0, 3.0]))
+df.plot.ellipses(
+    q_t, levels=[2], color="C2", label="two standard deviations of $q_t$, theory", ax=ax
+)
+ax.set(
+    xlabel="$x_1$ [units of x]", ylabel="$x_2$ [units of x]", title="t = 0, 0.3, 1 and 3; p in grey"
+)
+ax.legend(loc="lower right")
 
 # %% [markdown]
 # The mean slides first along the short axis of the target, where the forces are strong, and only
@@ -153,12 +153,11 @@ print(
 )
 
 # %%
-fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
-ax.semilogy(ts, -exact, color=GREY, lw=5, label="$-d\\,KL/dt$, closed form")
-ax.semilogy(ts, -measured, "o", ms=4, color=BLUE, label="dissipation at 2,000 particles")
+fig, ax = plt.subplots(figsize=(6, 3.4))
+ax.semilogy(ts, -exact, color="0.75", lw=5, label="$-d\\,KL/dt$, closed form")
+ax.semilogy(ts, -measured, "o", ms=4, color="C0", label="dissipation at 2,000 particles")
 ax.set(xlabel="flow time $t$", ylabel="loss of KL\n[nats per unit of flow time]")
-ax.legend(frameon=False)
-ax.spines[["top", "right"]].set_visible(False)
+ax.legend()
 
 # %% [markdown]
 # ## Densities ride along
@@ -223,14 +222,13 @@ for rho, found, theory, slope in zip(rhos, stopped, expected, slopes, strict=Tru
     print(f"rho = {rho:.2f}: stopped at t = {found:.3f}, theory {theory:.3f}, slope {slope:.2f}")
 
 # %%
-fig, ax = plt.subplots(figsize=(5.6, 3.3), layout="constrained")
-ax.plot(rhos, expected, color=GREY, lw=5, label="closed form")
-ax.plot(rhos, stopped, "o", color=BLUE, label="event, one vmapped solve")
+fig, ax = plt.subplots(figsize=(5.6, 3.3))
+ax.plot(rhos, expected, color="0.75", lw=5, label="closed form")
+ax.plot(rhos, stopped, "o", color="C0", label="event, one vmapped solve")
 ax.set(
     xlabel="correlation of the target", ylabel="time until the loss of KL\nis 0.01 nats per unit"
 )
-ax.legend(frameon=False)
-ax.spines[["top", "right"]].set_visible(False)
+ax.legend()
 
 # %% [markdown]
 # The more correlated the target, the longer it takes: the slowest rate of the flow is the inverse

@@ -32,7 +32,7 @@ from jax.tree_util import Partial
 
 import divergence_flows as df
 
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+plt.style.use("divergence_flows.plot.style")
 
 # %% [markdown]
 # ## A posterior of two parameters
@@ -122,34 +122,17 @@ for name, gaussian in {"fit": q, "Laplace": laplace, "moments": matched}.items()
     print(f"KL on the grid, {name:8s} {kl_on_grid(gaussian):.4f} nats")
 
 # %%
-fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-shown = posterior.reshape(300, 400).T
-ax.contourf(
-    side_a,
-    side_b,
-    shown,
-    levels=np.max(shown) * np.array([0.02, 0.1, 0.3, 0.6, 1.0]),
-    cmap="Greys",
-    alpha=0.7,
-)
-turn = jnp.linspace(0, 2 * jnp.pi, 90)
-circle = 2 * jnp.stack([jnp.cos(turn), jnp.sin(turn)], axis=1)
-for (name, gaussian), color, style in zip(
-    {"fit": q, "Laplace": laplace, "moments of p": matched}.items(),
-    (BLUE, ORANGE, GREEN),
-    ("-", "--", ":"),
-    strict=True,
+fig, ax = plt.subplots(figsize=(6.4, 4))
+df.plot.density(log_p_of, ((-2.2, 4), (-4, 24)), ax=ax)
+for name, law, color, style in (
+    ("fit", q, "C0", "-"),
+    ("Laplace", laplace, "C1", "--"),
+    ("moments of p", matched, "C2", ":"),
 ):
-    ax.plot(*jax.vmap(gaussian.push)(circle).T, color=color, ls=style, lw=2, label=name)
-    ax.plot(*gaussian.mean, "o", ms=5, color=color)
-ax.set(
-    xlim=(-2.2, 4),
-    ylim=(-4, 24),
-    xlabel="intercept [logits]",
-    ylabel="slope [logits per unit of log dose]",
-)
-ax.legend(title="two standard deviations", frameon=False, loc="upper left")
-ax.spines[["top", "right"]].set_visible(False)
+    look = {"color": color, "linestyle": style, "label": name}
+    df.plot.ellipses(law, levels=[2], ax=ax, **look)
+ax.set(xlabel="intercept [logits]", ylabel="slope [logits per unit of log dose]")
+ax.legend(title="two standard deviations", loc="upper left")
 
 # %% [markdown]
 # Laplace sits at the mode. The fit moves to where most of the mass is, and stays a little narrower

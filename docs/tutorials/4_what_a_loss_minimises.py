@@ -35,7 +35,7 @@ from jax.scipy.stats import norm
 import divergence_flows as df
 
 jax.config.update("jax_enable_x64", True)  # digits, to compare two ways of computing
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#BBBBBB"
+plt.style.use("divergence_flows.plot.style")
 
 # %% [markdown]
 # ## Ask
@@ -86,7 +86,7 @@ print("the same        ", jax.jit(own.descends)(r))
 # %% [markdown]
 # Now compare, for four GANs, what is measured with what is descended. Only the shape of an $f$
 # counts: $f + a\,(r - 1)$ is the same divergence and $c\,f$ the same flow at another speed, so
-# draw both with $f(1) = f'(1) = 0$ and $f''(1) = 1$.
+# `df.plot.curves` draws both with $f(1) = f'(1) = 0$ and $f''(1) = 1$, and $h$ below them.
 
 # %%
 gans = {
@@ -96,30 +96,15 @@ gans = {
     "boosting, tanh (our own)": own,
 }
 
-
-def scaled(f, rs):
-    slope = jax.grad(f)
-    return (f(rs) - f(1.0) - slope(1.0) * (rs - 1)) / jax.grad(slope)(1.0)
-
-
-@eqx.filter_jit
-def both(gan, rs):
-    return scaled(gan.measures, rs), scaled(gan.descends, rs)
-
-
-rs = jnp.exp(jnp.linspace(-3, 3, 121))
-fig, axes = plt.subplots(1, 4, figsize=(11, 3), sharey=True, layout="constrained")
-for ax, (name, each) in zip(axes, gans.items(), strict=True):
-    measured, descended = both(each, rs)
-    ax.plot(rs, measured, color=GREY, lw=5, label="measured")
-    ax.plot(rs, descended, color=BLUE, lw=1.8, label="descended")
-    ax.set(title=name, xscale="log", xlabel="ratio r = p/q", ylim=(-0.1, 4))
-    ax.spines[["top", "right"]].set_visible(False)
+fig, axes = plt.subplots(2, 4, figsize=(11, 5.4), sharey="row", sharex="row")
+for column, (name, each) in zip(axes.T, gans.items(), strict=True):
+    df.plot.curves(each, axes=column)
+    measured, descended = (line.get_ydata() for line in column[0].lines)
+    column[0].set_title(name)
     gap = jnp.max(jnp.abs(measured - descended) / (1 + measured))
     print(f"{name:26s} {'one divergence' if gap < 1e-6 else 'two divergences'}")
-axes[0].set_ylabel("f, scaled to f''(1) = 1")
-axes[0].legend(frameon=False, loc="upper center")
-fig.align_ylabels()
+for ax in axes.flat:
+    ax.label_outer()
 
 # %% [markdown]
 # Only the vanilla GAN descends what it measures: its game is zero-sum, $h_T = -\psi$ up to a
@@ -192,15 +177,12 @@ for name, (m, log_s) in ends.items():
     print(f"{name:26s} m = {m:6.3f}, s = {jnp.exp(log_s):.3f}")
 
 # %%
-fig, ax = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
-ax.fill_between(X, jnp.exp(log_p(X)), color=GREY, alpha=0.6, lw=0, label="p")
-for (name, (m, log_s)), color, style in zip(
-    ends.items(), (BLUE, ORANGE, GREEN, PINK), ("-", "--", "-.", ":"), strict=True
-):
-    ax.plot(X, norm.pdf(X, m, jnp.exp(log_s)), color=color, ls=style, lw=2, label=name)
+fig, ax = plt.subplots(figsize=(6.6, 3.6))
+ax.fill_between(X, jnp.exp(log_p(X)), color=df.plot.COLORS["p"], alpha=0.6, lw=0, label="p")
+for (name, (m, log_s)), style in zip(ends.items(), ("-", "--", "-.", ":"), strict=True):
+    ax.plot(X, norm.pdf(X, m, jnp.exp(log_s)), ls=style, lw=2, label=name)
 ax.set(xlabel="x [units of x]", ylabel="density [per unit of x]", xlim=(-5, 6), ylim=0)
-ax.legend(frameon=False)
-ax.spines[["top", "right"]].set_visible(False)
+ax.legend()
 
 # %% [markdown]
 # One discriminator's loss, several resting places. None of them is wrong: each is the best normal
@@ -223,17 +205,15 @@ print("mean m  ", places[:, 0].round(3))
 print(f"vanilla {ends['vanilla'][0]:.3f}, logit {ends['logit'][0]:.3f}")
 
 # %%
-fig, axes = plt.subplots(1, 2, figsize=(8.6, 3), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(8.6, 3))
 values = (places[:, 0], jnp.exp(places[:, 1]))
 limits = [(m, jnp.exp(log_s)) for m, log_s in (ends["vanilla"], ends["logit"])]
 for i, (ax, label) in enumerate(zip(axes, ("mean m", "standard deviation s"), strict=True)):
-    ax.plot(shifts, values[i], "o-", color=BLUE)
-    for limit, color, name in zip(limits, (GREY, ORANGE), ("2 JS", "KL(q||p)"), strict=True):
+    ax.plot(shifts, values[i], "o-")
+    for limit, color, name in zip(limits, ("C2", "C1"), ("2 JS", "KL(q||p)"), strict=True):
         ax.axhline(limit[i], color=color, ls="--", label=name)
     ax.set(xlabel="shift C [nats]", ylabel=f"{label} [units of x]")
-    ax.spines[["top", "right"]].set_visible(False)
-axes[0].legend(frameon=False)
-fig.align_ylabels()
+axes[0].legend()
 
 # %% [markdown]
 # ## What can go wrong, and how you notice

@@ -30,7 +30,7 @@ from jax.scipy.stats import norm
 
 import divergence_flows as df
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
+plt.style.use("divergence_flows.plot.style")
 
 # %% [markdown]
 # ## The target
@@ -83,7 +83,7 @@ def run(shift, key):
         key=key_run,
     )
     # state.ema is the generator, averaged over the last steps
-    return jax.vmap(state.ema)(jr.normal(key_noise, (COUNT, LATENT))), info.d_losses
+    return jax.vmap(state.ema)(jr.normal(key_noise, (COUNT, LATENT))), info
 
 
 # %% [markdown]
@@ -97,7 +97,7 @@ def run(shift, key):
 shifts = jnp.array([0.0, 3.0, 8.0])
 keys = df.over_devices(jr.split(jr.key(1), SEEDS))
 everything = jax.jit(jax.vmap(jax.vmap(run, in_axes=(None, 0)), in_axes=(0, None)))
-xs, d_losses = everything(shifts, keys)
+xs, info = everything(shifts, keys)
 print("samples, (loss, seed, sample, coordinate):", xs.shape)
 
 # %% [markdown]
@@ -107,20 +107,29 @@ print("samples, (loss, seed, sample, coordinate):", xs.shape)
 edges = np.linspace(-4, 6, 51)
 side = np.linspace(-4, 6, 300)
 density = 0.7 * norm.pdf(side, -1, 0.6) + 0.3 * norm.pdf(side, 2, 0.9)
-fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharey=True, layout="constrained")
-for ax, shift, clouds in zip(axes, shifts, np.asarray(xs[..., 0]), strict=True):
-    ax.fill_between(side, density, color=GREY, alpha=0.6, lw=0, label="p")
+fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.2), sharey=True)
+for ax, shift, clouds in zip(axes, shifts, xs, strict=True):
+    ax.fill_between(side, density, color=df.plot.COLORS["p"], alpha=0.6, lw=0, label="p")
     for i, cloud in enumerate(clouds):
-        heights, _ = np.histogram(cloud, edges, density=True)
         label = "each seed" if i == 0 else None
-        ax.stairs(heights, edges, color=BLUE, lw=0.5, alpha=0.6, label=label)
-    heights, _ = np.histogram(clouds, edges, density=True)
-    ax.stairs(heights, edges, color=ORANGE, lw=1.8, label="all seeds together")
+        df.plot.samples(cloud, bins=edges, lw=0.5, alpha=0.6, label=label, ax=ax)
+    whole = clouds.reshape(-1, 1)
+    df.plot.samples(whole, bins=edges, color="C1", lw=1.8, label="all seeds together", ax=ax)
     ax.set(title=f"C = {shift:g}", xlabel="x [units of x]")
-    ax.spines[["top", "right"]].set_visible(False)
 axes[0].set_ylabel("density [per unit of x]")
-axes[0].legend(frameon=False, fontsize=8)
-fig.align_ylabels()
+axes[0].legend()
+
+# %% [markdown]
+# `info` has the axes of loss and seed too, in front. `df.plot.losses` draws the median of the
+# seeds and the band of the middle 80 %, and names what each player measures or descends.
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(10.5, 3.4), sharey=True)
+for i, (ax, shift) in enumerate(zip(axes, shifts, strict=True)):
+    of_shift = jax.tree.map(lambda leaf, i=i: leaf[i], info)
+    df.plot.losses(of_shift.d_losses, gan=df.gans.vanilla(shift), ax=ax)
+    ax.set(title=f"C = {shift:g}", ylim=(1.2, 1.45))
+    ax.label_outer()
 
 # %% [markdown]
 # ## Judge
@@ -138,7 +147,7 @@ def w2(xs, ys):
 fresh = [mixture(key, COUNT) for key in jr.split(jr.key(2), 20)]
 floor = np.mean([w2(one, other) for one, other in zip(fresh[::2], fresh[1::2], strict=True)])
 distances = np.array([[np.mean([w2(cloud, ys) for ys in fresh]) for cloud in row] for row in xs])
-late = np.asarray(d_losses[..., -100:]).mean(axis=(1, 2))
+late = np.asarray(info.d_losses[..., -100:]).mean(axis=(1, 2))
 print(f"floor of W2 {floor:.3f}; 2 log 2 = {2 * np.log(2):.3f}")
 for shift, row, loss in zip(shifts, distances, late, strict=True):
     error = row.std(ddof=1) / np.sqrt(len(row))
@@ -153,17 +162,16 @@ print(f"C = 8 less C = 0, paired: {difference.mean():+.3f} +- {error:.3f}")
 print(f"with one seed each, C = 8 would have won {wins:.0%} of the time")
 
 # %%
-fig, ax = plt.subplots(figsize=(5.6, 3.5), layout="constrained")
+fig, ax = plt.subplots(figsize=(5.6, 3.5))
 places = np.arange(3)
-ax.plot(places, distances, color=GREY, lw=0.7, zorder=1)
-ax.plot(places, distances, "o", ms=4, color=BLUE, zorder=2)
-ax.plot(places, distances.mean(axis=1), "_", ms=32, mew=2.5, color=ORANGE, zorder=3)
-ax.axhline(floor, color=GREEN, ls="--")
-ax.text(2.4, floor, "two samples of p ", color=GREEN, ha="right", va="bottom")
+ax.plot(places, distances, color="0.75", lw=0.7, zorder=1)
+ax.plot(places, distances, "o", ms=4, color="C0", zorder=2)
+ax.plot(places, distances.mean(axis=1), "_", ms=32, mew=2.5, color="C1", zorder=3)
+ax.axhline(floor, color="C2", ls="--")
+ax.text(2.4, floor, "two samples of p ", color="C2", ha="right", va="bottom")
 ax.set_xticks(places, [f"C = {shift:g}" for shift in shifts])
 ax.set(ylabel="$W_2$ to fresh samples [units of x]", ylim=0, xlim=(-0.4, 2.4))
-ax.set_title("one line a seed; orange: the mean", fontsize=10)
-ax.spines[["top", "right"]].set_visible(False)
+ax.set_title("one line a seed; orange: the mean")
 
 # %% [markdown]
 # The spread over seeds is of the size of any difference between the losses, or larger. Where the

@@ -37,7 +37,7 @@ import optax
 
 import divergence_flows as df
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#BBBBBB"
+plt.style.use("divergence_flows.plot.style")
 
 # %% [markdown]
 # ## A target with an answer
@@ -123,27 +123,19 @@ print(
 )
 
 # %%
-fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.7), layout="constrained")
-side_1, side_2 = jnp.linspace(-2, 4, 200), jnp.linspace(-2.5, 8, 200)
-grid = jnp.stack(jnp.meshgrid(side_1, side_2), axis=-1)
-LEVELS = np.exp(-np.array([4.0, 2.0, 1.0, 0.5, 0.1, 0.0]))
-density = jnp.exp(jax.vmap(jax.vmap(log_p))(grid))
-for ax in (left, right):
-    ax.spines[["top", "right"]].set_visible(False)
-left.contourf(side_1, side_2, density, levels=LEVELS, cmap="Greys", alpha=0.7)
+fig, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.9))
+df.plot.density(log_p, ((-2, 4), (-2.5, 8)), ax=left)
+df.plot.ellipses(gaussian, levels=[2], label="Gaussian", ax=left)
 turn = jnp.linspace(0, 2 * jnp.pi, 200)
 circle = 2 * jnp.stack([jnp.cos(turn), jnp.sin(turn)], axis=1)
-for q, color, style, name in ((gaussian, BLUE, "--", "Gaussian"), (bent, ORANGE, "-", "bent")):
-    left.plot(*jax.vmap(q.push)(circle).T, color=color, ls=style, lw=2, label=name)
+left.plot(*jax.vmap(bent.push)(circle).T, color="C1", label="bent")
 left.set(xlabel="$x_1$ [units of x]", ylabel="$x_2$ [units of x]")
-left.legend(frameon=False, loc="upper left", title="image of |z| = 2")
-for values, color, name in ((losses, BLUE, "Gaussian"), (bent_losses, ORANGE, "bent")):
-    right.plot(values + jnp.log(jnp.pi), color=color, lw=0.7, label=name)
-right.axhline(np.log(2) / 2 - 1 / 8, color="black", ls=":", lw=1)
-right.text(STEPS, 0.7, "dotted: the best Gaussian, theory", ha="right")
-right.set(xlabel="step", ylabel="loss + log $\\pi$ of one batch [nats]", ylim=(-0.4, 2))
-right.legend(frameon=False)
-fig.align_xlabels()
+left.legend(loc="upper left", title="image of |z| = 2")
+both = {"Gaussian": losses + jnp.log(jnp.pi), "bent": bent_losses + jnp.log(jnp.pi)}
+df.plot.losses(both, ax=right, linewidth=0.7)
+right.axhline(np.log(2) / 2 - 1 / 8, color="black", ls=":", lw=1, label="the best Gaussian, theory")
+right.set(ylabel="loss + log $\\pi$ of one batch [nats]", ylim=(-0.4, 2))
+right.legend()
 
 # %% [markdown]
 # The Gaussian's loss keeps jumping, from batch to batch: $\log p/q$ is not constant. The bent
@@ -184,18 +176,14 @@ print(f"means at distance 0.1: apart by at most {apart.max():.1f} standard error
 print(f"spread at q = p: {path[-1][1]:.1e} of the path gradient, {plain[-1][1]:.2f} of the plain")
 
 # %%
-fig, ax = plt.subplots(figsize=(5.8, 3.4), layout="constrained")
-for found, color, style, name in (
-    (plain, GREEN, "s--", "whole gradient"),
-    (path, BLUE, "o-", "path gradient"),
-):
+fig, ax = plt.subplots(figsize=(5.8, 3.4))
+for found, style, name in ((path, "o-", "path gradient"), (plain, "s--", "whole gradient")):
     spreads = [spread for _, spread in found[:-1]]
-    ax.loglog(distances[:-1], spreads, style, color=color, label=name)
+    ax.loglog(distances[:-1], spreads, style, label=name)
 ax.set(
     xlabel="distance from p [the start is at 1]", ylabel="spread of one sample's\ngradient [nats]"
 )
-ax.legend(frameon=False)
-ax.spines[["top", "right"]].set_visible(False)
+ax.legend()
 
 # %% [markdown]
 # Far away the two are alike, and the path gradient may even be the noisier one. Near the solution
@@ -231,28 +219,25 @@ def of_order(a):
         return (optax.apply_updates(q, updates), memory), None
 
     (q, _), _ = jax.lax.scan(step, (gaussian, optimizer.init(gaussian)), length=400)
-    return q.mean, q.covariance
+    return q
 
 
 orders = jnp.array([0.0, 0.5, 1.0])
-means, covariances = of_order(orders)
+fits = of_order(orders)  # Gaussians along one axis
+means, covariances = fits.mean, fits.covariance
 print("alpha   mean            variances       covariance")
 for a, m, c in zip(orders, means, covariances, strict=True):
     print(f"{a:4.1f}  {m[0]:6.3f} {m[1]:6.3f}  {c[0, 0]:6.3f} {c[1, 1]:6.3f}  {c[0, 1]:6.3f}")
 print("theory for 0:  1 1.25, 0.25 1.5, 0.5;  for 1:  1 1.5, 0.5 3, 1")
 
 # %%
-fig, ax = plt.subplots(figsize=(5.2, 4), layout="constrained")
-ax.contourf(side_1, side_2, density, levels=LEVELS, cmap="Greys", alpha=0.7)
-for a, m, c, color, style in zip(
-    orders, means, covariances, (BLUE, GREEN, ORANGE), ("-", "--", ":"), strict=True
-):
-    ring = m[:, None] + jnp.linalg.cholesky(c) @ circle.T
-    ax.plot(*ring, color=color, ls=style, lw=2, label=f"$\\alpha$ = {a:g}")
-    ax.plot(*m, "o", color=color, ms=5)
-ax.set(xlabel="$x_1$ [units of x]", ylabel="$x_2$ [units of x]", xlim=(-2, 4), ylim=(-2.5, 6.5))
-ax.legend(frameon=False, loc="upper left", title="two standard deviations")
-ax.spines[["top", "right"]].set_visible(False)
+fig, ax = plt.subplots(figsize=(5.2, 4))
+df.plot.density(log_p, ((-2, 4), (-2.5, 6.5)), ax=ax)
+for i, a in enumerate(orders):
+    q = jax.tree.map(lambda leaf, i=i: leaf[i], fits)
+    df.plot.ellipses(q, levels=[2], color=f"C{i}", label=f"$\\alpha$ = {a:g}", ax=ax)
+ax.set(xlabel="$x_1$ [units of x]", ylabel="$x_2$ [units of x]")
+ax.legend(loc="upper left", title="two standard deviations")
 
 # %% [markdown]
 # ## What can go wrong, and how you notice

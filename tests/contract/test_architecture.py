@@ -20,7 +20,7 @@ from divergence_flows import _types
 PACKAGE = pathlib.Path(df.__file__).parent
 FILES = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
-PUBLIC_MODULES = ("bures", "divergences", "gans", "networks")
+PUBLIC_MODULES = ("bures", "divergences", "gans", "networks", "plot")
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # From the ground up: a file imports from its own room, from rooms below, and from those of its row
@@ -31,6 +31,7 @@ FLOORS = (
     ("divergences", "ratios", "networks", "flows"),
     ("gans", "gaussians", "runs"),
     ("training",),
+    ("plot",),
     ("__init__",),
 )
 ROOMS = [room for floor in FLOORS for room in floor]
@@ -196,6 +197,7 @@ def test_all_public_names_are_ours():
 
 
 IMPORT = """
+import sys
 import warnings
 import diffrax, equinox, jax, optax, optimistix, scipy.optimize, scipy.stats
 from jax._src import xla_bridge
@@ -207,6 +209,7 @@ before = settings()
 import divergence_flows
 assert settings() == before, "import changed jax.config or the warnings filters"
 assert not xla_bridge._backends, "import initialised a device"
+assert "matplotlib" not in sys.modules, "pictures import matplotlib once they are drawn"
 assert divergence_flows._types.as_float([1.0, 2.0]).shape == (2,)
 """
 

@@ -591,5 +591,6 @@ RECORDS = {
     "FlowRatioInfo": "train_flow_ratio",
 }
 # Not to be transformed. `over_devices` refuses; `transport` shows a `TransportState` to `on_chunk`
-# between its programs only; `RunDiverged` is an error.
+# between its programs only; `RunDiverged` is an error. Pictures are drawn of numbers: tests/plot.
 OUTSIDE = {"over_devices", "TransportState", "RunDiverged"}
+OUTSIDE |= {f"plot.{name}" for name, value in vars(df.plot).items() if inspect.isfunction(value)}

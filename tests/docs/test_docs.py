@@ -17,13 +17,15 @@ import divergence_flows as df
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PACKAGE = pathlib.Path(df.__file__).parent
-MODULES = ("bures", "divergences", "gans", "networks")
+MODULES = ("bures", "divergences", "gans", "networks", "plot")
 # Pages that docs/_build.py writes, and what makes them.
 MADE = {"which-loss.md": "_which_loss.py"} | {
     f"tutorials/{path.stem}.{ending}": f"tutorials/{path.name}"
     for path in (DOCS / "tutorials").glob("*.py")
     for ending in ("md", "ipynb")
 }
+EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[!_]*.py"))
+MADE |= {f"examples/{name}": f"../examples/{name}" for name in EXAMPLES}
 
 
 # Names
@@ -97,6 +99,13 @@ def test_the_navigation_lists_every_page():
     listed = re.findall(r'"([\w/*-]+\.md)"', toml)
     written = {name for name in SOURCES if not name.startswith("tutorials/")}
     assert sorted(listed) == sorted(written | {"which-loss.md", "tutorials/*.md"})
+
+
+def test_the_gallery_shows_every_example_in_less_than_a_megabyte():
+    page = SOURCES["gallery.md"]
+    cards = re.findall(r"!\[[^\]]+\]\((pictures/[\w.]+)\).*\n\n.*\(examples/(\w+\.py)\)", page)
+    assert sorted({script for _, script in cards}) == EXAMPLES
+    assert sum(path.stat().st_size for path in (DOCS / "pictures").iterdir()) < 1e6
 
 
 # The front page
