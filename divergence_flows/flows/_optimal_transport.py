@@ -75,6 +75,12 @@ def wasserstein2(xs: Real[ArrayLike, "n *event"], ys: Real[ArrayLike, "n *event"
         ValueError: If there are no points.
         EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats.
 
+    Example:
+        ```python
+        xs = jr.normal(jr.key(0), (100, 2))
+        print(df.wasserstein2(xs, xs + jnp.array([3.0, 4.0])))  # 5.0
+        ```
+
     References:
         Peyre & Cuturi, Computational Optimal Transport, 2019, section 2.2.
     """
