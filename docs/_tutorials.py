@@ -41,7 +41,7 @@ DOWNLOAD = (
 def stamp(script):
     """Changes with the script, the package and what runs them."""
     versions = [importlib.metadata.version(name) for name in ("jax", "matplotlib", "ipykernel")]
-    files = [script, pathlib.Path(__file__), *sorted((ROOT / "divergence_flows").glob("*.py"))]
+    files = [script, pathlib.Path(__file__), *sorted((ROOT / "divergence_flows").rglob("*.py"))]
     text = b"".join(file.read_bytes() for file in files) + repr(versions).encode()
     return hashlib.sha256(text).hexdigest()[:16]
 
