@@ -21,7 +21,7 @@ HEAD = ("case", "metric", "ours", "theirs", "value", "goal")
 NAMES = {"what issue 5 allows": "the limit"}
 # The README's rows: what they say, and the line: file, case, metric, baseline. Some are lost.
 SUMMARY = (
-    ("Gaussian fit, 256 dimensions: KL(q\|\|p) left", "gaussian")
+    ("Gaussian fit, 256 dimensions: KL(q\\|\\|p) left", "gaussian")
     + ("gaussian 256", "final KL(q||p)", "blackjax.fullrank_vi"),
     ("Gaussian fit, logistic regression on 6,366 rows: time to 0.1 nat", "gaussian")
     + ("logistic, fair", "time to ELBO gap = 0.1 nat", "gsmvi.GSM"),

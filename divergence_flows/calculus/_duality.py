@@ -68,6 +68,12 @@ def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
         EquinoxRuntimeError: When h is evaluated where f'' = 0, as for total variation, or f'' < 0
             (checked at |u| < 5, where round-off is small).
 
+    Example:
+        ```python
+        h = jax.jit(df.f_to_h(lambda r: r * jnp.log(r)))  # f of KL(p||q), whose h is e^u
+        print(h(jnp.array([0.0, 1.0])))  # [1.    2.718]
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
     """
@@ -92,6 +98,12 @@ def h_to_f(h: ScalarFn) -> ScalarFn:
 
     Raises:
         EquinoxRuntimeError: When f is evaluated across a point where h decreases.
+
+    Example:
+        ```python
+        f = df.h_to_f(lambda u: u)  # h of KL(q||p), whose f is r - 1 - log r
+        print(f(2.0))  # 0.3069
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.

@@ -40,6 +40,12 @@ def dissipation(
         ValueError: If there are no particles.
         EquinoxRuntimeError: If `h` or `of` decreases at any `u`, or a number is not finite.
 
+    Example:
+        ```python
+        u, grad_u = jnp.zeros(4), jnp.ones((4, 2))  # at four particles
+        print(df.dissipation(df.divergences.kl_qp.h, u, grad_u))  # -2.0
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
     """

@@ -109,6 +109,16 @@ def integrate(
         EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, `y0` is not finite
             (unless `throw=False`), or the solve fails.
 
+    Example:
+        ```python
+        def field(t, y, args):
+            return -args * y
+
+
+        solution = df.integrate(field, jnp.ones(2), [0.0, 1.0, 2.0], 0.5)
+        print(solution.ys[-1])  # [0.368 0.368]
+        ```
+
     References:
         Kidger, On Neural Differential Equations, 2021; diffrax.
     """

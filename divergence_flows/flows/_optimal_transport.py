@@ -101,6 +101,12 @@ def wasserstein2(
         EquinoxRuntimeError: If a coordinate is not finite, or too large for its floats; or if a
             weight is negative or not finite, or they do not sum to 1.
 
+    Example:
+        ```python
+        xs = jr.normal(jr.key(0), (100, 2))
+        print(df.wasserstein2(xs, xs + jnp.array([3.0, 4.0])))  # 5.0
+        ```
+
     References:
         Peyre & Cuturi, Computational Optimal Transport, 2019, sections 2.2 and 9.1.
     """

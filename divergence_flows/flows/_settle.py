@@ -54,6 +54,16 @@ def settle(
         EquinoxRuntimeError: If the state is not at rest after `max_steps`, the solve fails, or
             `y0` is not finite (unless `throw=False`).
 
+    Example:
+        ```python
+        def field(t, y, args):
+            return args - y
+
+
+        end = df.settle(field, jnp.zeros(2), jnp.array([1.0, 2.0]))
+        print(end.ys[-1])  # [1.00 2.00]
+        ```
+
     References:
         diffrax, "Steady state".
     """

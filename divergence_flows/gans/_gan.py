@@ -22,6 +22,13 @@ class GAN(eqx.Module):
     All fields are elementwise functions; the only leaves are arrays. `log_t` gives log r from the
     value d of an optimal discriminator, `inverse` goes back.
 
+    Example:
+        ```python
+        sigmoid = jax.nn.log_sigmoid
+        gan = df.GAN(sigmoid, lambda d: sigmoid(-d), jnp.tanh)  # h_T of our own; d is log r
+        print(gan.log_t(0.7), gan.h_t(0.7))  # 0.7 0.604
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4 and Table 1.
     """

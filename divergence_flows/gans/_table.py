@@ -127,6 +127,12 @@ def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
     Returns:
         The GAN.
 
+    Example:
+        ```python
+        gan = df.gans.f_gan(df.divergences.pearson)  # f is (r - 1)^2
+        print(gan.measures(3.0), gan.descends(3.0))  # 4.0 4.0
+        ```
+
     References:
         Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016.
     """

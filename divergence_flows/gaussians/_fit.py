@@ -130,6 +130,16 @@ def fit_gaussian(
             overflows or is flat at nodes of q0; or q is not at rest, with the cause. A bad start
             is refused before the fit is compiled.
 
+    Example:
+        ```python
+        def log_p(x):  # N((1, 2), I)
+            return -0.5 * jnp.sum((x - jnp.array([1.0, 2.0])) ** 2)
+
+
+        q, info = df.fit_gaussian(log_p, jnp.zeros(2), nodes=df.cubature(2), key=jr.key(0))
+        print(q.mean, info.rested)  # [1.00 2.00] True
+        ```
+
     References:
         Lambert et al., NeurIPS 2022; Khan & Rue, JMLR 2023; Roeder et al., 2017; Vehtari et al.,
         2024, for k-hat.

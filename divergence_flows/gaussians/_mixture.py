@@ -28,6 +28,12 @@ class Mixture(eqx.Module):
     Scales are square factors, or vectors of standard deviations, as in `Gaussian`. A leading time
     axis, as `integrate` makes it, is allowed on all fields and in `weights` and `components`;
     fields of rates are Mixtures too, in the same three places.
+
+    Example:
+        ```python
+        q = df.Mixture(jnp.zeros(2), jnp.array([[-2.0], [2.0]]), 0.5 * jnp.ones((2, 1)))
+        print(q.weights, q.log_prob(jnp.array([2.0])))  # [0.5 0.5] -0.919
+        ```
     """
 
     logits: Float[Array, "*time k"]

@@ -60,6 +60,13 @@ def ratio_check(
             no scalar, or there are no samples.
         EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
 
+    Example:
+        ```python
+        xs_q, xs_p = jr.normal(jr.key(0), (4000, 1)), jr.normal(jr.key(1), (4000, 1)) + 0.5
+        check = df.ratio_check(lambda t, x, args: jnp.sum(x) / 2 - 1 / 8, xs_q, xs_p)
+        print(check.mean_r, check.mean_inverse_r)  # 1.0 1.0
+        ```
+
     References:
         Kong, A note on importance sampling using standardized weights, 1992.
     """

@@ -42,6 +42,12 @@ def kde_log_prob(
         EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
             `bandwidth` is not positive, or there is none and the samples lie in a plane.
 
+    Example:
+        ```python
+        log_q = df.kde_log_prob(jr.normal(jr.key(0), (1000, 1)))
+        print(log_q(jnp.zeros(1)))  # -0.9
+        ```
+
     References:
         Scott, Multivariate density estimation, 1992.
     """
