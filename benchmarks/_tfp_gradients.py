@@ -1,8 +1,8 @@
 """The gradient of an f-divergence in the mean and width of a Gaussian q, by us and by TFP.
 
-One JSON line a divergence: the exact gradient at q = N(.5, .81), p = N(0, 1), by quadrature; ours, of
-`stl_loss`; TFP's two estimators; all from 400,000 draws. It is no part of `nox -s bench`, since the
-released TFP 0.25.0 does not import beside jax 0.10: in an environment with `tfp-nightly`,
+One JSON line a divergence: the exact gradient at q = N(.5, .81), p = N(0, 1), by quadrature; ours,
+of `stl_loss`; TFP's two estimators; all from 400,000 draws. It is no part of `nox -s bench`, since
+the released TFP 0.25.0 does not import beside jax 0.10: in an environment with `tfp-nightly`,
 `python benchmarks/_tfp_gradients.py > benchmarks/results/tfp_gradients.jsonl`.
 """
 

@@ -1,11 +1,11 @@
 """Gaussian fits at an equal budget: how near each comes with at most half a million gradients.
 
-One JSON line a target and peer. `ours` and `baseline` are gaps as in gaussian.py; the gradients that
-each used stand beside them. Ours takes the largest number of nodes, a power of two, that stays within
-the budget, up to 4,096 (16,384 on Gaussian targets); peers by Adam 5,000 steps of 100 draws at the
-best of three learning rates. GSM, 1,000 batches of 100, and Pathfinder end long before. Nothing is timed, so that the machine need
-not be idle: `python benchmarks/gaussian_budget.py [--only "gaussian 4" ...]`. Should L-BFGS hang,
-`XLA_FLAGS=--xla_cpu_use_thunk_runtime=false` helps.
+One JSON line a target and peer. `ours` and `baseline` are gaps as in gaussian.py; the gradients
+that each used stand beside them. Ours takes the largest number of nodes, a power of two, that stays
+within the budget, up to 4,096 (16,384 on Gaussian targets); peers by Adam 5,000 steps of 100 draws
+at the best of three learning rates. GSM, 1,000 batches of 100, and Pathfinder end long before.
+Nothing is timed, so that the machine need not be idle:
+`python benchmarks/gaussian_budget.py [--only "gaussian 4" ...]`.
 """
 
 import argparse

@@ -30,7 +30,9 @@ def summary(package, name):
         found = found.final_target
     line = found.docstring.value.strip().splitlines()[0]
     # A bar would end the cell.
-    return IN_MATHS.sub(lambda maths: maths[0].replace("|", r"\vert "), line).replace("|", "&#124;")
+    return IN_MATHS.sub(lambda maths: maths[0].replace("|", r"\vert{}"), line).replace(
+        "|", "&#124;"
+    )
 
 
 def table(page, text, package):

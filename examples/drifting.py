@@ -3,14 +3,14 @@
     python examples/drifting.py [--fast]
 
 A one-step generator is trained by regression onto its own samples, each moved by a drift: a mean
-shift towards samples of p minus one towards its own. This is the Gaussian-kernel form; the code that
-its authors released normalises another kernel over both samples, in a feature space, and is not
-offered here. With kernels normalised as in a mean shift the drift is
+shift towards samples of p minus one towards its own. This is the Gaussian-kernel form; the code
+that its authors released normalises another kernel over both samples, in a feature space, and is
+not offered here. With kernels normalised as in a mean shift the drift is
 b^2 grad(log kde_p - log kde_q), b the bandwidth: `df.velocity` of the log ratio of two kernel
-densities, hence the flow of KL(q||p) between the smoothed densities; `check` measures it. The other
-field here is the slope of an MMD's witness. The bandwidth decides: samples farther than a few b from
-all data feel little of it, and modes closer than b are one. Writes examples/out/drifting.png, the
-first seed of each.
+densities, hence the flow of KL(q||p) between the smoothed densities; `check` measures it. The
+other field here is the slope of an MMD's witness. The bandwidth decides: samples farther than a
+few b from all data feel little of it, and modes closer than b are one. Writes
+examples/out/drifting.png, the first seed of each.
 """
 
 import argparse

@@ -91,6 +91,12 @@ def kl(t, rho):
 # `velocity` makes a field of $h$ and the log ratio, `integrate` follows it. Underneath is diffrax:
 # by default an adaptive solver of order five; `solver=diffrax.Euler(), dt0=0.01` would be the
 # steps of tutorial 1.
+#
+# `integrate` compiles once for each function that it is given. `log_r` is defined once above, and
+# what changes, the correlation, goes through `args`. A lambda made anew would cost 2 s at each
+# call; where arrays must be bound, say `jax.tree_util.Partial(function, arrays)` over a
+# module-level function. `df.f_to_h(f)`, the h of a divergence of your own, is for use under
+# `jax.jit`, as `integrate` uses it: a call outside of it takes 13 ms.
 
 # %%
 RHO = 0.8
