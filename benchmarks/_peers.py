@@ -88,17 +88,17 @@ def _fit_blackjax(draws, log_prob, mean, rate):
     return _traced_loop(body, state, lambda s: (s.mu, _chol(s.chol_params, len(mean))))
 
 
-def _fit_numpyro(draws, log_prob, mean, rate):
+def _fit_numpyro(draws, log_prob, mean, rate, guide=AutoMultivariateNormal):
     def model():
         flat = dist.ImproperUniform(dist.constraints.real_vector, (), mean.shape)
         numpyro.factor("log_p", log_prob(numpyro.sample("x", flat)))
 
     at_mean = init_to_value(values={"x": mean})
-    guide = AutoMultivariateNormal(model, init_loc_fn=at_mean, init_scale=1.0)
-    svi = SVI(model, guide, numpyro.optim.Adam(rate), Trace_ELBO(num_particles=draws))
+    family = guide(model, init_loc_fn=at_mean, init_scale=1.0)
+    svi = SVI(model, family, numpyro.optim.Adam(rate), Trace_ELBO(num_particles=draws))
 
     def read(state):
-        q = guide.get_posterior(svi.get_params(state))
+        q = family.get_posterior(svi.get_params(state))
         return q.loc, q.scale_tril
 
     return _traced_loop(lambda i, s: svi.update(s)[0], svi.init(jr.key(0)), read)

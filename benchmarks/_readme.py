@@ -1,6 +1,8 @@
-"""Writes the tables of `benchmarks/results/*.jsonl` into the README.
+"""Makes the tables of `benchmarks/results/*.jsonl`: five rows for the README, all for the site.
 
-python benchmarks/_readme.py
+    python benchmarks/_readme.py
+
+writes the README's; `docs/_build.py` puts the others where a page says `<!-- bench:NAME -->`.
 """
 
 import json
@@ -8,13 +10,45 @@ import pathlib
 
 HERE = pathlib.Path(__file__).parent
 README = HERE.parent / "README.md"
-END = "<!-- bench:end -->"
+BEGIN, END = "<!-- bench:summary, by benchmarks/_readme.py -->", "<!-- bench:end -->"
 PEERS = {
     "blackjax.fullrank_vi": "blackjax",
     "numpyro.AutoMultivariateNormal": "numpyro",
     "gsmvi.GSM": "GSM",
 }
 HEAD = ("case", "metric", "ours", "theirs", "value", "goal")
+# Names of baselines that say more to those who wrote the goals than to a reader.
+NAMES = {"what issue 5 allows": "the limit"}
+# The README's rows: what they say, and the line: file, case, metric, baseline. Some are lost.
+GAN, PARTICLES = "2-D GAN, 64-64, batch 128, 32 seeds", "particle flow, critic 2-512-256-1"
+DCGAN = "DCGAN step on 28x28, batch 128, width 64"
+SUMMARY = {
+    "Gaussian fit, 256 dimensions: KL(q\\|\\|p) left": (
+        "gaussian",
+        "gaussian 256",
+        "final KL(q||p)",
+        "blackjax.fullrank_vi",
+    ),
+    "Gaussian fit, logistic regression on 6,366 rows: time to 0.1 nat": (
+        "gaussian",
+        "logistic, fair",
+        "time to ELBO gap = 0.1 nat",
+        "gsmvi.GSM",
+    ),
+    "64-64 GAN in the plane, 32 seeds at once: a step of one seed": (
+        "gan",
+        GAN,
+        "time of a step of a seed",
+        "PyTorch, seeds stacked",
+    ),
+    "1,024 particles that follow a 2-512-256-1 critic: a step": (
+        "gan",
+        f"{PARTICLES}, 1024 particles",
+        "time of a step",
+        "PyTorch",
+    ),
+    "DCGAN on 28x28 images, batch 128: a step": ("gan", DCGAN, "time of a step", "PyTorch"),
+}
 
 
 def number(value):
@@ -29,48 +63,79 @@ def rows(head, body):
     return "\n".join([lines[0], "|---|" + "---|" * (len(head) - 1), *lines[1:]])
 
 
-def cell(gap, seconds):
-    return f"{number(gap)} in {number(seconds)} s"
-
-
-def gaussian(lines):
-    """One row a target: gap and time of every method."""
+def by_target(lines):
+    """metric -> value of each target and method."""
     found = {}
     for line in lines:
         if line["baseline_name"] in PEERS:
-            key = "gap" if line["metric"].startswith("final") else line["metric"]
+            # "final KL(q||p)" and "final ELBO gap", "time to ... = 0.1 nat" and the like.
+            head, _, tail = line["metric"].partition(" ")
+            key = "gap" if head == "final" else f"{head} near" if tail else head
             row = found.setdefault(line["case"], {})
             row.setdefault("ours", {})[key] = line["ours"]
             row.setdefault(PEERS[line["baseline_name"]], {})[key] = line["baseline"]
+    return found
+
+
+def gaussian(lines, cell=lambda it: f"{number(it['gap'])} in {number(it['time'])} s"):
+    """One row a target, one cell a method: gap and time by default."""
     names = ["ours", *PEERS.values()]
+    found = by_target(lines).items()
+    return rows(["target", *names], [[case, *(cell(row[n]) for n in names)] for case, row in found])
+
+
+def gaussian_near(lines):
+    """Time and gradients to within a tenth of a nat."""
+
+    def cell(it):
+        if it["time near"] is None:
+            return "never"
+        return f"{measured(it['time near'], 's')}, {it['gradients near']:,.0f}"
+
+    return gaussian(lines, cell)
+
+
+def gaussian_cost(lines):
+    """Gradients of the whole run, and compilation."""
+    cell = lambda it: f"{it['gradients']:,.0f}, {number(it['compile'])} s"
+    return gaussian(lines, cell)
+
+
+def gaussian_choices(lines):
+    """Geometries and estimators beside the default ones."""
     body = [
-        [case, *(cell(row[name]["gap"], row[name]["time"]) for name in names)]
-        for case, row in found.items()
+        [line["case"], measured(line["ours"], "s"), measured(line["baseline"], "s")]
+        for line in lines
+        if line["metric"].startswith("time to rest")
     ]
-    return rows(["target", *names], body)
+    return rows(["target, geometry + estimator", "time to rest", "fisher_rao + stein"], body)
 
 
 def measured(value, unit):
     if unit == "s" and value < 0.1:
         return f"{1e3 * value:.3g} ms"
-    return f"{value:.3g}" + (f" {unit}" if unit in ("s", "GB") else "")
+    return f"{value:.3g}" + (f" {unit}" if unit in ("s", "GB", "nats") else "")
+
+
+def theirs(line):
+    name = line["baseline_name"]
+    return f"{NAMES.get(name, name)}: {measured(line['baseline'], line['unit'])}"
 
 
 def pair(line):
     """One row a line: ours, theirs and the value, mostly their ratio, beside its goal."""
-    ours, theirs = (measured(line[name], line["unit"]) for name in ("ours", "baseline"))
     met = line["goal"] is None or line["value"] <= line["goal"]
     goal = "-" if line["goal"] is None else f"{line['goal']:g}" + ("" if met else ", **missed**")
-    theirs = f"{line['baseline_name']}: {theirs}"
-    return [line["case"], line["metric"], ours, theirs, f"{line['value']:.3g}", goal]
+    ours = measured(line["ours"], line["unit"])
+    return [line["case"], line["metric"], ours, theirs(line), f"{line['value']:.3g}", goal]
 
 
-def gan(lines):
+def pairs(lines):
     return rows(HEAD, map(pair, lines))
 
 
 def flow(lines):
-    """The OU flow's ten goals in one row a case; devices that share two cores left out."""
+    """The OU flow's ten goals in one row a case; devices that share two cores apart."""
     ou, body = {}, []
     for line in lines:
         if line["case"].startswith("OU flow"):
@@ -81,31 +146,86 @@ def flow(lines):
         met = sum(line["value"] <= line["goal"] for line in each)
         worst = max(each, key=lambda line: line["value"] / line["goal"])
         words = f"goals met of {len(each)}; nearest to its goal is the {worst['metric']}"
-        theirs = f"{worst['baseline_name']}: {number(worst['baseline'])}"
+        baseline = f"{worst['baseline_name']}: {number(worst['baseline'])}"
         missed = "" if met == len(each) else ", **missed**"
         goal = f"{number(worst['goal'])}{missed}"
         ours = f"{met}; {number(worst['ours'])}"
-        body.append([case, words, ours, theirs, number(worst["value"]), goal])
+        body.append([case, words, ours, baseline, number(worst["value"]), goal])
     return rows(HEAD, body)
 
 
-TABLES = {"gaussian": gaussian, "gan": gan, "flow": flow}
+def flow_devices(lines):
+    """Devices that share the cores of one."""
+    return pairs(line for line in lines if "scaling" in line["metric"])
+
+
+def tfp_gradients(lines):
+    """Gradients in the mean of q: exact, ours, and both of TFP's."""
+    kinds = ("exact", "ours", "reparameterised", "doubly")
+    body = [[line["case"], *(f"{line[kind][0]:.2f}" for kind in kinds)] for line in lines]
+    head = ["`tfp.vi.`", "exact", "`stl_loss`", "REPARAMETERIZATION", "DOUBLY_REPARAMETERIZED"]
+    return rows(head, body)
+
+
+def budget(lines):
+    """Gaps at an equal number of gradients, one cell a method."""
+    found = {}
+    for line in lines:
+        row = found.setdefault(line["case"], {"ours": line["ours"]})
+        row[line["baseline_name"].split(".")[1]] = line["baseline"]
+    names = ["ours", *(name for name in next(iter(found.values())) if name != "ours")]
+    body = [[case, *(number(row[name]) for name in names)] for case, row in found.items()]
+    return rows(["target", *names], body)
+
+
+def summary(results):
+    """The README's rows: ours, theirs, their ratio, and which are lost."""
+    lines = {
+        (file, line["case"], line["metric"], line["baseline_name"]): line
+        for file in {which[0] for which in SUMMARY.values()}
+        for line in results[file]
+    }
+    body = []
+    for words, which in SUMMARY.items():
+        line = lines[which]
+        ratio = line["ours"] / line["baseline"]
+        lost = ", **lost**" if ratio > 1 else ""
+        row = [words, measured(line["ours"], line["unit"]), theirs(line), f"{ratio:.2g}{lost}"]
+        body.append("| " + " | ".join(row) + " |")
+    return "\n".join(["| | ours | theirs | ours / theirs |", "|---|---|---|---|", *body])
+
+
+TABLES = {
+    "gaussian": ("gaussian", gaussian),
+    "gaussian_near": ("gaussian", gaussian_near),
+    "gaussian_cost": ("gaussian", gaussian_cost),
+    "gaussian_choices": ("gaussian", gaussian_choices),
+    "gaussian_budget": ("gaussian_budget", budget),
+    "gaussian_h100": ("gaussian_h100", gaussian),
+    "gaussian_near_h100": ("gaussian_h100", gaussian_near),
+    "gan": ("gan", pairs),
+    "flow": ("flow", flow),
+    "flow_devices": ("flow", flow_devices),
+    "flow_h100": ("flow_h100", pairs),
+    "tfp_gradients": ("tfp_gradients", tfp_gradients),
+}
 
 
 def tables():
-    """Every table that the README holds, by name."""
-    results = {name: HERE / "results" / f"{name}.jsonl" for name in TABLES}
-    lines = {name: map(json.loads, path.read_text().splitlines()) for name, path in results.items()}
-    return {name: make(lines[name]) for name, make in TABLES.items()}
+    """Every table that a page may ask for, by name."""
+    files = {path.stem: path for path in (HERE / "results").glob("*.jsonl")}
+    results = {
+        name: [json.loads(line) for line in path.read_text().splitlines()]
+        for name, path in files.items()
+    }
+    made = {name: make(results[file]) for name, (file, make) in TABLES.items()}
+    return made | {"summary": summary(results)}
 
 
 def filled(text):
-    """The README's text with its tables as the results have them."""
-    for name, table in tables().items():
-        begin = f"<!-- bench:{name}, by benchmarks/_readme.py -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{table}\n{END}{rest.split(END, 1)[1]}"
-    return text
+    """The README's text with its table as the results have it."""
+    before, rest = text.split(BEGIN)
+    return f"{before}{BEGIN}\n{tables()['summary']}\n{END}{rest.split(END, 1)[1]}"
 
 
 if __name__ == "__main__":

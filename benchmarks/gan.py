@@ -11,6 +11,7 @@ import sys
 import time
 
 import _gan_2d
+import _gan_stream
 import _torch_dcgan as peer
 import jax
 import jax.random as jr
@@ -23,7 +24,7 @@ REPEATS = 7
 RATES, BETAS = (2e-4, 1e-4), (0.5, 0.999)  # of the published runs: critic, generator
 
 
-def report(case, metric, runs, goal, baseline_name):
+def report(case, metric, runs, goal, baseline_name, unit="s"):
     """Prints one line from pairs of seconds, ours first, that alternated."""
     ours, baseline = (statistics.median(column) for column in zip(*runs, strict=True))
     line = {
@@ -34,7 +35,7 @@ def report(case, metric, runs, goal, baseline_name):
         "ours": ours,
         "baseline": baseline,
         "baseline_name": baseline_name,
-        "unit": "s",
+        "unit": unit,
     }
     print(json.dumps(line), flush=True)
 
@@ -108,6 +109,7 @@ CASES = {
     "dcgan": dcgan,
     "blog": functools.partial(_gan_2d.blog, report),
     "seeds": functools.partial(_gan_2d.seeds, report),
+    "stream": functools.partial(_gan_stream.stream, report),
 }
 
 if __name__ == "__main__":

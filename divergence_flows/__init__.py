@@ -52,7 +52,9 @@ import importlib.metadata as _metadata
 
 from jaxtyping import install_import_hook as _install_import_hook
 
-with _install_import_hook("divergence_flows", "beartype.beartype"):
+from . import _hook as _hook
+
+with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecked"):
     # f and h, (phi, psi) and T; tables of both; geometry; networks
     from .calculus import (
         conjugate as conjugate,

@@ -13,18 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, Bool, PyTree, Real, Shaped
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from ._types import (
-    AnyCloud,
+    AnyCloudLike,
     AnyFloat,
     BoolScalar,
     Cloud,
-    CloudLike,
     Function,
+    Numbers,
     Sample,
     Scalar,
-    ValuesLike,
+    as_array,
     as_float,
     vmapped,
 )
@@ -64,9 +64,41 @@ def check_clouds(caller: str, **clouds: AnyFloat) -> tuple[AnyFloat, ...]:
     return raise_first(tuple(clouds.values()), _not_finite(caller, clouds))
 
 
-def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFloat, ...]:
-    """As `check_clouds`, and refuses data whose numbers are too large for their floats."""
-    floats = {name: as_float(raw) for name, raw in clouds.items()}
+def check_events(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """Makes float arrays of samples; refuses other data, and clouds of different event shapes."""
+    arrays = {name: array_of(caller, name, xs) for name, xs in clouds.items()}
+    events = {name: np.shape(xs)[1:] for name, xs in arrays.items()}
+    _check_alike(caller, "events", events, "samples of one shape")
+    return tuple(as_float(xs) for xs in arrays.values())
+
+
+def check_shapes(caller: str, **arrays: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """As `check_events`, for arrays whose whole shapes must be the same, as many rows too."""
+    made = {name: as_float(array_of(caller, name, xs)) for name, xs in arrays.items()}
+    shapes = {name: xs.shape for name, xs in made.items()}
+    _check_alike(caller, "shape", shapes, "arrays of one shape")
+    return tuple(made.values())
+
+
+def array_of(caller: str, name: str, xs: AnyCloudLike) -> Numbers:
+    """Data of another library as an array."""
+    try:
+        return as_array(xs)
+    except ValueError as error:
+        raise ValueError(f"{caller}: `{name}` {error}") from None
+
+
+def _check_alike(caller: str, what: str, shapes: Mapping[str, tuple], remedy: str) -> None:
+    if len(set(shapes.values())) > 1:
+        (name, shape), *rest = shapes.items()
+        others = ", ".join(f"`{other}` {found}" for other, found in rest)
+        raise ValueError(f"{caller}: `{name}` has {what} {shape}, {others}; pass {remedy}.")
+
+
+def check_samples(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
+    """As `check_events` and `check_clouds`; refuses data that vary by few of their floats."""
+    arrays = {name: array_of(caller, name, xs) for name, xs in clouds.items()}
+    floats = dict(zip(arrays, check_events(caller, **arrays), strict=True))
     faults = _not_finite(caller, floats)
     for name, xs in floats.items():
         # Half floats are coarser than this wherever they are: who takes them wants that.
@@ -76,7 +108,7 @@ def check_samples(caller: str, **clouds: Real[ArrayLike, "..."]) -> tuple[AnyFlo
                 "thousandth of a coordinate's standard deviation. Subtract the mean first, in "
                 "float64 or integers, or pass float64 with jax_enable_x64."
             )
-            faults[words] = jnp.any(_coarse(xs, constant(clouds[name])))
+            faults[words] = jnp.any(_coarse(xs, constant(arrays[name])))
     return raise_first(tuple(floats.values()), faults)
 
 
@@ -89,7 +121,7 @@ def _not_finite(caller: str, clouds: Mapping[str, AnyFloat]) -> dict[str, Any]:
     return faults
 
 
-def constant(xs: CloudLike) -> Bool[Array, "*event"]:
+def constant(xs: Numbers) -> Bool[Array, "..."]:
     """Which coordinates are exactly the same in all samples."""
     own = xs if isinstance(xs, jax.Array) else np.asarray(xs)
     return jnp.asarray(own.max(axis=0) == own.min(axis=0))
@@ -127,7 +159,7 @@ def no_empty_axes(caller: str, name: str, values: ArrayLike) -> None:
         raise ValueError(f"{caller}: `{name}` is empty, of shape {shape}; pass one entry or more.")
 
 
-def check_some(caller: str, name: str, xs: ValuesLike) -> None:
+def check_some(caller: str, name: str, xs: Numbers) -> None:
     """Refuses no samples, by their shape alone."""
     if np.size(xs) < 1:
         raise ValueError(f"{caller}: `{name}` has no samples, {described(xs)}; pass at least one.")
@@ -158,42 +190,89 @@ def check_input(caller: str, argument: str, x: AnyFloat, *shape: int) -> None:
         raise ValueError(f"{caller}: `{argument}` {words}; pass that, or make one for these sizes.")
 
 
-def one_of(xs: Shaped[Array, "_ *event"] | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+def one_of(cloud: PyTree) -> PyTree:
     """What one row of a cloud is like."""
-    return jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
+    return jax.tree.map(lambda xs: jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype), cloud)
 
 
 def check_makes(
-    caller: str, argument: str, function: Network, inputs: tuple, shape: tuple, remedy: str
+    caller: str,
+    argument: str,
+    function: Network,
+    inputs: tuple,
+    shape: tuple,
+    remedy: str,
+    *,
+    alone: bool = False,
 ) -> None:
-    """Refuses a function of one sample that does not take it, or makes something else of it."""
-    sample = described(inputs[-1])
-    batch = [jax.ShapeDtypeStruct((1, *like.shape), like.dtype) for like in inputs]
+    """Refuses a function of one sample that does not take it, or makes something else of it.
+
+    `alone` refuses a batch norm too: its value depends on the other samples.
+    """
+    sample = described(inputs[0] if len(inputs) == 1 else inputs)
+    batch = jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), list(inputs))
     try:
-        made = _shapes_of(function, batch)
+        made = _shapes_of(function, batch, alone)
     except Exception as error:
+        if why := not_of_one(function, error):
+            raise ValueError(f"{caller}: `{argument}` {why}.") from error
         first = str(error).strip().split("\n")[0]
         words = f"does not take {sample} ({type(error).__name__}: {first}); pass {remedy}."
         raise ValueError(f"{caller}: `{argument}` {words}") from error
-    one = jax.tree.map(one_of, made)
+    one = one_of(made)
     leaves = jax.tree.leaves(one)
     if [leaf.shape for leaf in leaves] != [shape] or not _is_real(leaves[0]):
-        made = described(one)
-        raise ValueError(f"{caller}: `{argument}` makes {made} of {sample}; pass {remedy}.")
+        why = not_of_one(function, made) or f"makes {described(one)} of {sample}; pass {remedy}"
+        raise ValueError(f"{caller}: `{argument}` {why}.")
 
 
-@functools.partial(jax.jit, static_argnums=0)  # for its trace cache: nothing is compiled or run
-def _of_batch(structure: Any, leaves: list[Any], batch: list[Any]) -> PyTree:
-    return vmapped(jax.tree.unflatten(structure, leaves))(*batch)
+_PURE = "training and flows need a function of one sample alone, the same at each call"
+_NORMS = "`eqx.nn.LayerNorm`, `eqx.nn.GroupNorm` or `networks.spectral` in place of a batch norm"
+_OTHERS = f"depends on the other samples of its batch; {_PURE}. Use {_NORMS}"
+_STATEFUL = (
+    f"has a state that its calls change; {_PURE}. Use {_NORMS}, or bind the state after "
+    "`eqx.nn.inference_mode` and return the value alone"
+)
+_RANDOM = (
+    f"draws at random, as dropout in training does; {_PURE}. Leave it out, or pass "
+    "`eqx.nn.inference_mode(network)`"
+)
 
 
-def _shapes_of(function: Network, batch: list[jax.ShapeDtypeStruct]) -> PyTree:
+def not_of_one(function: Network, found: Any) -> str:
+    """Why a network is no function of one sample, from what it raised or made; nothing if it is."""
+    asked = str(found) if isinstance(found, Exception) else ""
+    if "unbound axis name" in asked:
+        return _OTHERS
+    if "'state'" in asked or _parts((function, found), (eqx.nn.BatchNorm, eqx.nn.State)):
+        return _STATEFUL
+    random = "'key'" in asked or "requires a key" in asked or _parts(function, eqx.nn.Dropout)
+    return _RANDOM if random else ""
+
+
+def _parts(tree: PyTree, kinds: Any) -> list[Any]:
+    """What a tree holds of some kinds, unless it is in inference."""
+    parts = jax.tree.leaves(tree, is_leaf=lambda one: isinstance(one, kinds))
+    parts = [one for one in parts if isinstance(one, kinds)]
+    return [one for one in parts if getattr(one, "inference", False) is not True]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))  # for its trace cache: nothing compiled or run
+def _of_batch(structure: Any, leaves: list[Any], batch: list[Any], alone: bool) -> PyTree:
+    function = jax.tree.unflatten(structure, leaves)
+    return (jax.vmap(function) if alone else vmapped(function))(*batch)
+
+
+def _shapes_of(function: Network, batch: list[Any], alone: bool) -> PyTree:
     """Traces a function of one sample on a batch; a pytree of arrays, once for all calls."""
     leaves, structure = jax.tree.flatten(function)
     if not all(isinstance(leaf, (jax.Array, np.ndarray)) for leaf in leaves):
-        return jax.eval_shape(vmapped(function), *batch)
+        again = jax.tree.unflatten(structure, leaves)  # a copy, whose state a call may spend
+        many = jax.vmap(again) if alone else vmapped(again)
+        calls = 2 if _parts(function, eqx.nn.State) else 1  # the second finds it spent
+        return jax.eval_shape(lambda *xs: [many(*xs) for _ in range(calls)][-1], *batch)
     like = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    return _of_batch.eval_shape(structure, like, batch)
+    return _of_batch.eval_shape(structure, like, batch, alone)
 
 
 def _is_real(leaf: Any) -> bool:
@@ -203,41 +282,43 @@ def _is_real(leaf: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
-def _one_of_some(caller: str, clouds: Mapping[str, Shaped[Array, "_ *event"]]) -> Any:
-    """What a sample is like, of clouds that must all have some."""
-    for name, xs in clouds.items():
-        check_some(caller, name, xs)
-    return one_of(next(iter(clouds.values())))
+def check_critic(
+    caller: str, argument: str, network: Network, data: tuple[PyTree, ...], alone: bool = True
+) -> None:
+    """Refuses a discriminator that does not make one number of a sample, and of its condition.
 
-
-def check_critic(caller: str, argument: str, network: Network, **clouds: AnyCloud) -> None:
-    """Refuses a discriminator that does not make one number of one of these samples."""
-    one = _one_of_some(caller, clouds)
-    check_makes(caller, argument, network, (one,), (), DISCRIMINATOR)
+    `alone` refuses a batch norm too, where the gradient of each sample is taken.
+    """
+    check_makes(caller, argument, network, one_of(data), (), DISCRIMINATOR, alone=alone)
 
 
 def check_generator(
-    caller: str, argument: str, network: Network, latent: int, xs: AnyCloud
+    caller: str, argument: str, network: Network, latent: int, data: tuple[PyTree, ...]
 ) -> None:
-    """Refuses a generator that does not make a sample like these of one noise vector."""
-    noise, event = jax.ShapeDtypeStruct((latent,), xs.dtype), xs.shape[1:]
+    """Refuses a generator that does not make a sample of a noise vector, and of a condition."""
+    xs, *conditions = one_of(data)
+    noise = jax.ShapeDtypeStruct((latent,), xs.dtype)
     remedy = (
-        f"a function that makes a sample of shape {event} of noise of shape ({latent},), such as "
-        "`networks.Generator` or `networks.ConvGenerator` of these sizes, or another `latent`"
+        f"a function that makes a sample of shape {xs.shape} of noise of shape ({latent},), such "
+        "as `networks.Generator` or `networks.ConvGenerator` of these sizes, or another `latent`"
     )
-    check_makes(caller, argument, network, (noise,), event, remedy)
+    check_makes(caller, argument, network, (noise, *conditions), xs.shape, remedy)
 
 
 def check_over_time(
-    caller: str, argument: str, network: Network, score_p: Network | None, **clouds: AnyCloud
+    caller: str,
+    argument: str,
+    network: Network,
+    score_p: Network | None,
+    data: tuple[PyTree, ...],
 ) -> None:
-    """Refuses a d(t, x) that does not make one number of a time and one of these samples."""
-    one = _one_of_some(caller, clouds)
-    time = jax.ShapeDtypeStruct((), one.dtype)
-    check_makes(caller, argument, network, (time, one), (), OVER_TIME)
+    """Refuses a d(t, x), or d(t, x, c), that does not make one number."""
+    one = one_of(data)
+    time = jax.ShapeDtypeStruct((), one[0].dtype)
+    check_makes(caller, argument, network, (time, *one), (), OVER_TIME, alone=True)
     if score_p is not None:
         remedy = "a function of one sample that returns grad log p there, of the sample's shape"
-        check_makes(caller, "score_p", score_p, (one,), one.shape, remedy)
+        check_makes(caller, "score_p", score_p, one, one[0].shape, remedy)
 
 
 def check_rate(caller: str, argument: str, rate: PyTree, state: PyTree) -> PyTree:

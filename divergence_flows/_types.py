@@ -7,7 +7,7 @@ tree. `as_partial` is how every module of ours stores one.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +16,52 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
+
+@runtime_checkable
+class Tensor(Protocol):
+    """An array of another library, such as torch, that numpy can read."""
+
+    shape: Any
+    dtype: Any
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class DataFrame(Protocol):
+    """A data frame of pandas or polars: a table of named columns that numpy can read."""
+
+    columns: Any
+
+    def to_numpy(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __getitem__(self, name: Any) -> Any: ...
+
+
+AnyArray = ArrayLike | Tensor
 Scalar = Float[Array, ""]
-ScalarLike = Real[ArrayLike, ""]
+# Booleans are numbers, 0 and 1.
+ScalarLike = Real[ArrayLike, ""] | Bool[ArrayLike, ""]
 BoolScalar = Bool[Array, ""]
 IntScalar = Int[Array, ""]
 Vector = Float[Array, " dim"]
+VectorLike = Real[AnyArray, " dim"] | Bool[AnyArray, " dim"]
 Matrix = Float[Array, "dim dim"]
-# One sample, and a cloud of them.
+# One sample, and a cloud of them. Of several clouds `check_events` compares the events: the hook
+# would, if they shared a name, print all arguments.
 Sample = Float[Array, "*event"]
-SampleLike = Real[ArrayLike, "*event"]
+SampleLike = Real[AnyArray, "*event"] | Bool[AnyArray, "*event"]
 Cloud = Float[Array, "n *event"]
-CloudLike = Real[ArrayLike, "n *event"]
+CloudLike = Real[AnyArray, "n *event"] | Bool[AnyArray, "n *event"] | DataFrame
 AnyCloud = Float[Array, "_ *event"]
+AnyCloudLike = Real[AnyArray, "_ ..."] | Bool[AnyArray, "_ ..."] | DataFrame
 Clouds = tuple[AnyCloud, AnyCloud]  # of q and of p
+Numbers = Real[ArrayLike, "..."] | Bool[ArrayLike, "..."]
 # What an elementwise function takes and makes.
 Values = Float[Array, "*shape"]
-ValuesLike = Real[ArrayLike, "*shape"]
+ValuesLike = Real[AnyArray, "*shape"] | Bool[AnyArray, "*shape"]
 AnyFloat = Float[Array, "..."]
 Function = Callable[..., Any]
 # log_p(x) of one sample, or log_p(x, batch).
@@ -78,8 +108,33 @@ def _is_leaf(value: Any) -> bool:
     return isinstance(value, (float, np.ndarray, jax.Array))
 
 
-def as_float(x: ValuesLike) -> Values:
-    """Turns a number or array into a float array; integers take the default float dtype."""
+def as_array(x: ValuesLike | DataFrame) -> Numbers:
+    """Turns data of other libraries into a numpy array; leaves numbers and our arrays as they are.
+
+    Raises:
+        ValueError: If a column of a data frame holds no numbers.
+    """
+    data: Any = x
+    if isinstance(x, get_args(ArrayLike)):
+        return data
+    if not isinstance(x, DataFrame):
+        return np.asarray(data)
+    if x.to_numpy().dtype.kind in "biuf":
+        return x.to_numpy()
+    # Booleans beside floats make objects of the whole, and numbers of each column.
+    columns = [np.asarray(x[name]) for name in x.columns]
+    kinds = {str(name): one.dtype for name, one in zip(x.columns, columns, strict=True)}
+    wrong = ", ".join(
+        f"'{name}' ({dtype})" for name, dtype in kinds.items() if dtype.kind not in "biuf"
+    )
+    if wrong:
+        raise ValueError(f"has columns of no numbers: {wrong}; drop, fill or encode them.")
+    return np.stack(columns, axis=1)
+
+
+def as_float(x: ValuesLike | DataFrame) -> Values:
+    """Turns numbers into a float array; integers and booleans take the default float dtype."""
+    x = as_array(x)
     if isinstance(x, np.ndarray) and x.dtype.kind in "iu":
         x = x.astype(jnp.result_type(float))  # JAX would first wrap what is beyond 32 bits
     x = jnp.asarray(x)
@@ -115,4 +170,4 @@ def elementwise(function: ScalarFn, x: ValuesLike) -> Values:
 
 def as_elementwise(function: ScalarFn) -> ScalarFn:
     """Makes a callable elementwise, for numbers and arrays of any real dtype, and a pytree."""
-    return Partial(elementwise, as_partial(function))
+    return Partial(elementwise, split_partial(function))

@@ -15,6 +15,7 @@ import tomllib
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin
 
+import _api
 import _mathml
 import _tutorials
 import _which_loss
@@ -29,7 +30,7 @@ ROOT = HERE.parent
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "site"
 LEFT = "out", "__pycache__"  # of the examples, whose scripts the gallery links to
 ANY_TUTORIAL = '"tutorials/*.md"'
-WRITTEN = "*.md", "*.png", "*.webp", "*.css"
+WRITTEN = "*.md", "*.png", "*.webp", "*.css", "*.svg"
 PICTURE = re.compile(r"!\[([^\]]*)\]\(docs/")
 
 
@@ -46,6 +47,8 @@ def generate():
     (PAGES / "which-loss.md").write_text(_which_loss.page())
     sys.path.insert(0, str(ROOT / "benchmarks"))
     tables = importlib.import_module("_readme").tables()
+    index = PAGES / "api" / "index.md"
+    index.write_text(_api.index(index.read_text(), PAGES / "api", package()))
     for page in PAGES.rglob("*.md"):
         text = page.read_text()
         for name, table in tables.items():
@@ -67,10 +70,14 @@ class Warnings(logging.Handler):
         self.said.append(f"{record.name}: {record.getMessage()}")
 
 
+def package():
+    """The package as griffe reads it."""
+    return griffe.load("divergence_flows", search_paths=[ROOT], docstring_parser="google")
+
+
 def docstrings():
     """Parses every docstring of the package, private ones too: what griffe warns of is an error."""
-    package = griffe.load("divergence_flows", search_paths=[ROOT], docstring_parser="google")
-    waiting = [package]
+    waiting = [package()]
     while waiting:
         here = waiting.pop()
         if here.docstring:
@@ -128,10 +135,14 @@ class Links(HTMLParser):
 
 
 def broken(site):
-    """Formulas left as LaTeX, links that lead nowhere, things that would load from afar."""
+    """Formulas left as LaTeX, links that lead nowhere, types that no page explains, ..."""
     pages = {file: Links(file) for file in site.rglob("*.html")}
     for file in pages:
-        prose = re.sub(r"(?s)<(code|pre|script|style|annotation)\b.*?</\1>", "", file.read_text())
+        text = file.read_text()
+        # A name that mkdocstrings cannot link keeps its full name as a title.
+        for name in set(re.findall(r'<span title="(divergence_flows\.[^"]*\.[A-Z]\w*)">', text)):
+            yield f"{file.relative_to(site)}: no page explains {name}; docs/api/types.md should"
+        prose = re.sub(r"(?s)<(code|pre|script|style|annotation)\b.*?</\1>", "", text)
         if dollar := re.search(r".{0,60}\$.{0,60}", prose):
             yield f"{file.relative_to(site)}: mathematics not understood in {dollar[0]}"
     for file, page in pages.items():

@@ -1,10 +1,9 @@
 """GANs on small images: the games, their training in one compiled program, scores, a picture.
 
-A game is three scalar functions and the map at the end of the discriminator. `jax.lax.switch`
-holds all of them in one program, so that a new game compiles nothing.
+`df.gans.stack` holds all games in one program, so that a new game compiles nothing.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +12,6 @@ import jax.random as jr
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from jax.tree_util import Partial
 from sklearn.decomposition import PCA
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import rbf_kernel
@@ -23,13 +21,6 @@ from sklearn.svm import SVC
 import divergence_flows as df
 
 LATENT = 64
-
-
-class Game(NamedTuple):
-    """A GAN, and the map from the network's raw output into its domain."""
-
-    gan: Any
-    last: Any = df.gans.logit().h_t  # the identity
 
 
 class Size(NamedTuple):
@@ -42,34 +33,26 @@ class Size(NamedTuple):
     rates: tuple = (1e-3, 3e-4)  # of the discriminator and of the generator
 
 
-def after(function, last, d):
-    return function(last(d))
+def of_raw(gan, last):
+    """The game of a network's raw output, which `last` maps into the domain of d."""
+    triple = (df.lift(function, last) for function in (gan.phi, gan.psi, gan.h_t))
+    return df.GAN(*triple, h=gan.h)
 
 
-def pick(functions, which, d):
-    return jax.lax.switch(which, functions, d)
-
-
-def chosen(games, which):
-    """The game number `which`, an array, as a GAN of the raw output."""
-    fields = [
-        Partial(
-            pick,
-            tuple(Partial(after, getattr(g.gan, name), Partial(g.last)) for g in games),
-            which,
-        )
-        for name in ("phi", "psi", "h_t")
-    ]
-    return df.GAN(*fields)
+def in_one_program(games):
+    """Games by name as pytrees of one structure."""
+    stacked = df.gans.stack(*games.values())
+    take = lambda i: jax.tree.map(lambda leaf: leaf[i], stacked)
+    return {name: take(i) for i, name in enumerate(games)}
 
 
 @eqx.filter_jit
-def train(games, size, which, xs_p, key):
+def train(gan, size, xs_p, key):
     """Samples of one seed's averaged generator, as many as in a score; NaN if it diverged."""
     key_d, key_g, key_run, key_noise = jr.split(key, 4)
     channels, pixels = xs_p.shape[1], xs_p.shape[2]
     state, info = df.train_gan(
-        chosen(games, which),
+        gan,
         df.networks.ConvDiscriminator(pixels, channels, size.width, key=key_d),
         df.networks.ConvGenerator(LATENT, pixels, channels, size.width, key=key_g),
         xs_p,

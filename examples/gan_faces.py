@@ -16,14 +16,14 @@ import time
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from _images import COUNT, Game, Scores, Size, draw, train
+from _images import COUNT, Scores, Size, draw, in_one_program, train
 from skimage.data import lfw_subset
 from sklearn.metrics import pairwise_distances
 
 import divergence_flows as df
 
 OUT = pathlib.Path(__file__).parent / "out"
-GAMES = {"logit": Game(df.gans.logit()), "arcsinh": Game(df.gans.arcsinh())}
+GAMES = {"logit": df.gans.logit(), "arcsinh": df.gans.arcsinh()}
 SIDE, FACES, HELD = 28, 100, 20
 
 
@@ -65,13 +65,10 @@ def main(argv=None):
         f"{'training faces':14s} 1000 MMD2 {1000 * scores.mmd(xs[:COUNT]):6.2f}, the floor; "
         f"held-out faces are {nearest(held, xs):.3f} from the nearest training image"
     )
-    pictures, games = {"training faces": xs}, tuple(GAMES.values())
-    for i, name in enumerate(GAMES):
+    pictures = {"training faces": xs}
+    for name, gan in in_one_program(GAMES).items():
         start = time.perf_counter()
-        clouds = [
-            train(games, size, jnp.asarray(i), jnp.asarray(xs), jr.key(seed))[0]
-            for seed in range(size.seeds)
-        ]
+        clouds = [train(gan, size, jnp.asarray(xs), jr.key(i))[0] for i in range(size.seeds)]
         mmds = [f"{1000 * scores.mmd(each):.1f}" for each in clouds]
         near = [f"{nearest(each, xs):.3f}" for each in clouds]
         print(

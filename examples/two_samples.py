@@ -72,7 +72,7 @@ def floor(sets, pool, rng, pairs=10):
 
 
 def flow(problem, settings, key):
-    """Moves the source; returns the path in the user's coordinates, and the seconds it took."""
+    """Moves the source; returns the path in the user's coordinates, seconds, and the info."""
     _, steps, eps, critic_steps, batch_size, width, depth = settings
     key_net, key_run = jr.split(key)
     source, target = problem.encode(problem.source), problem.encode(problem.train)
@@ -88,11 +88,13 @@ def flow(problem, settings, key):
         critic_steps=critic_steps,
         batch_size=batch_size,
         chunk=max(1, steps // 40),
-        progress_meter=meter(),
+        keep_map=problem.name == "curve",
+        progress=meter(),
         key=key_run,
     )
     jax.block_until_ready(moved)
-    return [problem.decode(xs) for xs in info.path], time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    return [problem.decode(xs) for xs in info.path], seconds, info
 
 
 def ratio_update(gan, optimizer, rest, batch, arrays, key):
@@ -128,6 +130,18 @@ def report(problem, path, seconds, rng):
         f"({count} particles, {len(sets)} x {count} held-out samples; moved in {seconds:.1f} s)"
     )
     return f"W2 {after:.3f}, floor {least:.3f}"
+
+
+def report_new(problem, info, source, path):
+    """Moves points that training never saw by the same steps; the source is drawn anew."""
+    new = problem.decode(info.push(problem.encode(source)))
+    sets = batches(problem.held, min(len(new), len(problem.held)))
+    found, moved = (distance(xs, sets) for xs in (new, path[-1]))
+    print(
+        f"{problem.name}: W2 {found:.3f} of {len(new)} new points, by the same steps; "
+        f"{found / moved:.2f} of that of the moved ones"
+    )
+    return found / moved
 
 
 def show(problem, path, info, args, log_r=None):
@@ -166,9 +180,12 @@ def solve(make, name, args):
     problem = make(rng, settings[0])
     key_flow, key_ratio = jr.split(key)
     log_r = ratio_of(problem, args, key_ratio) if name == "bananas" else None
-    path, seconds = flow(problem, settings, key_flow)
+    path, seconds, info = flow(problem, settings, key_flow)
     path = path if problem.start is None else [np.float32(problem.start), *path]
     show(problem, path, report(problem, path, seconds, rng), args, log_r)
+    if info.map is not None:
+        fresh = make(np.random.default_rng(1000 + args.seed), settings[0])
+        report_new(problem, info, fresh.source, path)
     return path[-1]
 
 

@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Real
+from jaxtyping import ArrayLike, Bool, Real
 
 from .._linalg import (
     definite,
@@ -18,7 +18,7 @@ from .._linalg import (
 from .._types import Matrix, Scalar, ScalarLike, as_float
 from ._maps import between, brenier, excess, horizontal_part, squared
 
-MatrixLike = Real[ArrayLike, "dim dim"]
+MatrixLike = Real[ArrayLike, "dim dim"] | Bool[ArrayLike, "dim dim"]
 
 
 def submersion(s: MatrixLike) -> Matrix:

@@ -68,6 +68,12 @@ def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
         EquinoxRuntimeError: When h is evaluated where f'' = 0, as for total variation, or f'' < 0
             (checked at |u| < 5, where round-off is small).
 
+    Example:
+        ```python
+        h = jax.jit(df.f_to_h(lambda r: r * jnp.log(r)))  # f of KL(p||q), whose h is e^u
+        print(h(jnp.array([0.0, 1.0])))  # [1.    2.718]
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
     """
@@ -92,6 +98,12 @@ def h_to_f(h: ScalarFn) -> ScalarFn:
 
     Raises:
         EquinoxRuntimeError: When f is evaluated across a point where h decreases.
+
+    Example:
+        ```python
+        f = df.h_to_f(lambda u: u)  # h of KL(q||p), whose f is r - 1 - log r
+        print(f(2.0))  # 0.3069
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
@@ -125,17 +137,17 @@ def slope_in_r(log_f: ScalarFn, u: Values) -> Values:
 
 def conjugate_at(log_f: ScalarFn, activation: ScalarFn, s: ValuesLike) -> Values:
     r"""$\sup_{r \ge 0} s r - f(r)$ by solving $f'(e^u) = s$ for u."""
-    s = as_float(s)
-    end = float(jnp.finfo(s.dtype).maxexp) * float(np.log(2.0)) / 2
-    last = jnp.full_like(s, end)
+    given = as_float(s)
+    end = float(jnp.finfo(given.dtype).maxexp) * float(np.log(2.0)) / 2
+    last = jnp.full_like(given, end)
     lowest, highest = activation(-last), activation(last)
     # Ignore an end at which f' overflows, as that of (r - 1)^2 / r does by autodiff.
     low, high = jnp.isfinite(lowest), jnp.isfinite(highest)
     message = "conjugate: `f` is not convex, f' falls between r = 0 and r = inf. Give a convex f."
-    s = eqx.error_if(s, jnp.any((lowest > highest) & low & high), message)
-    below, above = (s < lowest) & low, (s > highest) & high
+    given = eqx.error_if(given, jnp.any((lowest > highest) & low & high), message)
+    below, above = (given < lowest) & low, (given > highest) & high
     # Outside the range use f'(1), so that the unused branch has a finite gradient.
-    slope = jnp.where(below | above, activation(jnp.zeros_like(s)), s)
+    slope = jnp.where(below | above, activation(jnp.zeros_like(given)), given)
     u = inverse_of_increasing(activation, slope, end)
     short = slope - activation(jax.lax.stop_gradient(u))
     above = above | (short > float(jnp.finfo(last.dtype).eps) ** 0.5 * (1 + jnp.abs(slope)))

@@ -45,6 +45,12 @@ def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
         EquinoxRuntimeError: When evaluated where phi' and psi' are finite, nonzero and of
             opposite signs, and T is flat, as for the hinge and Wasserstein pairs.
 
+    Example:
+        ```python
+        log_t = df.log_ratio(jax.nn.log_sigmoid, lambda d: jax.nn.log_sigmoid(-d))
+        print(log_t(1.5))  # 1.5
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4; slides, Table 1.
     """
@@ -137,6 +143,13 @@ def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) ->
     Returns:
         h, a function of u [nats]; NaN where no d has that log ratio. `h_to_f` checks that it
         increases.
+
+    Example:
+        ```python
+        gan = df.gans.non_saturating()
+        f = df.h_to_f(df.lower(gan.h_t, gan.log_t, inverse=gan.inverse))  # descended
+        print(f(2.0), gan.descends(2.0))  # 0.137 0.137
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

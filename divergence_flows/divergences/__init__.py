@@ -12,6 +12,7 @@ References:
 
 from ._divergence import Divergence as Divergence
 from ._families import alpha as alpha, shifted_vanilla as shifted_vanilla
+from ._stack import stack as stack
 from ._table import (
     arcsinh as arcsinh,
     jeffreys as jeffreys,

@@ -2,11 +2,11 @@
 
 import equinox as eqx
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Real
 
-from .._types import Scalar, ScalarFn, Values, as_elementwise, as_float
+from .._types import Scalar, ScalarFn, Values, ValuesLike, as_elementwise, as_float, split_partial
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
+from ._label import Label, label_of
 from ._stable import Sloped, at_log, evaluate
 
 
@@ -29,6 +29,7 @@ class Divergence(eqx.Module):
     conjugate: ScalarFn
     standard: ScalarFn
     _of_ratio: ScalarFn
+    _label: Label
 
     def __init__(
         self,
@@ -58,6 +59,9 @@ class Divergence(eqx.Module):
         Raises:
             ValueError: If none of f, log_f and h is given, or both f and log_f.
         """
+        given = {"f": f, "log_f": log_f, "h": h}
+        self._label = label_of(**{key: value for key, value in given.items() if value is not None})
+        f, log_f, h = (value and split_partial(value) for value in given.values())
         if f is not None and log_f is None:
             log_f = in_log_space(f, False)
         elif log_f is None and h is not None:
@@ -82,15 +86,18 @@ class Divergence(eqx.Module):
         else:
             self._of_ratio = Partial(at_log, self.log_f)
 
-    def f(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def __repr__(self) -> str:
+        return f"Divergence({self._label})"
+
+    def f(self, r: ValuesLike) -> Values:
         """The convex function itself at a ratio r >= 0, with f(1) = 0; NaN for r < 0."""
         return self._of_ratio(as_float(r))
 
-    def f_prime(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def f_prime(self, r: ValuesLike) -> Values:
         """First derivative of f at a ratio r > 0; NaN for r < 0."""
         return derivative(self._of_ratio, as_float(r))
 
-    def f_second(self, r: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    def f_second(self, r: ValuesLike) -> Values:
         """Second derivative of f at a ratio r > 0, h'(log r) / r^2; NaN for r < 0."""
         return derivative(Partial(derivative, self._of_ratio), as_float(r))
 
@@ -103,10 +110,11 @@ def _in_r(derivatives: tuple[ScalarFn, ...], r: Values) -> Values:
     return evaluate(lambda d, r: at_log(d[0], r), lambda d, r: _in_r(d[1:], r), derivatives, r)
 
 
-def closed_forms(*parameters: Scalar, h: Sloped, **forms: ScalarFn) -> Divergence:
+def closed_forms(name: str, *parameters: Scalar, h: Sloped, **forms: ScalarFn) -> Divergence:
     """A divergence of functions of `(*parameters, u)`, or of a slope s for `conjugate`.
 
     The parameters become array leaves; `log_f` is `standard` unless that is given.
     """
     forms = {"h": h, "h_prime": h.slope, "standard": forms["log_f"]} | forms
-    return Divergence(**{name: Partial(form, *parameters) for name, form in forms.items()})
+    made = Divergence(**{key: Partial(form, *parameters) for key, form in forms.items()})
+    return eqx.tree_at(lambda div: div._label, made, Label(repr(name), {}))

@@ -12,6 +12,7 @@ from jax.numpy import exp, log, log1p, where
 
 from .._types import AnyFloat, ScalarLike, Values, as_float
 from ._divergence import Divergence, closed_forms
+from ._label import labelled
 from ._stable import (
     Sloped,
     below,
@@ -108,6 +109,7 @@ def _alpha_conjugate(a: AnyFloat, s: Values) -> Values:
 
 _ALPHA = partial(
     closed_forms,
+    "alpha",
     log_f=Sloped(_alpha_f, Sloped(_alpha_slope, _alpha_bend)),
     activation=Sloped(lambda a, u: quotient_expm1(a - 1, u), lambda a, u: exp_of(a - 1, u)),
     h=Sloped(quotient_expm1, exp_of),
@@ -116,6 +118,7 @@ _ALPHA = partial(
 )
 
 
+@labelled
 def alpha(a: ScalarLike) -> Divergence:
     r"""The alpha (Cressie-Read) divergence, $f = (r^a - a r + a - 1) / (a (a - 1))$.
 
@@ -203,6 +206,7 @@ _conjugate = Sloped(
 )
 _SHIFTED = partial(
     closed_forms,
+    "shifted_vanilla",
     log_f=Sloped(
         lambda c, u: near_zero(
             lambda v: sigmoid(v + c), lambda v: times_r(v, _activation(c, v)) - _rise(c, v), u
@@ -216,6 +220,7 @@ _SHIFTED = partial(
 )
 
 
+@labelled
 def shifted_vanilla(c: ScalarLike) -> Divergence:
     r"""The divergence of the shifted vanilla GAN, h(u) = softplus(u + c): a skew 2 JS.
 

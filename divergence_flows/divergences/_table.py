@@ -38,6 +38,7 @@ def _slope(activation: Sloped, h: Sloped) -> Sloped:
 
 
 kl_qp = closed_forms(
+    "kl_qp",
     log_f=Sloped(lambda u: -u, lambda u: -ones_like(u)),
     activation=Sloped(lambda u: -exp(-u), lambda u: exp(-u)),
     h=Sloped(lambda u: u, ones_like),
@@ -48,6 +49,7 @@ kl_qp = closed_forms(
 """KL(q||p), the reverse KL of variational inference: f = -log r, h = u. Langevin's marginals."""
 
 kl_pq = closed_forms(
+    "kl_pq",
     log_f=Sloped(lambda u: times_r(u, u), lambda u: times_r(u, u + 1)),
     activation=Sloped(lambda u: u + 1, ones_like),
     h=Sloped(exp, exp),
@@ -74,6 +76,7 @@ def _js_conjugate(s: Values) -> Values:
 _js_activation = Sloped(lambda u: middle(u) / 2, lambda u: sigmoid(-u) / 2)
 _js_h = Sloped(lambda u: softplus(u) / 2, lambda u: sigmoid(u) / 2)
 jensen_shannon = closed_forms(
+    "jensen_shannon",
     log_f=Sloped(
         partial(near_zero, _js_h.slope, lambda u: (times_r(u, middle(u)) + middle(-u)) / 2),
         _slope(_js_activation, _js_h),
@@ -92,6 +95,7 @@ _ns_activation = Sloped(
     Sloped(lambda u: exp(-u) * sigmoid(-u), lambda u: -(exp(-u) + sigmoid(-u)) * sigmoid(-u)),
 )
 softened_reverse_kl = closed_forms(
+    "softened_reverse_kl",
     log_f=Sloped(
         lambda u: -(1 + exp(u)) * middle(u),
         Sloped(lambda u: -times_r(u, middle(u)) - 1, lambda u: -times_r(u, middle(u)) - sigmoid(u)),
@@ -117,6 +121,7 @@ softened_reverse_kl = closed_forms(
 """2 KL((p + q)/2 || p), of the non-saturating GAN: h = -softplus(-u)."""
 
 squared_hellinger = closed_forms(
+    "squared_hellinger",
     log_f=Sloped(lambda u: expm1(u / 2) ** 2, lambda u: exp(u / 2) * expm1(u / 2)),
     activation=Sloped(lambda u: -expm1(-u / 2), lambda u: exp(-u / 2) / 2),
     h=Sloped(lambda u: exp(u / 2), lambda u: exp(u / 2) / 2),
@@ -130,6 +135,7 @@ squared_hellinger = closed_forms(
 """Squared Hellinger, the integral of (sqrt(p) - sqrt(q))^2: h = e^(u/2)."""
 
 pearson = closed_forms(
+    "pearson",
     log_f=Sloped(lambda u: expm1(u) ** 2, lambda u: 2 * exp(u) * expm1(u)),
     activation=Sloped(lambda u: 2 * expm1(u), lambda u: 2 * exp(u)),
     h=Sloped(lambda u: exp(2 * u), lambda u: 2 * exp(2 * u)),
@@ -139,6 +145,7 @@ pearson = closed_forms(
 """Pearson chi^2, the integral of (p - q)^2 / q: f = (r - 1)^2, h = e^(2u)."""
 
 neyman = closed_forms(
+    "neyman",
     log_f=Sloped(lambda u: -expm1(u) * expm1(-u), lambda u: expm1(u) - expm1(-u)),
     activation=Sloped(lambda u: -expm1(-2 * u), lambda u: 2 * exp(-2 * u)),
     h=Sloped(lambda u: -2 * exp(-u), lambda u: 2 * exp(-u)),
@@ -161,6 +168,7 @@ _le_cam_conjugate = Sloped(
     lambda s: (3 + s) / (sqrt(1 - s) * (2 + sqrt(1 - s))),
 )
 le_cam = closed_forms(
+    "le_cam",
     log_f=Sloped(lambda u: expm1(u) * tanh(u), _slope(_le_cam_activation, _le_cam_h)),
     activation=_le_cam_activation,
     h=_le_cam_h,
@@ -177,6 +185,7 @@ le_cam = closed_forms(
 
 _jeffreys_activation = Sloped(lambda u: u - expm1(-u), lambda u: 1 + exp(-u))
 jeffreys = closed_forms(
+    "jeffreys",
     log_f=Sloped(lambda u: u * expm1(u), lambda u: times_r(u, u) + expm1(u)),
     activation=_jeffreys_activation,
     h=Sloped(lambda u: exp(u) + u, lambda u: exp(u) + 1),
@@ -194,6 +203,7 @@ _ls_standard_activation = Sloped(
     lambda u: 2 * middle(u) - tanh(u) * (6 - tanh(u)) / 4, _ls_activation.slope
 )
 least_squares = closed_forms(
+    "least_squares",
     log_f=Sloped(lambda u: 2 * times_r(u, middle(u)) + tanh(u) / 2, _slope(_ls_activation, _ls_h)),
     activation=_ls_activation,
     h=_ls_h,
@@ -252,6 +262,7 @@ _arcsinh_activation = Sloped(
     ),
 )
 arcsinh = closed_forms(
+    "arcsinh",
     log_f=Sloped(_arcsinh_f, Sloped(_arcsinh_rise, _arcsinh_bend)),
     activation=_arcsinh_activation,
     h=Sloped(jnp.arcsinh, _arcsinh_h_prime),

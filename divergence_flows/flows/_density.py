@@ -41,6 +41,14 @@ def with_log_prob(
             probes; while tracing, if `field` returns no velocity for each particle.
         EquinoxRuntimeError: If `noise` is not finite.
 
+    Example:
+        ```python
+        field = df.velocity(df.divergences.kl_qp.h, lambda t, x, args: -jnp.sum(x**2))  # -2 x
+        start = jnp.ones((1, 2)), jnp.zeros(1)  # one particle, and log q there
+        xs, log_q = df.integrate(df.with_log_prob(field), start, [0.0, 1.0]).ys
+        print(log_q[-1])  # [4.]
+        ```
+
     References:
         Chen et al., Neural ODEs, NeurIPS 2018; Grathwohl et al., FFJORD, ICLR 2019.
     """

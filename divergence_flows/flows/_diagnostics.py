@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, Real
 from .._checks import check_clouds, check_rate, scalar_valued
 from .._linalg import safe_sqrt
 from .._types import Cloud, Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
-from ._integrate import Names, Times, as_state, solve
+from ._integrate import Names, Times, as_state, refuse_options, solve
 
 
 def dissipation(
@@ -39,6 +39,12 @@ def dissipation(
     Raises:
         ValueError: If there are no particles.
         EquinoxRuntimeError: If `h` or `of` decreases at any `u`, or a number is not finite.
+
+    Example:
+        ```python
+        u, grad_u = jnp.zeros(4), jnp.ones((4, 2))  # at four particles
+        print(df.dissipation(df.divergences.kl_qp.h, u, grad_u))  # -2.0
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
@@ -71,18 +77,19 @@ def curve_length(
         y0: Cloud at `ts[0]` [units of x].
         ts: Times, increasing; the length is from the first to the last [units of time].
         args: Passed to `field`; its numbers become arrays.
-        **options: Those of `integrate`.
+        **options: Those of `integrate` but `saveat`; with an `event` the length is up to there.
 
     Returns:
         The length [units of x]; inf if a solve with `throw=False` failed.
 
     Raises:
-        ValueError: As `integrate`.
+        ValueError: As `integrate`, and if `saveat` is given.
         EquinoxRuntimeError: As `integrate`.
 
     References:
         Ambrosio, Gigli & Savare, Gradient Flows, 2008, theorem 8.3.1.
     """
+    refuse_options("curve_length", options, "saveat")
     names = Names("curve_length")
     start = as_state(names, y0)
     longer = jax.tree_util.Partial(_with_length, as_partial(field))

@@ -5,6 +5,7 @@ fresh lambda is traced at each call.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,12 +24,15 @@ from diffrax import (
     Kvaerno3 as Kvaerno3,
     NoProgressMeter as NoProgressMeter,
     PIDController as PIDController,
+    TqdmProgressMeter as TqdmProgressMeter,
     Tsit5 as Tsit5,
 )
 from jaxtyping import Array, ArrayLike, Float, PyTree, Real
 
 from .._checks import check_counts, check_positive, check_rate, raise_if
-from .._types import AnyFloat, BoolScalar, Field, Scalar, ScalarLike, as_float, as_partial, traced
+from .._types import AnyFloat, Field, Scalar, ScalarLike, as_float, as_partial, traced
+from ._forward_mode import reverse_only
+from ._saving import any_not_finite, checked, held_at_event, not_finite, parts_of, rule
 
 # Any pytree of numbers or arrays: one array, a tuple, a Gaussian.
 State = PyTree[Real[ArrayLike, "..."]]
@@ -38,6 +42,8 @@ Times = Real[Array | np.ndarray, " time"] | Sequence[ScalarLike]
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.
 _EXPLICIT = {16: (1e-2, 1e-2), 32: (1e-5, 1e-5), 64: (1e-8, 1e-8)}
 _IMPLICIT = {16: (1e-2, 1e-2), 32: (1e-3, 1e-4), 64: (1e-6, 1e-8)}
+# They have derivatives in reverse mode alone; the first is diffrax's own choice.
+_ONE_WAY = diffrax.RecursiveCheckpointAdjoint, diffrax.BacksolveAdjoint
 
 
 def integrate(
@@ -50,6 +56,7 @@ def integrate(
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: ScalarLike | None = None,
     event: diffrax.Event | None = None,
+    saveat: diffrax.SaveAt | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_steps: int | None = None,
     dense: bool = False,
@@ -65,36 +72,59 @@ def integrate(
     Args:
         field: `field(t, y, args)`, the rate of the whole state [units of y per unit of time].
         y0: State at `ts[0]`: an array, a tuple, or any pytree of numbers or arrays.
-        ts: Times, increasing, at least two; cast to the state's dtype [units of time].
+        ts: Times, increasing, at least two; cast to the state's dtype [units of time]. With
+            `saveat` they are start and end alone.
         args: Passed to `field`; its numbers become arrays, so that changing them traces nothing.
         solver: Any diffrax solver, explicit or implicit; `Tsit5()` by default.
         stepsize_controller: By default the steps are fixed, of size `dt0`, for solvers without an
             error estimate, and else adaptive with tolerances (rtol, atol): explicit 1e-5, 1e-5 in
             float32 and 1e-8, 1e-8 in float64; implicit 1e-3, 1e-4 and 1e-6, 1e-8.
         dt0: First step, or every step of a fixed-step solver [units of time].
-        event: Where to stop early; states beyond it stay at inf.
-        adjoint: How to differentiate; diffrax's `RecursiveCheckpointAdjoint()` by default.
-        max_steps: Steps allowed. By default as many as fixed steps need, else 65536 (4096 if
-            `dense`); the latter also if steps are fixed and `ts` or `dt0` is traced.
+        event: Where to stop early. The state is then that of the event at all later times, and
+            `.ts` says when that was: the last row is where it stopped. `diffrax.Event(condition,
+            optimistix.Newton(rtol, atol))` finds the time exactly; without a root finder it is the
+            end of a step.
+        saveat: What to save in place of the states at all `ts`: a `diffrax.SaveAt`, passed on as it
+            is, whose own times lie between `ts[0]` and `ts[-1]`; `.ts` and `.ys` are then as in
+            diffrax.
+        adjoint: How to differentiate; diffrax's `RecursiveCheckpointAdjoint()` by default, which
+            has first derivatives in reverse mode alone. `diffrax.ForwardMode()` has `jvp` and
+            `jacfwd`; `diffrax.DirectAdjoint()` has both, and `hessian`, for more memory.
+        max_steps: Steps allowed. By default as many as fixed steps need, else 65536 (4096 if all
+            steps are saved, as for `dense`); the latter also if steps are fixed and `ts` or `dt0`
+            is traced.
         dense: Whether the solution can be evaluated at any time.
         progress_meter: A diffrax progress meter; none by default.
         throw: Whether a failed solve raises.
 
     Returns:
-        A diffrax solution: `.ys` with a time axis in front of every leaf, `.result`, `.stats`.
+        A diffrax solution: `.ys` with a time axis in front of every leaf, `.result` (which is
+        `diffrax.RESULTS.event_occurred` after an event), `.stats`.
 
     Raises:
-        ValueError: If `ts` holds fewer than two times, `y0` no numbers, or fixed steps come without
-            `dt0`; while tracing, if `field` returns no rate of the state.
+        ValueError: If `ts` holds fewer than two times, or more with `saveat`; `y0` holds no
+            numbers; fixed steps come without `dt0`, or `dense=True` with a `saveat` that is not.
+            While tracing, if `field` returns no rate of the state, or by forward mode with an
+            `adjoint` that has none.
         EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, `y0` is not finite
             (unless `throw=False`), or the solve fails.
+
+    Example:
+        ```python
+        def field(t, y, args):
+            return -args * y
+
+
+        solution = df.integrate(field, jnp.ones(2), [0.0, 1.0, 2.0], 0.5)
+        print(solution.ys[-1])  # [0.368 0.368]
+        ```
 
     References:
         Kidger, On Neural Differential Equations, 2021; diffrax.
     """
     how: dict[str, Any] = {"solver": solver, "stepsize_controller": stepsize_controller}
     how |= {"dt0": dt0, "event": event, "adjoint": adjoint, "progress_meter": progress_meter}
-    how |= {"max_steps": max_steps, "dense": dense, "throw": throw}
+    how |= {"saveat": saveat, "max_steps": max_steps, "dense": dense, "throw": throw}
     return solve(Names("integrate"), field, y0, ts, args, **how)
 
 
@@ -118,6 +148,7 @@ def solve(
     solver: diffrax.AbstractSolver | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     dt0: ScalarLike | None = None,
+    saveat: diffrax.SaveAt | None = None,
     max_steps: int | None = None,
     dense: bool = False,
     throw: bool = True,
@@ -145,17 +176,26 @@ def solve(
         else:
             stepsize_controller = diffrax.ConstantStepSize()
     fixed = isinstance(stepsize_controller, diffrax.ConstantStepSize)
+    dtype = jnp.result_type(*jax.tree.leaves(y0))
+    if saveat is not None:
+        saveat = checked(names.caller, saveat, 2 if ts is None else len(ts), dense, dtype)
     if max_steps is None:
-        max_steps = (_fixed_steps(ts, dt0) if fixed else None) or (4096 if dense else 65536)
+        every = dense if saveat is None else saveat.dense or any(x.steps for x in parts_of(saveat))
+        max_steps = (_fixed_steps(ts, dt0) if fixed else None) or (4096 if every else 65536)
     settings = {name: value for name, value in options.items() if value is not None}
     settings |= {"solver": solver, "stepsize_controller": stepsize_controller}
     settings |= {"max_steps": max_steps, "args": jax.tree.map(_number_to_array, args)}
     # Only a step controller needs NaN for a rate that overflows.
     rate = jax.tree_util.Partial(_rate if fixed else _rate_or_nan, names, as_partial(field))
-    dtype = jnp.result_type(*jax.tree.leaves(y0))
     times = jnp.asarray((0.0, jnp.inf) if ts is None else ts, dtype)
     step = None if dt0 is None else jnp.asarray(dt0, dtype)
-    return _solve(names, rate, noise, y0, times, step, settings, dense, ts is None, throw)
+    how = (settings, saveat, dense, ts is None, throw)
+    try:
+        return _solve(names, rate, noise, y0, times, step, *how)
+    except TypeError as error:  # of what `rate` has closed over: `reverse_only` cannot see it
+        if "forward-mode" in str(error):
+            raise ValueError(_no_forward_mode(names)) from error
+        raise
 
 
 @eqx.filter_jit
@@ -167,6 +207,7 @@ def _solve(
     ts: Float[Array, " time"],
     dt0: Scalar | None,
     settings: dict[str, Any],
+    saveat: diffrax.SaveAt | None,
     dense: bool,
     until_event: bool,
     throw: bool,
@@ -181,28 +222,42 @@ def _solve(
         dt0 = eqx.error_if(dt0, ~((dt0 > 0) & jnp.isfinite(dt0)), words)
     if throw:
         words = f"{caller}: `{names.state}` has NaN or inf; pass finite numbers."
-        y0 = raise_if(y0, _not_finite(y0), words)
+        y0 = raise_if(y0, any_not_finite(y0), words)
+    adjoint = settings.get("adjoint", _ONE_WAY[0]())
+    if isinstance(adjoint, _ONE_WAY):
+        mark = functools.partial(reverse_only, _no_forward_mode(names))
+        inputs = rate, noise, y0, ts, dt0, settings
+        floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+        rate, noise, y0, ts, dt0, settings = eqx.combine(jax.tree.map(mark, floats), rest)
     terms = diffrax.ODETerm(rate)
     if noise is not None:
         terms = diffrax.MultiTerm(terms, noise(y0, ts, dt0))
-    # Saving at times costs a loop inside each step; start and end alone need none. But only saving
-    # at times marks by inf what a solve that stops early does not reach.
-    if until_event or (ts.shape[0] == 2 and "event" not in settings and throw):
-        saveat = diffrax.SaveAt(t0=not until_event, t1=True, dense=dense)
-    else:
-        saveat = diffrax.SaveAt(ts=ts, dense=dense)
+    event = "event" in settings
+    saves = rule(ts, event, until_event, throw, dense) if saveat is None else saveat
     solution = diffrax.diffeqsolve(
-        terms, t0=ts[0], t1=ts[-1], dt0=dt0, y0=y0, saveat=saveat, throw=False, **settings
+        terms, t0=ts[0], t1=ts[-1], dt0=dt0, y0=y0, saveat=saves, throw=False, **settings
     )
+    if event and saveat is None and not until_event:
+        solution = held_at_event(solution)
     if not throw:
         return solution
     # Only flags go to the host, so that a cloud stays where it lies.
     result = solution.result
     failed = result.error_if(jnp.zeros((), bool), ~diffrax.is_okay(result))
     # Fixed steps have no error estimate that would reject a state which is not finite.
-    broken = _not_finite(solution.ys) & (result == diffrax.RESULTS.successful) & ~failed
+    broken = not_finite(solution, parts_of(saves)) | failed
     words = f"{caller}: the state is not finite; the steps are too large, or `field` is not."
-    return dataclasses.replace(solution, ys=raise_if(solution.ys, broken, words))
+    field = "interpolation" if solution.ys is None else "ys"
+    floats, rest = eqx.partition(getattr(solution, field), eqx.is_inexact_array)
+    guarded = eqx.combine(raise_if(floats, broken, words), rest)
+    return dataclasses.replace(solution, **{field: guarded})
+
+
+def _no_forward_mode(names: Names) -> str:
+    """What to do where forward mode has no derivatives."""
+    words = "`adjoint` has no forward mode, of which `jvp`, `jacfwd` and `hessian` are made"
+    better = "adjoint=diffrax.DirectAdjoint(), or diffrax.ForwardMode() where nothing is reversed"
+    return f"{names.caller}: {words}; pass {better}."
 
 
 def _rate(names: Names, field: Field, t: ScalarLike, y: State, args: Any) -> State:
@@ -214,11 +269,6 @@ def _rate_or_nan(names: Names, field: Field, t: ScalarLike, y: State, args: Any)
     """As `_rate`, with NaN where the rate overflows, so that a step controller rejects the step."""
     rate = _rate(names, field, t, y, args)
     return jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, jnp.nan), rate)
-
-
-def _not_finite(tree: State) -> BoolScalar:
-    """Whether any number of a state is NaN or inf."""
-    return jnp.asarray(sum(jnp.sum(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)) > 0)
 
 
 def _number_to_array(leaf: Any) -> Any:
@@ -265,6 +315,10 @@ def refuse_options(caller: str, options: dict[str, Any], *names: str) -> None:
     """Refuses options of `integrate` that a solve fills in itself."""
     for name in options.keys() & set(names):
         raise ValueError(f"{caller}: `{name}` is no option here; leave it out, or use `integrate`.")
+    if "dense" in names and getattr(options.get("saveat"), "dense", False):
+        raise ValueError(
+            f"{caller}: `saveat` has dense=True, which is no option here; leave it out."
+        )
 
 
 def bits(y0: State) -> int:

@@ -39,11 +39,12 @@ def langevin(
         **options: As in `integrate`, but for `stepsize_controller` and `dense`.
 
     Returns:
-        A diffrax solution: `.ys` holds the particles at all `ts`.
+        A diffrax solution: `.ys` holds the particles at all `ts`, as in `integrate`.
 
     Raises:
         ValueError: If `ts` holds fewer than two times, there are no particles, or an option is not
-            for here; while tracing, if `score` returns no gradient of a particle.
+            for here; while tracing, if `score` returns no gradient of a particle, or by forward
+            mode as in `integrate`.
         EquinoxRuntimeError: If `ts` does not increase, `dt0` is not positive, `x0` is not finite,
             or the solve fails.
 

@@ -43,14 +43,26 @@ def settle(
             decides when to give up, and with `throw=False` the state reached then is returned.
 
     Returns:
-        A diffrax solution: `.ys` holds one time in front of every leaf, `.ts` says which, and
-        `.result` is `diffrax.RESULTS.event_occurred` if the state came to rest.
+        A diffrax solution: `.ys` holds one time in front of every leaf, `.ts` says which (or what
+        a `saveat` asks for), and `.result` is `diffrax.RESULTS.event_occurred` if the state came
+        to rest.
 
     Raises:
         ValueError: If fixed steps come without `dt0`, a tolerance is negative, or an option is not
-            for here; while tracing, if `field` returns no rate or `rest` no scalar.
+            for here; while tracing, if `field` returns no rate or `rest` no scalar, or by forward
+            mode as in `integrate`.
         EquinoxRuntimeError: If the state is not at rest after `max_steps`, the solve fails, or
             `y0` is not finite (unless `throw=False`).
+
+    Example:
+        ```python
+        def field(t, y, args):
+            return args - y
+
+
+        end = df.settle(field, jnp.zeros(2), jnp.array([1.0, 2.0]))
+        print(end.ys[-1])  # [1.00 2.00]
+        ```
 
     References:
         diffrax, "Steady state".

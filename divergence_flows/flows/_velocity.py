@@ -44,6 +44,16 @@ def velocity(h: ScalarFn, log_r: LogRatioFn) -> Field:
     Raises:
         ValueError: While tracing the field, if `h` or `log_r` does not return a scalar.
 
+    Example:
+        ```python
+        def log_r(t, x, args):  # from N(1, I) to N(0, I), up to a constant
+            return -jnp.sum(x)
+
+
+        field = df.velocity(df.divergences.kl_qp.h, log_r)
+        print(field(0.0, jnp.zeros((1, 2)), None))  # [[-1. -1.]]
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023.
     """
@@ -128,6 +138,18 @@ def cloud_velocity(
     Raises:
         ValueError: If `block` is not positive; while tracing the field, if there are no particles,
             `fit` returns no function, or `h` or that function returns no scalar.
+
+    Example:
+        ```python
+        def fit(xs):  # log p/q wherever the cloud is
+            log_p, log_q = (df.kde_log_prob(cloud, bandwidth=1.0) for cloud in (xs_p, xs))
+            return lambda t, x, args: log_p(x) - log_q(x)
+
+
+        xs_q, xs_p = jr.normal(jr.key(0), (500, 1)), jr.normal(jr.key(1), (500, 1)) + 2.0
+        field = df.cloud_velocity(df.divergences.kl_qp.h, fit)
+        print(jnp.mean(field(0.0, xs_q, None)))  # 1.0
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1, its inner maximisation solved.

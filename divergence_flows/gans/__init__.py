@@ -9,6 +9,7 @@ References:
 
 from ._gan import GAN as GAN
 from ._ipm import wasserstein as wasserstein
+from ._stack import stack as stack
 from ._table import (
     arcsinh as arcsinh,
     b_gan as b_gan,

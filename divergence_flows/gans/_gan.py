@@ -4,9 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float
+from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float, split_partial
 from ..calculus._duality import h_to_f
 from ..calculus._log_ratio import inverse_log_ratio, log_ratio, lower
+from ..divergences._label import Label, label_of
 
 
 def _attained(gan: "GAN", r: ValuesLike) -> Values:
@@ -21,6 +22,13 @@ class GAN(eqx.Module):
     All fields are elementwise functions; the only leaves are arrays. `log_t` gives log r from the
     value d of an optimal discriminator, `inverse` goes back.
 
+    Example:
+        ```python
+        sigmoid = jax.nn.log_sigmoid
+        gan = df.GAN(sigmoid, lambda d: sigmoid(-d), jnp.tanh)  # h_T of our own; d is log r
+        print(gan.log_t(0.7), gan.h_t(0.7))  # 0.7 0.604
+        ```
+
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4 and Table 1.
     """
@@ -33,6 +41,7 @@ class GAN(eqx.Module):
     _h: ScalarFn | None
     _f: ScalarFn | None
     _measured: ScalarFn | None
+    _label: Label
 
     def __init__(
         self,
@@ -47,6 +56,8 @@ class GAN(eqx.Module):
         measures: ScalarFn | None = None,
     ):
         """Wraps plain callables; what is missing is derived by the calculus.
+
+        Numbers bound by a `functools.partial` become leaves, so that `jax.vmap` takes them.
 
         Args:
             phi: Maximised by the discriminator on samples of p, a function of its value d.
@@ -63,6 +74,8 @@ class GAN(eqx.Module):
         Raises:
             EquinoxRuntimeError: When a derived `log_t` meets a pair that is no ratio estimator.
         """
+        self._label = label_of(phi, psi, h_t)
+        phi, psi, h_t = map(split_partial, (phi, psi, h_t))
         self.phi = as_elementwise(phi)
         self.psi = as_elementwise(psi)
         self.h_t = as_elementwise(h_t)
@@ -71,6 +84,9 @@ class GAN(eqx.Module):
         self._h = h and as_elementwise(h)
         self._f = descends and as_elementwise(descends)
         self._measured = measures and as_elementwise(measures)
+
+    def __repr__(self) -> str:
+        return f"GAN({self._label})"
 
     @property
     def h(self) -> ScalarFn:

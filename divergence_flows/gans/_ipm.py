@@ -10,6 +10,7 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .._types import ScalarFn, as_elementwise, identity
+from ..divergences._label import Label, label_of, labelled
 from ._losses import NO_RATIO
 
 _OF_A_RATIO = ("log_t", "inverse", "h", "descends", "measures")
@@ -28,6 +29,7 @@ class IPM(eqx.Module):
     phi: ScalarFn
     psi: ScalarFn
     h_t: ScalarFn
+    _label: Label
 
     def __init__(self, phi: ScalarFn, psi: ScalarFn, h_t: ScalarFn):
         """Wraps plain callables, elementwise functions of the critic's value d.
@@ -40,6 +42,10 @@ class IPM(eqx.Module):
         self.phi = as_elementwise(phi)
         self.psi = as_elementwise(psi)
         self.h_t = as_elementwise(h_t)
+        self._label = label_of(phi, psi, h_t)
+
+    def __repr__(self) -> str:
+        return f"IPM({self._label})"
 
     def __getattr__(self, name: str) -> Any:
         """Says why an IPM has none of what a GAN derives from its ratio."""
@@ -47,6 +53,7 @@ class IPM(eqx.Module):
         raise AttributeError(f"IPM has no `{name}`{why}")
 
 
+@labelled
 def wasserstein() -> IPM:
     """The Wasserstein GAN's game, phi = d, psi = -d, h_T = d; the critic needs a bound.
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Real
 
-from .._checks import check_some
-from .._types import Cloud, Scalar, ScalarLike, as_float
+from .._checks import check_shapes, check_some
+from .._types import AnyCloudLike, Cloud, Numbers, Scalar, ScalarLike
 
 NO_RATIO = (
     "the critic of an IPM gives a velocity, grad h_t(d(x)), but no ratio: T, h and the "
@@ -34,7 +33,7 @@ def require_fields(caller: str, gan: Any, *names: str) -> None:
         raise ValueError(f"{caller}: `gan` is a {type(gan).__name__}, {words}{why}")
 
 
-def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike, "*n"]) -> Scalar:
+def discriminator_loss(gan: Any, d_p: Numbers, d_q: Numbers) -> Scalar:
     r"""What a discriminator minimises: $-(E_p[\phi(d)] + E_q[\psi(d)])$.
 
     At the optimum it is minus the divergence that `gan.measures`, up to a constant: for the
@@ -61,7 +60,7 @@ def discriminator_loss(gan: Any, d_p: Real[ArrayLike, "*m"], d_q: Real[ArrayLike
     return -(jnp.mean(gan.phi(d_p)) + jnp.mean(gan.psi(d_q)))
 
 
-def generator_loss(gan: Any, d_q: Real[ArrayLike, "*n"]) -> Scalar:
+def generator_loss(gan: Any, d_q: Numbers) -> Scalar:
     r"""What a generator minimises with the discriminator frozen: $-E_q[h_T(d)]$.
 
     Its gradient moves samples along the MonoFlow of $h = h_T \circ T^{-1}$, so it descends
@@ -85,9 +84,7 @@ def generator_loss(gan: Any, d_q: Real[ArrayLike, "*n"]) -> Scalar:
     return -jnp.mean(gan.h_t(d_q))
 
 
-def distillation_loss(
-    xs: Real[ArrayLike, "n *event"], vs: Real[ArrayLike, "n *event"], eps: ScalarLike
-) -> Scalar:
+def distillation_loss(xs: AnyCloudLike, vs: AnyCloudLike, eps: ScalarLike) -> Scalar:
     r"""Regression of samples onto themselves, moved: $\tfrac12 E|x - sg(x + \epsilon v)|^2$.
 
     Its gradient in a generator's parameters is $-\epsilon E[(\partial_\theta g)^T v]$, for any
@@ -103,14 +100,14 @@ def distillation_loss(
         The loss [units of x, squared].
 
     Raises:
-        ValueError: If there are no samples.
+        ValueError: If there are no samples, or not as many velocities of their shape.
 
     References:
         Gao et al., Deep generative learning via variational gradient flow, ICML 2019; slides,
         "Distillation".
     """
+    xs, vs = check_shapes("distillation_loss", xs=xs, vs=vs)
     check_some("distillation_loss", "xs", xs)
-    xs, vs = as_float(xs), as_float(vs)
     target = jax.lax.stop_gradient(xs + jnp.asarray(eps, xs.dtype) * vs)
     return regression_loss(xs, target)
 

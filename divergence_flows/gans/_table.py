@@ -11,6 +11,7 @@ from ..calculus._quadrature import derivative, integral_of_slope
 from ..divergences import _table as divergences
 from ..divergences._divergence import Divergence
 from ..divergences._families import shifted_vanilla
+from ..divergences._label import labelled
 from ..divergences._stable import at_log, logit as log_odds, sigmoid, softplus
 from ._gan import GAN
 
@@ -35,6 +36,7 @@ _LOGISTIC = dict(
 )
 
 
+@labelled
 def vanilla(shift: ScalarLike = 0.0) -> GAN:
     """The saturating GAN, h_T = softplus(d + shift): descends 2 JS at shift 0.
 
@@ -50,6 +52,7 @@ def vanilla(shift: ScalarLike = 0.0) -> GAN:
     return _row(shifted_vanilla(as_float(shift)), **_LOGISTIC)
 
 
+@labelled
 def non_saturating() -> GAN:
     """The non-saturating GAN, h_T = log sigmoid(d): descends the softened reverse KL.
 
@@ -59,6 +62,7 @@ def non_saturating() -> GAN:
     return _row(divergences.softened_reverse_kl, **_LOGISTIC)
 
 
+@labelled
 def logit() -> GAN:
     """Logistic discriminator with h_T = d: the KL(q||p) flow, Langevin's marginals.
 
@@ -68,6 +72,7 @@ def logit() -> GAN:
     return _row(divergences.kl_qp, **_LOGISTIC)
 
 
+@labelled
 def arcsinh() -> GAN:
     """Logistic discriminator with h_T = arcsinh(d).
 
@@ -77,6 +82,7 @@ def arcsinh() -> GAN:
     return _row(divergences.arcsinh, **_LOGISTIC)
 
 
+@labelled
 def mle() -> GAN:
     """Logistic discriminator with h_T = e^d: descends KL(p||q).
 
@@ -104,6 +110,7 @@ _F_GAN_TABLE = {
 }
 
 
+@labelled
 def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
     r"""The f-GAN of a divergence.
 
@@ -119,6 +126,12 @@ def f_gan(div: Divergence, saturating: bool = True, *, raw: bool = True) -> GAN:
 
     Returns:
         The GAN.
+
+    Example:
+        ```python
+        gan = df.gans.f_gan(df.divergences.pearson)  # f is (r - 1)^2
+        print(gan.measures(3.0), gan.descends(3.0))  # 4.0 4.0
+        ```
 
     References:
         Nowozin, Cseke & Tomioka, f-GAN, NeurIPS 2016.
@@ -142,6 +155,7 @@ _B_GAN = {
 }
 
 
+@labelled
 def b_gan(div: Divergence) -> GAN:
     """The b-GAN of a divergence: d > 0 is the ratio itself, and f is descended.
 
@@ -167,6 +181,7 @@ _LEAST_SQUARES = dict(
 )
 
 
+@labelled
 def least_squares() -> GAN:
     """The least-squares GAN with labels 0 and 1: 0 < d < 1 is p/(p + q) at the optimum.
 
@@ -184,6 +199,7 @@ _EBM = {
 }
 
 
+@labelled
 def ebm(lam: ScalarLike = 0.0) -> GAN:
     """The generalised energy-based model (KL): d = -log r - lam, descends KL(p||q).
 
@@ -204,6 +220,7 @@ _NWJ = dict(
 )
 
 
+@labelled
 def nwj(div: Divergence = divergences.kl_qp) -> GAN:
     """The NWJ (KLIEP) estimator, T = e^(d - 1), with the generator of a divergence.
 
@@ -222,6 +239,7 @@ def nwj(div: Divergence = divergences.kl_qp) -> GAN:
 _ULSIF = {"phi": identity, "psi": lambda d: -(d**2) / 2, "log_t": jnp.log, "inverse": jnp.exp}
 
 
+@labelled
 def ulsif(div: Divergence = divergences.kl_qp) -> GAN:
     """Least-squares importance fitting, T = d > 0, with the generator of a divergence.
 
@@ -245,6 +263,7 @@ _EXPONENTIAL = dict(
 )
 
 
+@labelled
 def exponential(div: Divergence = divergences.kl_qp) -> GAN:
     """The exponential (boosting) loss, T = e^(2 d), with the generator of a divergence.
 
@@ -275,6 +294,7 @@ _MIRROR = {
 }
 
 
+@labelled
 def mirror(div: Divergence) -> GAN:
     r"""The pair whose optimal discriminator is h(log r) itself: its gradient is the velocity.
 

@@ -1,5 +1,6 @@
 r"""The best Gaussian for a log density, in one call: a flow followed until it rests."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +15,16 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import check_counts, check_positive
-from .._types import LogDensity, Scalar, ScalarLike, Vector, as_float, as_partial
+from .._types import (
+    Frozen,
+    Function,
+    LogDensity,
+    Scalar,
+    ScalarLike,
+    Vector,
+    as_float,
+    as_partial,
+)
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
 from ._expectations import Target, gap
 from ._flows import GEOMETRIES, Geometry
@@ -39,6 +49,9 @@ class FitInfo(eqx.Module):
     NaN); `elbo` and `k_hat` use all of them together. None shows what n nodes cannot see, such as
     a rare spike of log_p. `k_hat` is 0 where the largest weights are equal up to the rounding of
     log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
+
+    `position` is the mean in the shape of `q0`. `unravel` brings vectors into that shape and keeps
+    axes in front of them: `info.unravel(q.sample(key, (1000,)))` is a pytree of samples.
     """
 
     elbo: Scalar
@@ -49,6 +62,7 @@ class FitInfo(eqx.Module):
     rested: Bool[Array, ""]
     result: Any
     position: PyTree
+    unravel: Function
 
 
 def fit_gaussian(
@@ -105,7 +119,8 @@ def fit_gaussian(
     Returns:
         The Gaussian, over the ravelled parameters, and a `FitInfo`: `elbo` (it goes up), `gap`,
         `gradient_norm` (Bures-Wasserstein), `k_hat` (above .7 do not believe q), `steps` of each
-        round, `rested`, diffrax's `result`, and `position`, the mean in the shape of `q0`.
+        round, `rested`, diffrax's `result`, `position`, the mean in the shape of `q0`, and
+        `unravel`, which brings samples of the Gaussian into that shape.
 
     Raises:
         ValueError: If `geometry` or `estimator` is unknown, `n`, `tol` or `max_steps` too small,
@@ -114,6 +129,16 @@ def fit_gaussian(
         EquinoxRuntimeError: If q0 is singular or not finite; log_p or a derivative is not finite,
             overflows or is flat at nodes of q0; or q is not at rest, with the cause. A bad start
             is refused before the fit is compiled.
+
+    Example:
+        ```python
+        def log_p(x):  # N((1, 2), I)
+            return -0.5 * jnp.sum((x - jnp.array([1.0, 2.0])) ** 2)
+
+
+        q, info = df.fit_gaussian(log_p, jnp.zeros(2), nodes=df.cubature(2), key=jr.key(0))
+        print(q.mean, info.rested)  # [1.00 2.00] True
+        ```
 
     References:
         Lambert et al., NeurIPS 2022; Khan & Rue, JMLR 2023; Roeder et al., 2017; Vehtari et al.,
@@ -127,7 +152,8 @@ def fit_gaussian(
         raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
     q0 = jax.tree.map(as_float, q0)
     like = q0.mean if isinstance(q0, Gaussian) else q0
-    target = Target("fit_gaussian", Partial(_of_flat, as_partial(log_p), like), None, estimator)
+    unravel = _unraveller(like)
+    target = Target("fit_gaussian", Partial(_of_flat, as_partial(log_p), unravel), None, estimator)
     dim = sum(map(np.size, jax.tree.leaves(like)))
     if n is None:
         n = _NODES if isinstance(q0, Gaussian) and q0.diagonal else max(_NODES, 2 * dim)
@@ -151,7 +177,7 @@ def fit_gaussian(
     start = _begin(target, q0, rounds[0], fresh)
     tol = jnp.asarray(tol, start.mean.dtype)
     given = nodes is not None
-    return _fit(target, like, start, rounds, fresh, judges, tol, way, given, throw, key)
+    return _fit(target, unravel, start, rounds, fresh, judges, tol, way, given, throw, key)
 
 
 def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
@@ -183,7 +209,7 @@ def _begin(target: Target, q0: Gaussian | PyTree, nodes: Nodes, others: Nodes) -
 @eqx.filter_jit
 def _fit(
     target: Target,
-    like: PyTree,
+    unravel: Function,
     start: Gaussian,
     rounds: list[Nodes],
     fresh: Nodes,
@@ -206,7 +232,7 @@ def _fit(
     k_hat = jnp.full_like(left, jnp.inf) if batched else pareto_k(found.log_weights, found.rounding)
     worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)
     report = (found.elbo, worst, found.gradient_norm, k_hat, steps, rested, result)
-    info = FitInfo(*report, ravel_pytree(like)[1](q.mean))
+    info = FitInfo(*report, unravel(q.mean), unravel)
     return raise_unless_rested(start, q, rested, result, left, found) if throw else q, info
 
 
@@ -217,6 +243,28 @@ def rounds_of(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
     return [*first, *(sobol_nodes(count, dim, key=key) for count in counts)]
 
 
-def _of_flat(log_p: LogDensity, like: PyTree, flat: Vector, *batch: PyTree) -> Any:
+def _of_flat(log_p: LogDensity, unravel: Function, flat: Vector, *batch: PyTree) -> Any:
     """Evaluates a target of a pytree at a vector; `Target` checks the result."""
-    return log_p(ravel_pytree(like)[1](flat), *batch)
+    return log_p(unravel(flat), *batch)
+
+
+def _unraveller(like: PyTree) -> Function:
+    """Undoes `ravel_pytree`; it holds no arrays, so that it is the same for a batch of fits."""
+    leaves, structure = jax.tree.flatten(like)
+    kinds = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    return Partial(Frozen(_unravel, (("structure", structure), ("kinds", kinds))))
+
+
+def _unravel(vectors: Real[ArrayLike, "*axes dim"], *, structure: Any, kinds: Any) -> PyTree:
+    """Splits the last axis into the leaves of a pytree, and keeps those in front of it."""
+    vectors = as_float(vectors)
+    sizes = [math.prod(shape) for shape, _ in kinds]
+    if vectors.shape[-1] != sum(sizes):
+        words = f"vectors of {sum(sizes)} numbers, and not of {vectors.shape[-1]}"
+        raise ValueError(f"FitInfo.unravel: `vectors` must be {words}; pass samples of the fit.")
+    parts = jnp.split(vectors, np.cumsum(sizes)[:-1], axis=-1)
+    leaves = [
+        part.reshape(*vectors.shape[:-1], *shape).astype(dtype)
+        for part, (shape, dtype) in zip(parts, kinds, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)

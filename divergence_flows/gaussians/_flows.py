@@ -77,6 +77,17 @@ def gaussian_field(
             dimension or log_p returns no scalar.
         EquinoxRuntimeError: If `h` decreases where it is tried, at log ratios from -5 to 5.
 
+    Example:
+        ```python
+        def log_p(x):  # N(2, 1)
+            return -0.5 * jnp.sum((x - 2.0) ** 2)
+
+
+        field = df.gaussian_field(log_p, df.cubature(1))
+        q = df.integrate(field, df.Gaussian(jnp.zeros(1), jnp.eye(1)), [0.0, 1.0]).ys
+        print(q.mean[-1])  # [1.264]
+        ```
+
     References:
         Lambert et al., Variational inference via Wasserstein gradient flows, NeurIPS 2022; Yi &
         Liu, Bridging the gap between VI and WGF, 2023; theory.md, section 6.

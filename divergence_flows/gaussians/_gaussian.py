@@ -9,12 +9,15 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from .._checks import no_empty_axes, raise_if
 from .._linalg import product
-from .._types import AnyFloat, Matrix, Scalar, Values, as_float
+from .._types import AnyFloat, Function, Matrix, Scalar, Values, as_float
+
+Shape = tuple[int | np.integer, ...]
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 _NODES, _MASSES = np.polynomial.legendre.leggauss(10)
@@ -77,6 +80,24 @@ class Gaussian(eqx.Module):
             return self.mean + self.scale * z
         return self.mean + jnp.matmul(self.scale, z, precision="highest")
 
+    def sample(self, key: PRNGKeyArray, shape: Shape = ()) -> Float[Array, "... dim"]:
+        """Draws samples of shape (*shape, dim), `push` of standard normals [units of x].
+
+        Args:
+            key: Key of the draws.
+            shape: How many, along which axes; one by default.
+
+        Returns:
+            The samples, differentiable in the mean and the factor.
+
+        Raises:
+            ValueError: If the law has a time axis, or a size in `shape` is negative.
+        """
+        no_time("Gaussian.sample", self.mean)
+        check_shape("Gaussian.sample", shape)
+        z = jr.normal(key, (*shape, self.mean.size), self.mean.dtype)
+        return over_axes(self.push, z)
+
     def standardise(self, x: Real[ArrayLike, " dim"]) -> Float[Array, " dim"]:
         """Undoes `push`: the z with x = mu + S z; not finite if S is singular."""
         one_point("Gaussian.standardise", "x", x, self.mean)
@@ -97,7 +118,7 @@ class Gaussian(eqx.Module):
 
     def log_det(self) -> Scalar:
         """Logarithm of |det S| [nats]."""
-        _no_time("Gaussian.log_det", self.mean)
+        no_time("Gaussian.log_det", self.mean)
         if self.diagonal:
             return jnp.sum(jnp.log(jnp.abs(self.scale)))
         return jnp.linalg.slogdet(self.scale)[1]
@@ -110,9 +131,22 @@ def one_point(caller: str, name: str, point: ArrayLike, means: AnyFloat, ndim: i
         raise ValueError(f"{caller}: {words}; pass one point and one law, `jax.vmap` for many.")
 
 
-def _no_time(caller: str, mean: AnyFloat) -> None:
+def check_shape(caller: str, shape: Shape) -> None:
+    """Refuses negative sizes."""
+    if any(size < 0 for size in shape):
+        raise ValueError(f"{caller}: `shape` is {shape}; pass sizes that are not negative.")
+
+
+def over_axes(function: Function, *arrays: Array) -> Array:
+    """Applies a function of vectors along all axes but the last."""
+    for _ in range(arrays[0].ndim - 1):
+        function = jax.vmap(function)
+    return function(*arrays)
+
+
+def no_time(caller: str, mean: AnyFloat, ndim: int = 1) -> None:
     """Refuses a law with axes in front."""
-    if mean.ndim != 1:
+    if mean.ndim != ndim:
         words = f"the mean has shape {mean.shape}, with axes in front of its dimension"
         raise ValueError(f"{caller}: {words}; use `jax.vmap` over them.")
 
@@ -139,7 +173,7 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Scalar:
         theory.md, trap 15: no subtraction of log determinants.
     """
     for name, law in (("q", q), ("p", p)):
-        _no_time(f"gaussian_kl: `{name}`", law.mean)
+        no_time(f"gaussian_kl: `{name}`", law.mean)
     if q.mean.shape != p.mean.shape:
         words = f"`q` has dimension {q.mean.size} and `p` {p.mean.size}; pass two of one."
         raise ValueError(f"gaussian_kl: {words}")

@@ -10,14 +10,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PyTree, Real
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
 from .._checks import no_empty_axes
 from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
-from ._gaussian import Gaussian, one_point
+from ._gaussian import Gaussian, Shape, check_shape, no_time, one_point, over_axes
 from ._nodes import Nodes
 
 
@@ -27,6 +28,12 @@ class Mixture(eqx.Module):
     Scales are square factors, or vectors of standard deviations, as in `Gaussian`. A leading time
     axis, as `integrate` makes it, is allowed on all fields and in `weights` and `components`;
     fields of rates are Mixtures too, in the same three places.
+
+    Example:
+        ```python
+        q = df.Mixture(jnp.zeros(2), jnp.array([[-2.0], [2.0]]), 0.5 * jnp.ones((2, 1)))
+        print(q.weights, q.log_prob(jnp.array([2.0])))  # [0.5 0.5] -0.919
+        ```
     """
 
     logits: Float[Array, "*time k"]
@@ -75,6 +82,27 @@ class Mixture(eqx.Module):
         """Moves one standard normal draw into each component, to mu_k + S_k z [units of x]."""
         one_point("Mixture.push", "z", z, self.means, 2)
         return jax.vmap(Gaussian.push, (0, None))(self.components, jnp.asarray(z))
+
+    def sample(self, key: PRNGKeyArray, shape: Shape = ()) -> Float[Array, "... dim"]:
+        """Draws samples of shape (*shape, dim): a component each, by weight [units of x].
+
+        Args:
+            key: Key of the draws.
+            shape: How many, along which axes; one by default.
+
+        Returns:
+            The samples, differentiable in means and scales; which component drew is held fixed.
+
+        Raises:
+            ValueError: If the law has a time axis, or a size in `shape` is negative.
+        """
+        no_time("Mixture.sample", self.means, 2)
+        check_shape("Mixture.sample", shape)
+        of_component, of_normal = jr.split(key)
+        chosen = jr.categorical(of_component, self.logits, shape=shape)
+        z = jr.normal(of_normal, (*shape, self.means.shape[-1]), self.means.dtype)
+        each = over_axes(self.push, z)
+        return jnp.take_along_axis(each, chosen[..., None, None], axis=-2)[..., 0, :]
 
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
         """Log density at one point [nats]; NaN if a component is singular."""

@@ -63,6 +63,17 @@ def stl_loss(
             a divergence; if z is empty, or log_p or h returns no scalar.
         EquinoxRuntimeError: If `h` decreases at any sample, as f does where f' < 0.
 
+    Example:
+        ```python
+        def log_p(x):  # N(1, I)
+            return -0.5 * jnp.sum((x - 1.0) ** 2)
+
+
+        q, z = df.Gaussian(jnp.zeros(2), jnp.eye(2)), jr.normal(jr.key(0), (8, 2))
+        slope = jax.grad(df.stl_loss, argnums=1)(log_p, q, z)
+        print(slope.mean)  # [-1. -1.]
+        ```
+
     References:
         Roeder, Wu & Duvenaud, Sticking the landing, NeurIPS 2017; Yi & Liu, Bridging the gap
         between VI and WGF, 2023; theory.md, section 5.

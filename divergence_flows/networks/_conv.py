@@ -7,15 +7,16 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
 from .._checks import check_counts, check_input
-from .._types import as_float, identity
+from .._types import AnyArray, as_float, identity
 from ._convolution import Image, Kernel, Output, convolve, convolve_transposed
-from ._mlp import Activation
+from ._mlp import Activation, NoiseLike
 
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1  # halve an even image, or double it, exactly
 _AXIS = "batch"
+ImageLike = Real[AnyArray, "channels height width"] | Bool[AnyArray, "channels height width"]
 
 
 class _Conv(eqx.Module):
@@ -123,7 +124,7 @@ class ConvDiscriminator(eqx.Module):
         self.size, self.channels = size, channels
         self.activation, self.last = activation, last
 
-    def __call__(self, x: Real[ArrayLike, "channels height width"]) -> Float[Array, ""]:
+    def __call__(self, x: ImageLike) -> Float[Array, ""]:
         """Evaluates one image; `jax.vmap(d)(xs)` evaluates a batch."""
         x = as_float(x)
         check_input("ConvDiscriminator", "x", x, self.channels, self.size, self.size)
@@ -187,7 +188,7 @@ class ConvGenerator(eqx.Module):
         self.size, self.latent = size, latent
         self.activation, self.last = activation, last
 
-    def __call__(self, z: Real[ArrayLike, " latent"]) -> Float[Array, "_ {self.size} {self.size}"]:
+    def __call__(self, z: NoiseLike) -> Float[Array, "_ {self.size} {self.size}"]:
         """Evaluates one noise vector; `jax.vmap(g)(zs)` makes a batch."""
         z = as_float(z)
         check_input("ConvGenerator", "z", z, self.latent)

@@ -5,12 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
 from .._checks import check_counts, check_input
-from .._types import as_float, identity
+from .._types import AnyArray, VectorLike, as_float, identity
 
 Activation = Callable[..., Any]
+NoiseLike = Real[AnyArray, " latent"] | Bool[AnyArray, " latent"]
 Layers = tuple[Callable[..., Any], ...]
 
 
@@ -72,7 +73,7 @@ class Discriminator(eqx.Module):
         self.layers = linear_layers("Discriminator", sizes, "scalar", depth, key)
         self.dim, self.activation, self.last = dim, activation, last
 
-    def __call__(self, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:
+    def __call__(self, x: VectorLike) -> Float[Array, ""]:
         """Evaluates one sample; `jax.vmap(d)(xs)` evaluates a cloud."""
         x = as_float(x)
         check_input("Discriminator", "x", x, self.dim)
@@ -116,7 +117,7 @@ class Generator(eqx.Module):
         self.layers = linear_layers("Generator", sizes, dim, depth, key)
         self.latent, self.activation, self.last = latent, activation, last
 
-    def __call__(self, z: Real[ArrayLike, " latent"]) -> Float[Array, " dim"]:
+    def __call__(self, z: NoiseLike) -> Float[Array, " dim"]:
         """Evaluates one noise vector; `jax.vmap(g)(zs)` makes a batch."""
         z = as_float(z)
         check_input("Generator", "z", z, self.latent)

@@ -9,10 +9,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_input, check_positive, check_samples, constant
-from .._types import ScalarLike, as_float, identity
+from .._types import AnyCloudLike, ScalarLike, VectorLike, as_float, identity
 from ._mlp import Activation, Layers, forward, linear_layers
 
 # Hidden units between the functions of time and the quadratic's coefficients.
@@ -51,7 +51,7 @@ class TimeDiscriminator(eqx.Module):
         horizon: ScalarLike = 1.0,
         decays: int = 8,
         quadratic: bool = True,
-        like: Real[ArrayLike, "n dim"] | None = None,
+        like: AnyCloudLike | None = None,
         activation: Activation = jax.nn.silu,
         last: Activation = identity,
         key: PRNGKeyArray,
@@ -93,7 +93,7 @@ class TimeDiscriminator(eqx.Module):
             self.scale = jnp.where(constant(xs), 1.0, jnp.std(xs, axis=0))
         self.count, self.activation, self.last = decays, activation, last
 
-    def __call__(self, t: ScalarLike, x: Real[ArrayLike, " dim"]) -> Float[Array, ""]:
+    def __call__(self, t: ScalarLike, x: VectorLike) -> Float[Array, ""]:
         """Evaluates one sample at one time; `jax.vmap(d, (None, 0))(t, xs)` a cloud."""
         x = as_float(x)
         check_input("TimeDiscriminator", "x", x, self.center.size)

@@ -11,16 +11,28 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Real
+from jaxtyping import Array, Bool, Float, Real
 
 from .._checks import centred, check_samples, constant, raise_first, spacing
-from .._types import AnyFloat, BoolScalar, Matrix, Scalar, ScalarLike, Values, ValuesLike, Vector
+from .._types import (
+    AnyArray,
+    AnyFloat,
+    BoolScalar,
+    DataFrame,
+    Matrix,
+    Numbers,
+    Scalar,
+    ScalarLike,
+    Values,
+    ValuesLike,
+    Vector,
+)
 
-Samples = Real[ArrayLike, "_ dim"]
+Samples = Real[AnyArray, "_ _"] | Bool[AnyArray, "_ _"] | DataFrame
 Rows = Float[Array, "_ dim"]
 XsQ = Float[Array, "n dim"]
 XsP = Float[Array, "m dim"]
-Bandwidth = Real[ArrayLike, "*widths"]
+Bandwidth = Numbers
 Ridge = ScalarLike | None
 
 # In units of dim * eps: what makes the first factor exist, and the least eigenvalue of the second,

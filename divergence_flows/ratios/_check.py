@@ -8,10 +8,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import ArrayLike, Real
 
 from .._checks import check_samples, scalar_valued
-from .._types import LogRatioFn, Scalar, ScalarLike
+from .._types import AnyCloudLike, LogRatioFn, Scalar, ScalarLike
 
 
 class Witness(eqx.Module):
@@ -33,8 +32,8 @@ class RatioCheck(eqx.Module):
 
 def ratio_check(
     log_r: LogRatioFn,
-    xs_q: Real[ArrayLike, "n *event"],
-    xs_p: Real[ArrayLike, "m *event"],
+    xs_q: AnyCloudLike,
+    xs_p: AnyCloudLike,
     *,
     t: ScalarLike = 0.0,
     args: Any = None,
@@ -60,6 +59,13 @@ def ratio_check(
         ValueError: If `log_r` is a `witness` or an `mmd_witness`, which is no log ratio, or returns
             no scalar, or there are no samples.
         EquinoxRuntimeError: If a sample is not finite, or numbers are too large for their floats.
+
+    Example:
+        ```python
+        xs_q, xs_p = jr.normal(jr.key(0), (4000, 1)), jr.normal(jr.key(1), (4000, 1)) + 0.5
+        check = df.ratio_check(lambda t, x, args: jnp.sum(x) / 2 - 1 / 8, xs_q, xs_p)
+        print(check.mean_r, check.mean_inverse_r)  # 1.0 1.0
+        ```
 
     References:
         Kong, A note on importance sampling using standardized weights, 1992.

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._checks import check_input, constant
-from .._types import Scalar, ScalarLike, Values, Vector, as_float
+from .._types import Scalar, ScalarLike, Values, Vector, VectorLike, as_float
 from ._bandwidth import XsQ, standardised
 
 FeatureMap = Callable[..., Any]  # x -> a vector of features
@@ -96,7 +96,7 @@ def fourier(xs: XsQ, widths: Widths, features: int, degree: int, key: PRNGKeyArr
 
 
 def linear(
-    feature_map: FeatureMap, c: Coefficients, t: ScalarLike, x: Real[ArrayLike, " dim"], args: Any
+    feature_map: FeatureMap, c: Coefficients, t: ScalarLike, x: VectorLike, args: Any
 ) -> Scalar:
     """A potential: coefficients times features, at all times."""
     return jnp.dot(c, feature_map(as_float(x)), precision="highest")

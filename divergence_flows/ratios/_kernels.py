@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_input, check_samples
-from .._types import LogRatioFn, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
+from .._types import LogRatioFn, Matrix, Scalar, ScalarFn, ScalarLike, Vector, VectorLike, as_float
 from ._bandwidth import Bandwidth, Samples, check_spans, covariance_factor, two_clouds, widths
 from ._block_sums import Blocks, blocks, total, weighted_sum
 from ._check import Witness
@@ -21,7 +21,7 @@ _OR = ", pass more samples, that vary in every direction, or pass `bandwidth`"
 
 
 def kde_log_prob(
-    xs: Samples, *, bandwidth: Real[ArrayLike, ""] | None = None, block: int = 1024
+    xs: Samples, *, bandwidth: ScalarLike | None = None, block: int = 1024
 ) -> ScalarFn:
     r"""Log density of a Gaussian kernel estimate: $\log \tfrac1n \sum_i N(x; x_i, b^2 I)$.
 
@@ -41,6 +41,12 @@ def kde_log_prob(
         ValueError: If there are no samples, or `block` is not positive.
         EquinoxRuntimeError: If a sample is not finite, numbers are too large for their floats,
             `bandwidth` is not positive, or there is none and the samples lie in a plane.
+
+    Example:
+        ```python
+        log_q = df.kde_log_prob(jr.normal(jr.key(0), (1000, 1)))
+        print(log_q(jnp.zeros(1)))  # -0.9
+        ```
 
     References:
         Scott, Multivariate density estimation, 1992.
@@ -66,7 +72,7 @@ def _in_units(factor: Matrix, centre: Vector, x: Vector) -> Vector:
     return jax.scipy.linalg.solve_triangular(factor, x - centre, lower=True)
 
 
-def _kde(factor: Matrix, centre: Vector, data: Blocks, x: Real[ArrayLike, " dim"]) -> Scalar:
+def _kde(factor: Matrix, centre: Vector, data: Blocks, x: VectorLike) -> Scalar:
     unit = _in_units(factor, centre, as_float(x))
     size = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * unit.size * jnp.log(2 * jnp.pi)
 
@@ -130,9 +136,7 @@ def mmd_witness(
     return Witness(Partial(linear, waves, weighted_sum(waves, data)))
 
 
-def _exact_witness(
-    found: Widths, data: Blocks, t: ScalarLike, x: Real[ArrayLike, " dim"], args: Any
-) -> Scalar:
+def _exact_witness(found: Widths, data: Blocks, t: ScalarLike, x: VectorLike, args: Any) -> Scalar:
     point = as_float(x)
     check_input("the fitted function", "x", point, data.rows.shape[-1])
     return weighted_sum(Partial(_kernel, point, found), data)

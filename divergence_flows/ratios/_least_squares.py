@@ -55,6 +55,13 @@ def ulsif_ratio(
             `bandwidth` or `ridge` is not positive, most samples are equal, a coordinate is the
             same for all of one only, or the equations are singular to working precision.
 
+    Example:
+        ```python
+        xs_q, xs_p = jr.normal(jr.key(0), (1000, 1)), jr.normal(jr.key(1), (1000, 1)) + 1.0
+        ratio = df.ulsif_ratio(xs_q, xs_p, centres=32, key=jr.key(2))
+        print(ratio(0.0, jnp.array([0.5]), None))  # 1
+        ```
+
     References:
         Kanamori, Hido & Sugiyama, A least-squares approach to direct importance estimation,
         JMLR 2009.

@@ -91,6 +91,13 @@ def rff_log_ratio(
             then there is no ratio), there are no more samples than coordinates, or the Hessian is
             singular to working precision.
 
+    Example:
+        ```python
+        xs_q, xs_p = jr.normal(jr.key(0), (1000, 1)), jr.normal(jr.key(1), (1000, 1)) + 2.0
+        log_r = df.rff_log_ratio(xs_q, xs_p, features=16, key=jr.key(2))
+        print(log_r(0.0, jnp.full(1, 1.5), None))  # 1
+        ```
+
     References:
         Rahimi & Recht, NeurIPS 2007; Qin, Inferences for case-control and semiparametric
         two-sample density ratio models, Biometrika 1998.

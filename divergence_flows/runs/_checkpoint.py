@@ -31,7 +31,9 @@ _CRC = 4  # bytes
 _STALE = 600.0
 # What differs between two runs, by the entry of the fingerprint that does.
 _OTHER = {
-    "program": "another program: another GAN, network, optimiser or option, or another version",
+    "program": "another program: another GAN, network, optimiser or option, or another version; to "
+    "extend a run pass an optimizer and a step size that do not depend on `steps`, as the defaults "
+    "do",
     "numbers": "other numbers: other data, weights, options or another key",
 }
 # Metrics of a run so far, by name, in parts along time.
@@ -54,10 +56,10 @@ def _constants(jaxpr: Any) -> list[Any]:
     return found
 
 
-def fingerprint(caller: str, step: Function, state: PyTree) -> dict[str, str]:
+def fingerprint(caller: str, step: Function, inputs: tuple[PyTree, ...]) -> dict[str, str]:
     """Hashes of the program of one step, and of all numbers that go into it."""
-    program = eqx.filter_make_jaxpr(lambda step, state: step(state))(step, state)[0]
-    numbers = jax.tree.leaves(eqx.filter((step, state), eqx.is_array)) + _constants(program)
+    program = eqx.filter_make_jaxpr(lambda step, inputs: step(*inputs))(step, inputs)[0]
+    numbers = jax.tree.leaves(eqx.filter((step, inputs), eqx.is_array)) + _constants(program)
     # Inside jit even constants are tracers; adding 0 detects that.
     if traced((numbers, jnp.asarray(0) + 0)):
         words = "needs numbers, and this call is inside `jit` or `vmap`; leave it out there."
@@ -118,13 +120,17 @@ class Checkpoint:
         """A name beside the file that no other process, on this machine or another, will choose."""
         return self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}.tmp")
 
-    def save(self, done: int, state: PyTree, history: History) -> None:
-        """Writes the run so that a kill at any moment leaves the old file or the new one."""
+    def save(self, done: int, state: PyTree, history: History, places: list[Any]) -> None:
+        """Writes the run so that a kill at any moment leaves the old file or the new one.
+
+        `places` is where the streams stand that feed it.
+        """
         metrics = {name: np.asarray(join(parts)) for name, parts in history.items()}
         shapes = {name: [part.shape, part.dtype.name] for name, part in metrics.items()}
         arrays = jax.tree.map(_plain, (eqx.filter(state, eqx.is_array), metrics))
         content = io.BytesIO()
-        content.write(json.dumps({**self.run, "done": done, "metrics": shapes}).encode() + b"\n")
+        head = {**self.run, "done": done, "metrics": shapes, "places": places}
+        content.write(json.dumps(head).encode() + b"\n")
         eqx.tree_serialise_leaves(content, arrays)
         content.write(zlib.crc32(content.getbuffer()).to_bytes(_CRC, "big"))
         temporary = self._temporary()
@@ -169,9 +175,12 @@ class Checkpoint:
                 raise self._refusal(f"was written with {_OTHER.get(name, other)}")
         return head, file
 
-    def load(self, state: PyTree) -> tuple[int, PyTree, History]:
-        """Steps done, state and metrics; `state` is the run's first."""
+    def load(self, state: PyTree, steps: int) -> tuple[int, PyTree, History, list[Any]]:
+        """Steps done, state, metrics and places of streams; `state` is the run's first."""
         head, file = self._read()
+        if head["done"] > steps:
+            words = f"holds step {head['done']}, and this run has {steps} steps"
+            raise self._refusal(words)
         arrays, rest = eqx.partition(state, eqx.is_array)
         try:
             shapes = {name: (s, jnp.dtype(d)) for name, (s, d) in head["metrics"].items()}
@@ -183,7 +192,8 @@ class Checkpoint:
         except Exception as error:  # of numpy and equinox, for a file that was forged
             raise self._refusal("holds another state than this run's") from error
         history = {name: [part.view(metrics[name].dtype)] for name, part in parts.items()}
-        return head["done"], eqx.combine(jax.tree.map(_restored, arrays, stored), rest), history
+        state = eqx.combine(jax.tree.map(_restored, arrays, stored), rest)
+        return head["done"], state, history, head["places"]
 
     def standing(self) -> str:
         """What the file holds now, found by reading it, and what the same call will do."""

@@ -1,7 +1,8 @@
 """When a run is lost: which step was the first bad one, in what it shows, and what to change.
 
-A rule is `stop(old, new, info) -> flags`, evaluated at the end of each chunk of steps. A bad chunk
-is thrown away: the state before it is the last good one, also for one seed of many in a trace.
+A rule is `stop(old, new, info, *inputs) -> flags`, evaluated at the end of each chunk of steps. A
+bad chunk is thrown away: the state before it is the last good one, also for one seed of many in a
+trace.
 """
 
 import dataclasses
@@ -60,8 +61,11 @@ class Flag(eqx.Module):
     raised: Bool[Array, "*steps"]  # at each step of the chunk, or once at its end
 
 
-def not_finite(advice: Mapping[str, str], old: PyTree, new: PyTree, info: Metrics) -> list[Flag]:
+def not_finite(
+    advice: Mapping[str, str], old: PyTree, new: PyTree, info: Metrics, *inputs: PyTree
+) -> list[Flag]:
     """The default rule: no metric and no part of the state may become NaN or inf."""
+    del inputs
     flags = [
         Flag(name, "are not finite", advice.get(name, ""), ~jnp.isfinite(part))
         for name, part in info.items()

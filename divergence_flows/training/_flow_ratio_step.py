@@ -1,7 +1,8 @@
 r"""A ratio at all times, d(t, x), in training: one step at a time.
 
-The network learns log p/q_t on clouds that it moves itself. At the fixed point it moves q_0 along
-the MonoFlow of its own ratio: a field, with which any solver moves new particles.
+The network learns log p/q_t on clouds that it moves itself, through which no gradient is taken. At
+the fixed point it moves q_0 along the MonoFlow of its own ratio: a field, with which any solver
+moves new particles.
 """
 
 import functools
@@ -11,17 +12,87 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Int, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_over_time, check_samples
-from .._types import Clouds, Scalar, ScalarLike, as_float
+from .._types import AnyCloud, AnyCloudLike, Clouds, IntScalar, Scalar, ScalarLike, identity
 from ..flows._integrate import Times, check_times
 from ..gans._losses import require_fields
-from ._flow_ratio_losses import Grid, total_loss
+from ..runs._batches import Data, Samples, samples
+from ._flow_ratio_losses import Grid, Paths, total_loss
 from ._penalty import check_weights
-from ._ratio_step import Batch, draw
-from ._replay import Replay, extend, jittered, trajectories
+from ._ratio_step import draw
 from ._update import Optimizer, average, check_decay, check_opt_state, descend, initial
+
+
+def trajectories(gan: Any, network: PyTree, data: Data, ts: Grid) -> Paths:
+    """Moves a cloud through all times, one midpoint step from each to the next."""
+    xs, *conditions = data
+
+    def field(t: Scalar, xs: AnyCloud) -> AnyCloud:
+        slope = jax.grad(lambda *one: gan.h_t(network(t, *one)))
+        return jax.vmap(slope)(xs, *conditions)
+
+    def midpoint(xs: AnyCloud, span: tuple[Scalar, Scalar]) -> Clouds:
+        start, end = span
+        half = 0.5 * (end - start)
+        middle = xs + half * field(start, xs)
+        moved = xs + 2 * half * field(start + half, middle)
+        return moved, moved
+
+    _, later = jax.lax.scan(midpoint, xs, (ts[:-1], ts[1:]))
+    return jnp.concatenate([xs[None], later])
+
+
+def jittered(ts: Grid, key: PRNGKeyArray) -> Grid:
+    """Draws each time but the first from the interval that ends at it."""
+    back = jax.random.uniform(key, (ts.shape[0] - 1,), ts.dtype)
+    return jnp.concatenate([ts[:1], ts[1:] - back * jnp.diff(ts)])
+
+
+class Replay(eqx.Module):
+    """Clouds at the times of a grid, of which those up to a stage are known."""
+
+    ts: Float[Array, " time"]
+    clouds: Float[Array, "time n *event"]
+
+    @classmethod
+    def start(cls, xs: AnyCloud, ts: Grid) -> "Replay":
+        """Knows the cloud at the first time only."""
+        return cls(ts, jnp.broadcast_to(xs, (ts.shape[0], *xs.shape)))
+
+    def pick(
+        self, stage: IntScalar, size: int, key: PRNGKeyArray, conditions: Data
+    ) -> tuple[Grid, Data]:
+        """Draws as many times as there are from the known ones, and a minibatch at each."""
+        count, n = self.clouds.shape[:2]
+        key_times, key_rows = jax.random.split(key)
+        place = (jnp.arange(count) + jax.random.uniform(key_times, (count,))) / count
+        chosen = jnp.minimum(jnp.floor(place * (stage + 1)).astype(int), stage)
+        rows = jax.random.randint(key_rows, (count, size), 0, n)
+        paths = self.clouds[chosen[:, None], rows]
+        return self.ts[chosen], (paths, *jax.tree.map(lambda leaf: leaf[rows], conditions))
+
+
+def extend(
+    gan: Any,
+    network: PyTree,
+    replay: Replay,
+    step: IntScalar,
+    hold: int | IntScalar,
+    conditions: Data,
+) -> tuple[Replay, IntScalar]:
+    """Fills in one time more whenever `hold` steps have passed."""
+    stage = jnp.minimum(step // hold, replay.ts.shape[0] - 1)
+    fresh = (step % hold == 0) & (step > 0) & (step // hold == stage)
+
+    def move(clouds: Paths) -> Paths:
+        """Moves the cloud before a stage to it."""
+        pair = jax.lax.dynamic_slice_in_dim(replay.ts, stage - 1, 2)
+        moved = trajectories(gan, network, (clouds[stage - 1], *conditions), pair)[-1]
+        return clouds.at[stage].set(moved)
+
+    return Replay(replay.ts, jax.lax.cond(fresh, move, identity, replay.clouds)), stage
 
 
 class FlowRatioState(eqx.Module):
@@ -43,7 +114,7 @@ class FlowRatioState(eqx.Module):
         discriminator: Network,
         optimizer: Optimizer,
         *,
-        xs_q: Real[ArrayLike, "n *event"] | None = None,
+        xs_q: AnyCloudLike | None = None,
         ts: Times | None = None,
     ) -> "FlowRatioState":
         """State before the first step.
@@ -104,23 +175,26 @@ class FlowRatioConfig(eqx.Module):
 
 
 def unchecked_flow_ratio_step(
-    config: FlowRatioConfig, batch: Clouds, state: FlowRatioState, key: PRNGKeyArray
+    config: FlowRatioConfig, batch: tuple[Data, Data], state: FlowRatioState, key: PRNGKeyArray
 ) -> tuple[FlowRatioState, FlowRatioStepInfo]:
     """`flow_ratio_step` of arguments that have been checked."""
-    xs_q, xs_p = batch
+    data_q, data_p = batch
     key_q, key_p = jax.random.split(key)
     key_times, key_rows = jax.random.split(key_q)
     if state.replay is None:
-        replay, ts = None, jittered(config.ts.astype(xs_q.dtype), key_times)
-        start = draw(key_rows, xs_q, config.batch_size)
+        replay, ts = None, jittered(config.ts.astype(data_q[0].dtype), key_times)
+        start = draw(key_rows, data_q, config.batch_size)
         paths = trajectories(config.gan, state.ema, start, ts)
+        data_q = paths, *jax.tree.map(lambda c: jnp.broadcast_to(c, ts.shape + c.shape), start[1:])
     else:
-        now = (state.replay, state.step, config.hold)
+        conditions = data_q[1:]
+        now = (state.replay, state.step, config.hold, conditions)
         replay, stage = extend(config.gan, state.ema, *now)
-        ts, paths = replay.pick(stage, config.batch_size, key_rows)
-    rows = jax.random.randint(key_p, paths.shape[:2], 0, xs_p.shape[0])
-    paths = jax.lax.stop_gradient(paths)
-    loss = functools.partial(total_loss, config, ts, paths, xs_p[rows])
+        ts, data_q = replay.pick(stage, config.batch_size, key_rows, conditions)
+    rows = jax.random.randint(key_p, data_q[0].shape[:2], 0, data_p[0].shape[0])
+    data_q = jax.lax.stop_gradient(data_q)
+    data_p = jax.tree.map(lambda leaf: leaf[rows], data_p)
+    loss = functools.partial(total_loss, config, ts, data_q, data_p)
     old = (state.discriminator, state.opt_state)
     network, opt_state, losses = descend(loss, config.optimizer, *old)
     # The weight of the past is less in the first steps, so that the first weights are forgotten.
@@ -135,7 +209,7 @@ def flow_ratio_step(
     gan: Any,
     optimizer: Optimizer,
     state: FlowRatioState,
-    batch: Batch,
+    batch: tuple[Samples, Samples],
     *,
     ts: Times,
     hold: int = 100,
@@ -161,7 +235,8 @@ def flow_ratio_step(
         gan: A GAN; phi and psi train, h_T moves.
         optimizer: Any optax optimiser.
         state: Where training stands, from `FlowRatioState.start`.
-        batch: `(xs_q, xs_p)`: samples of q at `ts[0]`, then of p [units of x].
+        batch: `(xs_q, xs_p)`: samples of q at `ts[0]`, then of p [units of x], each an array or,
+            with conditions for a d(t, x, c), a tuple `(xs, cs)`.
         ts: Increasing times from the start of the flow to its end, one midpoint step from each
             to the next; closer together early [units of flow time].
         hold: Steps at each time before the next, in the sequential form.
@@ -184,13 +259,13 @@ def flow_ratio_step(
         NeurIPS 2023; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020.
     """
     caller = "flow_ratio_step"
-    xs_q, xs_p = (as_float(xs) for xs in batch)
+    data = samples(caller, xs_q=batch[0], xs_p=batch[1])
     check_times(caller, ts)
     network = state.discriminator
-    check_over_time(caller, "state.discriminator", network, score_p, xs_q=xs_q, xs_p=xs_p)
+    check_over_time(caller, "state.discriminator", network, score_p, data[0])
     check_opt_state(caller, optimizer, network, state.opt_state)
-    grid = jnp.asarray(ts, xs_q.dtype)
+    grid = jnp.asarray(ts, data[0][0].dtype)
     options = (hold, batch_size, neighbours, score_p, score_weight, ema_decay)
     config = FlowRatioConfig(gan, optimizer, grid, *options)
     config.check(caller)
-    return unchecked_flow_ratio_step(config, (xs_q, xs_p), state, key)
+    return unchecked_flow_ratio_step(config, data, state, key)

@@ -9,22 +9,23 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_critic, check_generator, check_positive
-from .._types import AnyCloud, Scalar, ScalarLike, as_float, vmapped
+from .._types import Scalar, ScalarLike, vmapped
 from ..gans._losses import generator_loss, regression_loss
+from ..runs._batches import Data, Samples, samples
 from ..runs._loop import scan
 from ._ratio_step import (
     RatioConfig,
     RatioInfo,
     RatioState,
+    descend_ratio,
+    draw,
     unchecked_particle_step,
-    unchecked_ratio_step,
 )
 from ._update import Optimizer, average, check_decay, check_opt_state, descend, initial
 
-Noise = Float[Array, "_ latent"]
 _FORMS = ("loss", "distillation")
 
 
@@ -77,9 +78,7 @@ class GANConfig(eqx.Module):
     ema_decay: ScalarLike
     share_fakes: bool
 
-    def check(
-        self, caller: str, discriminator: Network, generator: Network, xs_p: AnyCloud
-    ) -> None:
+    def check(self, caller: str, discriminator: Network, generator: Network, data_p: Data) -> None:
         """Refuses options that make no step, and networks that do not fit samples or noise."""
         self.critic.check(caller, "phi", "psi", "h_t")
         names = ("latent", "critic_steps", "generator_steps")
@@ -91,31 +90,44 @@ class GANConfig(eqx.Module):
         if self.form == "loss" and self.generator_steps > 1:
             words = f"`generator_steps` is {self.generator_steps} with form='loss'"
             raise ValueError(f"{caller}: {words}; for a kept target pass form='distillation'.")
-        check_critic(caller, "discriminator", discriminator, xs_p=xs_p)
-        check_generator(caller, "generator", generator, self.latent, xs_p)
+        each = self.form == "distillation" or self.critic.penalty is not None
+        check_critic(caller, "discriminator", discriminator, data_p, each)
+        check_generator(caller, "generator", generator, self.latent, data_p)
 
-    def noise(self, key: PRNGKeyArray, like: AnyCloud) -> Noise:
-        """One minibatch of the noise that the generator takes."""
+    def latents(self, key: PRNGKeyArray, data_p: Data) -> Data:
+        """One minibatch of what the generator takes: noise, and conditions from those of p."""
         size: Any = self.critic.batch_size  # None in `transport` only
-        return jax.random.normal(key, (size, self.latent), like.dtype)
+        xs, *conditions = data_p
+        if conditions:
+            xs, *conditions = draw(jax.random.fold_in(key, 1), data_p, size)
+            size = xs.shape[0]
+        return jax.random.normal(key, (size, self.latent), xs.dtype), *conditions
+
+
+def made(generator: PyTree, latents: Data) -> Data:
+    """The generator's samples, with their conditions."""
+    return vmapped(generator)(*latents), *latents[1:]
 
 
 def unchecked_gan_step(
-    config: GANConfig, xs_p: AnyCloud, state: GANState, key: PRNGKeyArray
+    config: GANConfig, data_p: Data, state: GANState, key: PRNGKeyArray
 ) -> tuple[GANState, GANInfo]:
     """`gan_step` of arguments that have been checked."""
     gan = config.critic.gan
     key_noise, key_critics = jax.random.split(key)
-    zs = config.noise(key_noise, xs_p)
-    fakes = vmapped(state.generator)(zs)
+    latents = config.latents(key_noise, data_p)
+    fakes = made(state.generator, latents)
 
     def critic(ratio: RatioState, key: PRNGKeyArray) -> tuple[RatioState, RatioInfo]:
         """One discriminator step, on a fresh minibatch of p and on shared or fresh fakes."""
         key_noise, key = jax.random.split(key)
-        xs_q = fakes
+        _, key_p, key = jax.random.split(key, 3)
+        real = draw(key_p, data_p, config.critic.batch_size)
+        # Fresh fakes have the conditions of the samples beside them.
+        data_q = fakes
         if not config.share_fakes:
-            xs_q = vmapped(state.generator)(config.noise(key_noise, xs_p))
-        return unchecked_ratio_step(config.critic, (xs_q, xs_p), ratio, key)
+            data_q = made(state.generator, config.latents(key_noise, real))
+        return descend_ratio(config.critic, (data_q, real), ratio, key)
 
     ratio = RatioState(state.discriminator, state.d_opt_state)
     ratio, metrics = scan(critic, ratio, jax.random.split(key_critics, config.critic_steps))
@@ -124,9 +136,9 @@ def unchecked_gan_step(
         moved = unchecked_particle_step(gan, d, fakes, config.step_size)
 
     def loss(generator: PyTree) -> tuple[Scalar, Scalar]:
-        xs = vmapped(generator)(zs)
+        xs, *conditions = made(generator, latents)
         if moved is None:
-            value = generator_loss(gan, vmapped(d)(xs))
+            value = generator_loss(gan, vmapped(d)(xs, *conditions))
             return value, value
         return regression_loss(xs, moved[0]), moved[1].loss
 
@@ -146,7 +158,7 @@ def gan_step(
     d_optimizer: Optimizer,
     g_optimizer: Optimizer,
     state: GANState,
-    xs_p: Real[ArrayLike, "m *event"],
+    xs_p: Samples,
     *,
     latent: int,
     batch_size: int = 128,
@@ -170,7 +182,8 @@ def gan_step(
         d_optimizer: Of the discriminator, any of optax.
         g_optimizer: Of the generator.
         state: Where training stands, from `GANState.start`.
-        xs_p: Samples of p [units of x].
+        xs_p: Samples of p [units of x], or `(xs, cs)` with conditions: the networks are then
+            d(x, c) and g(z, c), with c from these samples.
         latent: Coordinates of the standard normal noise z that the generator takes.
         batch_size: Fakes, and samples of p drawn with replacement, for each update.
         critic_steps: Discriminator updates, each on a fresh minibatch of p.
@@ -195,11 +208,12 @@ def gan_step(
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4; Gao et al., Deep generative learning via
         variational gradient flow, ICML 2019 (distillation).
     """
-    caller, goal = "gan_step", as_float(xs_p)
+    caller = "gan_step"
+    (data_p,) = samples(caller, xs_p=xs_p)
     critic = RatioConfig(gan, d_optimizer, batch_size, penalty, penalty_weight)
     options = (latent, critic_steps, generator_steps, form, step_size, ema_decay, share_fakes)
     config = GANConfig(critic, g_optimizer, *options)
-    config.check(caller, state.discriminator, state.generator, goal)
+    config.check(caller, state.discriminator, state.generator, data_p)
     check_opt_state(caller, d_optimizer, state.discriminator, state.d_opt_state)
     check_opt_state(caller, g_optimizer, state.generator, state.g_opt_state)
-    return unchecked_gan_step(config, goal, state, key)
+    return unchecked_gan_step(config, data_p, state, key)

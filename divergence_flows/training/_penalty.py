@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray, Real
+from jaxtyping import PRNGKeyArray
 
 from .._checks import Network, check_critic, check_number
 from .._linalg import safe_sqrt
-from .._types import AnyCloud, Scalar, ScalarLike, as_float
+from .._types import Scalar, ScalarLike
+from ..runs._batches import Data, Samples, samples
 
 PENALTIES = ("r1", "zero", "one")
 
@@ -27,20 +28,22 @@ def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) ->
         raise ValueError(f"{caller}: `penalty` is {penalty!r}; pass 'r1', 'zero' or 'one'.")
 
 
-def _between(xs_p: AnyCloud, xs_q: AnyCloud, key: Any) -> AnyCloud:
+def _between(data_p: Data, data_q: Data, key: Any) -> Data:
     """One random point on the line between each pair; the smaller cloud starts again."""
-    count = max(xs_p.shape[0], xs_q.shape[0])
+    count = max(data_p[0].shape[0], data_q[0].shape[0])
     which = jnp.arange(count)
-    ends_p, ends_q = xs_p[which % xs_p.shape[0]], xs_q[which % xs_q.shape[0]]
-    where = jax.random.uniform(key, (count, *[1] * (xs_p.ndim - 1)), xs_p.dtype)
-    return ends_q + where * (ends_p - ends_q)
+    ends_p, *conditions = jax.tree.map(lambda leaf: leaf[which % leaf.shape[0]], data_p)
+    xs_q = data_q[0]
+    ends_q = xs_q[which % xs_q.shape[0]]
+    where = jax.random.uniform(key, (count, *[1] * (xs_q.ndim - 1)), ends_p.dtype)
+    return ends_q + where * (ends_p - ends_q), *conditions
 
 
 def gradient_penalty(
     penalty: str,
     discriminator: Network,
-    xs_p: Real[ArrayLike, "m *event"],
-    xs_q: Real[ArrayLike, "n *event"],
+    xs_p: Samples,
+    xs_q: Samples,
     *,
     key: PRNGKeyArray | None = None,
 ) -> Scalar:
@@ -54,8 +57,9 @@ def gradient_penalty(
 
     Args:
         penalty: Its name.
-        discriminator: A module d(x) of one sample.
-        xs_p: Samples of p [units of x].
+        discriminator: A module d(x) of one sample, or d(x, c).
+        xs_p: Samples of p [units of x], or `(xs, cs)` with conditions, which stay where they are;
+            the points between have those of p.
         xs_q: Samples of q, paired in order with those of p; "r1" ignores them.
         key: Randomness of the points between; "r1" needs none.
 
@@ -71,20 +75,21 @@ def gradient_penalty(
         ("zero"); Gulrajani et al., NeurIPS 2017 ("one").
     """
     check_penalty("gradient_penalty", penalty)
-    points, others = as_float(xs_p), as_float(xs_q)
-    clouds = {"xs_p": points} if penalty == "r1" else {"xs_p": points, "xs_q": others}
-    check_critic("gradient_penalty", "discriminator", discriminator, **clouds)
+    unused = penalty == "r1" and getattr(xs_q, "shape", ())[:1] == (0,)
+    used = {"xs_p": xs_p} if unused else {"xs_p": xs_p, "xs_q": xs_q}
+    data_p, *_ = data = samples("gradient_penalty", **used)
+    check_critic("gradient_penalty", "discriminator", discriminator, data_p)
     if penalty != "r1" and key is None:
         raise ValueError(f"gradient_penalty: {penalty!r} draws points; pass `key` too.")
-    return unchecked_penalty(penalty, discriminator, points, others, key)
+    return unchecked_penalty(penalty, discriminator, data_p, data[-1], key)
 
 
 def unchecked_penalty(
-    penalty: str, discriminator: Network, xs_p: AnyCloud, xs_q: AnyCloud, key: PRNGKeyArray | None
+    penalty: str, discriminator: Network, data_p: Data, data_q: Data, key: PRNGKeyArray | None
 ) -> Scalar:
     """`gradient_penalty` of arguments that have been checked."""
-    points = xs_p if penalty == "r1" else _between(xs_p, xs_q, key)
-    slopes = jax.vmap(jax.grad(discriminator))(points)
+    points = data_p if penalty == "r1" else _between(data_p, data_q, key)
+    slopes = jax.vmap(jax.grad(discriminator))(*points)
     squared = jnp.sum(slopes**2, axis=tuple(range(1, slopes.ndim)))
     # The slope of `safe_sqrt` at zero is zero: a critic that is flat somewhere still trains.
     return jnp.mean((safe_sqrt(squared) - 1) ** 2 if penalty == "one" else squared)

@@ -10,17 +10,18 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_critic, check_positive
-from .._types import AnyCloud, Cloud, Clouds, Scalar, ScalarLike, as_float, vmapped
+from .._types import Cloud, Scalar, ScalarLike, vmapped
 from ..gans._losses import discriminator_loss, require_fields
 from ..networks._spectral import refresh
+from ..runs._batches import Data, Samples, samples
 from ._penalty import check_penalty, unchecked_penalty
 from ._update import Optimizer, check_opt_state, descend, initial
 
 # Samples of q first, then of p.
-Batch = tuple[Real[ArrayLike, "_ *event"], Real[ArrayLike, "_ *event"]]
+Batch = tuple[Data, Data]
 
 
 class RatioState(eqx.Module):
@@ -66,35 +67,46 @@ class RatioConfig(eqx.Module):
 
 
 def _loss(
-    config: RatioConfig, batch: Clouds, key: PRNGKeyArray | None, discriminator: PyTree
+    config: RatioConfig, batch: Batch, key: PRNGKeyArray | None, discriminator: PyTree
 ) -> tuple[Scalar, RatioInfo]:
-    xs_q, xs_p = batch
+    data_q, data_p = batch
     values = vmapped(discriminator)
-    loss = discriminator_loss(config.gan, values(xs_p), values(xs_q))
+    loss = discriminator_loss(config.gan, values(*data_p), values(*data_q))
     if config.penalty is None:
         return loss, RatioInfo(loss, jnp.zeros_like(loss))
-    price = unchecked_penalty(config.penalty, discriminator, xs_p, xs_q, key)
+    price = unchecked_penalty(config.penalty, discriminator, data_p, data_q, key)
     weight = jnp.asarray(config.penalty_weight, loss.dtype)
     return loss + weight * price, RatioInfo(loss, price)
 
 
-def draw(key: PRNGKeyArray, xs: AnyCloud, size: int | None) -> AnyCloud:
+def draw(key: PRNGKeyArray, data: Data, size: int | None) -> Data:
     """Draws a minibatch with replacement, or takes all samples if there are no more than `size`."""
-    count = xs.shape[0]
+    count = data[0].shape[0]
     if size is None or size >= count:
-        return xs
-    return xs[jax.random.randint(key, (size,), 0, count)]
+        return data
+    rows = jax.random.randint(key, (size,), 0, count)
+    return jax.tree.map(lambda leaf: leaf[rows], data)
 
 
 def unchecked_ratio_step(
-    config: RatioConfig, batch: Clouds, state: RatioState, key: PRNGKeyArray | None
+    config: RatioConfig, batch: Batch, state: RatioState, key: PRNGKeyArray | None
 ) -> tuple[RatioState, RatioInfo]:
     """`ratio_step` of arguments that have been checked."""
-    xs_q, xs_p = batch
+    data_q, data_p = batch
     if key is not None:
         key_q, key_p, key = jax.random.split(key, 3)
-        xs_q, xs_p = draw(key_q, xs_q, config.batch_size), draw(key_p, xs_p, config.batch_size)
-    loss = functools.partial(_loss, config, (xs_q, xs_p), key)
+        data_q, data_p = (
+            draw(key_q, data_q, config.batch_size),
+            draw(key_p, data_p, config.batch_size),
+        )
+    return descend_ratio(config, (data_q, data_p), state, key)
+
+
+def descend_ratio(
+    config: RatioConfig, batch: Batch, state: RatioState, key: PRNGKeyArray | None
+) -> tuple[RatioState, RatioInfo]:
+    """One step on the whole of a batch."""
+    loss = functools.partial(_loss, config, batch, key)
     network, opt_state, info = descend(loss, config.optimizer, state.discriminator, state.opt_state)
     return RatioState(refresh(network), opt_state), info
 
@@ -103,7 +115,7 @@ def ratio_step(
     gan: Any,
     optimizer: Optimizer,
     state: RatioState,
-    batch: Batch,
+    batch: tuple[Samples, Samples],
     *,
     batch_size: int | None = None,
     penalty: str | None = None,
@@ -116,7 +128,8 @@ def ratio_step(
         gan: The `GAN`, or `IPM`, whose phi and psi are used.
         optimizer: Any optax optimiser.
         state: Discriminator and optimiser state, from `RatioState.start`.
-        batch: `(xs_q, xs_p)`: samples of q, then of p [units of x].
+        batch: `(xs_q, xs_p)`: samples of q, then of p [units of x], each an array or, with
+            conditions, a tuple `(xs, cs)` of which a discriminator d(x, c) sees both.
         batch_size: Samples of each to draw, with replacement, for this step; all by default.
         penalty: None, or a `gradient_penalty`: "r1", "zero" or "one".
         penalty_weight: Its weight in the loss.
@@ -136,17 +149,17 @@ def ratio_step(
     caller = "ratio_step"
     config = RatioConfig(gan, optimizer, batch_size, penalty, penalty_weight)
     config.check(caller, "phi", "psi")
-    xs_q, xs_p = (as_float(xs) for xs in batch)
-    check_critic(caller, "state.discriminator", state.discriminator, xs_q=xs_q, xs_p=xs_p)
+    data = samples(caller, xs_q=batch[0], xs_p=batch[1])
+    check_critic(caller, "state.discriminator", state.discriminator, data[0], bool(penalty))
     check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
     if key is None and (batch_size is not None or penalty in ("zero", "one")):
         words = "`batch_size` and the penalties between p and q draw; pass `key` too."
         raise ValueError(f"{caller}: {words}")
-    return unchecked_ratio_step(config, (xs_q, xs_p), state, key)
+    return unchecked_ratio_step(config, data, state, key)
 
 
 def particle_step(
-    gan: Any, discriminator: Network, xs: Real[ArrayLike, "n *event"], step_size: ScalarLike
+    gan: Any, discriminator: Network, xs: Samples, step_size: ScalarLike
 ) -> tuple[Float[Array, "n *event"], ParticleInfo]:
     r"""One Euler step of every particle: $x + \epsilon\, \nabla_x h_T(d(x))$.
 
@@ -154,8 +167,8 @@ def particle_step(
 
     Args:
         gan: The GAN whose h_T is used.
-        discriminator: A module d(x) of one sample.
-        xs: The particles [units of x].
+        discriminator: A module d(x) of one sample, or d(x, c).
+        xs: The particles [units of x], or `(xs, cs)` with their conditions, which stay.
         step_size: eps [units of flow time; units of x squared where h_T is in nats].
 
     Returns:
@@ -171,16 +184,18 @@ def particle_step(
     caller = "particle_step"
     require_fields(caller, gan, "phi", "psi", "h_t")
     check_positive(caller, step_size=step_size)
-    start = as_float(xs)
-    check_critic(caller, "discriminator", discriminator, xs=start)
-    return unchecked_particle_step(gan, discriminator, start, step_size)
+    (data,) = samples(caller, xs=xs)
+    check_critic(caller, "discriminator", discriminator, data)
+    return unchecked_particle_step(gan, discriminator, data, step_size)
 
 
 def unchecked_particle_step(
-    gan: Any, discriminator: Network, xs: Cloud, step_size: ScalarLike
+    gan: Any, discriminator: Network, data: Data, step_size: ScalarLike
 ) -> tuple[Cloud, ParticleInfo]:
     """`particle_step` of arguments that have been checked."""
-    values, vs = jax.vmap(jax.value_and_grad(lambda x: gan.h_t(discriminator(x))))(xs)
+    potential = jax.value_and_grad(lambda *one: gan.h_t(discriminator(*one)))
+    values, vs = jax.vmap(potential)(*data)
+    xs = data[0]
     speed = jnp.sqrt(jnp.sum(vs**2) / xs.shape[0])
     moved = xs + jnp.asarray(step_size, xs.dtype) * vs
     return moved, ParticleInfo(-jnp.mean(values), speed)

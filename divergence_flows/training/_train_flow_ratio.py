@@ -8,11 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import Network, check_over_time, check_positive, check_samples, raise_if
-from .._types import Clouds, Scalar, ScalarLike, as_partial
-from ..flows._integrate import AbstractProgressMeter, NoProgressMeter, Times, check_times
+from .._checks import Network, check_over_time, check_positive, raise_if
+from .._types import Scalar, ScalarLike, as_partial
+from ..flows._integrate import AbstractProgressMeter, Times, check_times
+from ..runs._batches import Data, Source, first_of, sources, whole
 from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import not_finite
 from ._advice import CRITIC
@@ -43,11 +44,15 @@ class FlowRatioInfo(eqx.Module):
 
 
 def _step(
-    config: FlowRatioConfig, batch: Clouds, key: PRNGKeyArray, state: FlowRatioState
+    config: FlowRatioConfig,
+    key: PRNGKeyArray,
+    state: FlowRatioState,
+    data_q: Data,
+    data_p: Data,
 ) -> tuple[FlowRatioState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
     key = jax.random.fold_in(key, state.step)
-    state, info = unchecked_flow_ratio_step(config, batch, state, key)
+    state, info = unchecked_flow_ratio_step(config, (data_q, data_p), state, key)
     losses = (info.loss, info.neighbour_loss, info.score_loss)
     return state, dict(zip(_METRICS, losses, strict=True))
 
@@ -72,8 +77,8 @@ def _times(horizon: ScalarLike | None, ts: Times | None, like: Array) -> Float[A
 def train_flow_ratio(
     gan: Any,
     discriminator: Network,
-    xs_q: Real[ArrayLike, "n *event"],
-    xs_p: Real[ArrayLike, "m *event"],
+    xs_q: Source,
+    xs_p: Source,
     *,
     horizon: ScalarLike | None = None,
     ts: Times | None = None,
@@ -86,8 +91,9 @@ def train_flow_ratio(
     score_weight: ScalarLike = 1.0,
     ema_decay: ScalarLike = 0.995,
     chunk: int = 200,
-    progress_meter: AbstractProgressMeter = NoProgressMeter(),
+    progress: bool | AbstractProgressMeter = True,
     checkpoint: str | os.PathLike | None = None,
+    save_every: int | None = None,
     on_chunk: Callable[..., Any] | None = None,
     key: PRNGKeyArray,
 ) -> tuple[FlowRatioState, FlowRatioInfo]:
@@ -104,9 +110,12 @@ def train_flow_ratio(
 
     Args:
         gan: A GAN: phi and psi train the discriminator, h_T moves the particles.
-        discriminator: A module d(t, x), for instance `networks.TimeDiscriminator`.
-        xs_q: Samples of q at the start [units of x].
-        xs_p: Samples of p; not necessarily as many [units of x].
+        discriminator: A module d(t, x), for instance `networks.TimeDiscriminator`; or d(t, x, c),
+            if samples have conditions.
+        xs_q: Samples of q at the start [units of x], as `transport` takes those of p: an array, a
+            tuple `(xs, cs)` with conditions, a function `batch(step)`, or an iterable of batches;
+            the sequential form keeps its clouds, and takes no batches here.
+        xs_p: Samples of p, the same; not necessarily as many [units of x].
         horizon: When the flow ends; 33 times with square spacing to it [units of flow time].
         ts: The times themselves instead of `horizon` [units of flow time].
         steps: Gradient steps.
@@ -118,9 +127,11 @@ def train_flow_ratio(
         score_weight: Weight of score matching, which needs `score_p`.
         ema_decay: Weight of the past in the average, less in the first steps.
         chunk: Steps between two visits to the host, as in `transport`.
-        progress_meter: One of diffrax's; stepped at each step.
+        progress: True for a bar on a terminal, False, or one of diffrax's progress meters.
         checkpoint: A file to write after each chunk and to go on from, as in `transport`.
-        on_chunk: Called with the `FlowRatioState` after each chunk; what it raises ends the run.
+        save_every: Steps between two writes of the checkpoint, at ends of chunks.
+        on_chunk: Called as `on_chunk(state, metrics)` after each chunk, with the `FlowRatioState`,
+            as in `transport`; True ends the run.
         key: Randomness of times and minibatches.
 
     Returns:
@@ -136,21 +147,25 @@ def train_flow_ratio(
         Franceschi et al., NeurIPS 2023; Rhodes et al., NeurIPS 2020: see `flow_ratio_step`.
     """
     caller = "train_flow_ratio"
-    loop = Loop(caller, steps, chunk, progress_meter, checkpoint, on_chunk)
-    start, goal = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
-    grid = _times(horizon, ts, start)
-    check_over_time(caller, "discriminator", discriminator, score_p, xs_q=start)
+    loop = Loop(caller, steps, chunk, progress, checkpoint, save_every, on_chunk)
+    inputs = sources(caller, xs_q=xs_q, xs_p=xs_p)
+    start = first_of(inputs[0])
+    grid = _times(horizon, ts, start[0])
+    check_over_time(caller, "discriminator", discriminator, score_p, start)
     if form not in _FORMS:
         raise ValueError(f"{caller}: `form` is {form!r}; pass 'self_consistent' or 'sequential'.")
     optimizer = default_optimizer(steps) if optimizer is None else optimizer
     score = None if score_p is None else as_partial(score_p)
     # An array, so that runs of other lengths share a program.
-    hold = jnp.asarray(max(1, steps // grid.shape[0]))
+    hold = jnp.asarray(max(1, steps // grid.shape[0]) if form == "sequential" else 1)
     options = (hold, batch_size, neighbours, score, score_weight, ema_decay)
     config = FlowRatioConfig(gan, optimizer, grid, *options)
     config.check(caller)
-    stored = {"xs_q": start, "ts": grid} if form == "sequential" else {}
+    stored = {}
+    if form == "sequential":
+        cloud = whole(caller, "xs_q", inputs[0], "the sequential form keeps its clouds")
+        stored = {"xs_q": cloud[0], "ts": grid}
     state = FlowRatioState.start(discriminator, optimizer, **stored)
-    step = Partial(_step, config, (start, goal), key)
-    state, metrics = run_chunks(loop, step, state, _STOP)
+    state, metrics = run_chunks(loop, Partial(_step, config, key), state, inputs, _STOP)
+    del metrics["kept"]
     return state, FlowRatioInfo(**metrics)

@@ -8,16 +8,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._checks import Network, check_samples
-from .._types import AnyCloud, Scalar, ScalarLike, vmapped
-from ..flows._integrate import AbstractProgressMeter, NoProgressMeter
+from .._checks import Network
+from .._types import Scalar, ScalarLike, vmapped
+from ..flows._integrate import AbstractProgressMeter
+from ..gans._losses import generator_loss
+from ..runs._batches import Data, Source, first_of, sources
 from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
 from ._advice import COLLAPSED, CRITIC, GENERATOR
-from ._gan_step import GANConfig, GANState, unchecked_gan_step
-from ._ratio_step import RatioConfig, unchecked_particle_step
+from ._gan_step import GANConfig, GANState, made, unchecked_gan_step
+from ._ratio_step import RatioConfig
 from ._update import Optimizer, game_optimizer
 
 _ADVICE = {
@@ -42,28 +44,29 @@ class TrainInfo(eqx.Module):
 
 
 def _step(
-    config: GANConfig, xs_p: AnyCloud, key: PRNGKeyArray, state: GANState
+    config: GANConfig, key: PRNGKeyArray, state: GANState, data_p: Data
 ) -> tuple[GANState, dict[str, Scalar]]:
     """One step, its randomness from the run's key and the number of the step."""
-    state, info = unchecked_gan_step(config, xs_p, state, jax.random.fold_in(key, state.step))
+    state, info = unchecked_gan_step(config, data_p, state, jax.random.fold_in(key, state.step))
     return state, {"d_losses": info.d_loss, "g_losses": info.g_loss, "penalties": info.penalty}
 
 
 def _stop(
-    config: GANConfig, xs_p: AnyCloud, key: Any, start: Network, old: Any, new: Any, info: Metrics
+    config: GANConfig, key: Any, start: Network, old: Any, new: Any, info: Metrics, data_p: Data
 ) -> list[Flag]:
     """Stops where numbers are not finite, and where the generator throws samples far or rests."""
-    noise = config.noise(key, xs_p)
-    first, fakes = (vmapped(generator)(noise) for generator in (start, new.generator))
-    extent = Extent(xs_p, first)
+    latents = config.latents(key, data_p)
+    first, fakes = (made(generator, latents) for generator in (start, new.generator))
+    extent = Extent(data_p[0], first[0])
     problem = f"lie {FAR:g} times as far out as the data reach, or more"
-    far = extent.thrown_far(jnp.max(extent.distances(fakes)))
+    far = extent.thrown_far(jnp.max(extent.distances(fakes[0])))
     flags = [*not_finite(_ADVICE, old, new, info), Flag("samples", problem, GENERATOR, far)]
     if len(info["g_losses"]) < STILL:
         return flags
-    slope = unchecked_particle_step(config.critic.gan, new.discriminator, fakes, 1.0)[1].speed
+    d, (xs, *conditions) = vmapped(new.discriminator), fakes
+    pull = jax.grad(lambda xs: generator_loss(config.critic.gan, d(xs, *conditions)))(xs)
     unchanged = jnp.asarray(eqx.tree_equal(old.generator, new.generator))
-    still = (slope == 0) & unchanged & extent.apart(fakes)
+    still = jnp.all(pull == 0) & unchanged & extent.apart(fakes[0])
     problem = "is none: the generator rests in the steps before, and its samples are not p's"
     return [*flags, Flag("motion", problem, COLLAPSED, still)]
 
@@ -72,7 +75,7 @@ def train_gan(
     gan: Any,
     discriminator: Network,
     generator: Network,
-    xs_p: Real[ArrayLike, "m *event"],
+    xs_p: Source,
     *,
     latent: int,
     steps: int = 4000,
@@ -88,8 +91,9 @@ def train_gan(
     ema_decay: ScalarLike = 0.999,
     share_fakes: bool = False,
     chunk: int = 200,
-    progress_meter: AbstractProgressMeter = NoProgressMeter(),
+    progress: bool | AbstractProgressMeter = True,
     checkpoint: str | os.PathLike | None = None,
+    save_every: int | None = None,
     on_chunk: Callable[..., Any] | None = None,
     key: PRNGKeyArray,
 ) -> tuple[GANState, TrainInfo]:
@@ -100,9 +104,12 @@ def train_gan(
 
     Args:
         gan: A `GAN`, or an `IPM` with a penalty or `networks.spectral` critics.
-        discriminator: A module d(x) of one sample, for instance `networks.Discriminator`.
-        generator: A module g(z) of one noise vector, for instance `networks.Generator`.
-        xs_p: Samples of p [units of x].
+        discriminator: A module d(x) of one sample, for instance `networks.Discriminator`; or
+            d(x, c), if samples have conditions.
+        generator: A module g(z) of one noise vector, for instance `networks.Generator`; or
+            g(z, c), with c from samples of p.
+        xs_p: Samples of p [units of x], as `transport` takes them: an array, a tuple `(xs, cs)`
+            with conditions, a function `batch(step)`, or an iterable of batches.
         latent: Coordinates of the standard normal noise z that the generator takes.
         steps: Steps of the game.
         d_optimizer: Of the discriminator; Adam(.5, .999) at 2e-4 by default.
@@ -118,9 +125,11 @@ def train_gan(
         ema_decay: Weight of the past in the generator's average.
         share_fakes: Whether discriminator and generator see one batch of fakes.
         chunk: Steps between two visits to the host, as in `transport`.
-        progress_meter: One of diffrax's; stepped at each step.
+        progress: True for a bar on a terminal, False, or one of diffrax's progress meters.
         checkpoint: A file to write after each chunk and to go on from, as in `transport`.
-        on_chunk: Called with the `GANState` after each chunk; what it raises ends the run.
+        save_every: Steps between two writes of the checkpoint, at ends of chunks.
+        on_chunk: Called as `on_chunk(state, metrics)` after each chunk, with the `GANState`, as
+            in `transport`; True ends the run.
         key: Randomness of the noise and the minibatches.
 
     Returns:
@@ -139,13 +148,14 @@ def train_gan(
     d_optimizer = game_optimizer(2e-4) if d_optimizer is None else d_optimizer
     g_optimizer = game_optimizer(1e-4) if g_optimizer is None else g_optimizer
     caller = "train_gan"
-    loop = Loop(caller, steps, chunk, progress_meter, checkpoint, on_chunk)
+    loop = Loop(caller, steps, chunk, progress, checkpoint, save_every, on_chunk)
     critic = RatioConfig(gan, d_optimizer, batch_size, penalty, penalty_weight)
     options = (latent, critic_steps, generator_steps, form, step_size, ema_decay, share_fakes)
     config = GANConfig(critic, g_optimizer, *options)
-    goal = check_samples(caller, xs_p=xs_p)[0]
-    config.check(caller, discriminator, generator, goal)
+    (data_p,) = sources(caller, xs_p=xs_p)
+    config.check(caller, discriminator, generator, first_of(data_p))
     state = GANState.start(discriminator, generator, d_optimizer, g_optimizer)
-    step, stop = Partial(_step, config, goal, key), Partial(_stop, config, goal, key, generator)
-    state, metrics = run_chunks(loop, step, state, stop)
+    step, stop = Partial(_step, config, key), Partial(_stop, config, key, generator)
+    state, metrics = run_chunks(loop, step, state, (data_p,), stop)
+    del metrics["kept"]
     return state, TrainInfo(**metrics)

@@ -194,9 +194,9 @@ for shift, row, clouds in zip(shifts, distances, xs, strict=True):
 # %% [markdown]
 # (A part of that gain is only that more samples have a lower floor.)
 #
-# Losses that are no family of one parameter have different functions in them, so they cannot share
-# an axis: write a Python loop over `df.gans.logit()`, `df.gans.least_squares()` or your own
-# `df.GAN(phi, psi, h_t)`, each with its `vmap` over keys.
+# Losses that are no family of one parameter share an axis too:
+# `df.gans.stack(df.gans.vanilla(), df.gans.logit(), df.gans.mle())` is one GAN whose leaves have a
+# leading axis of three. Let `run` take the GAN itself, and the axis of $C$ becomes one of losses.
 #
 # ## What can go wrong, and how you notice
 #

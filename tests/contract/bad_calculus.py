@@ -95,6 +95,15 @@ SUMS = [
     *(df.GAN(*[jnp.sum] * 3).phi, df.GAN(*[jnp.sum] * 3).log_t, df.IPM(*[jnp.sum] * 3).psi),
 ]
 
+# Refused when called: who is named, the call, its arguments, the words.
+CALLS = [
+    *(
+        (f"{room}.stack", getattr(df, room).stack, (), "pass one")
+        for room in ("gans", "divergences")
+    ),
+    ("gans.stack", G.stack, (G.logit(), PEARSON), "argument 1 is a Divergence", "of `gans`"),
+    ("divergences.stack", df.divergences.stack, (G.logit(),), "argument 0 is a GAN"),
+]
 FALLS = "`h` decreases", "Give an"
 NOT_CONVEX = "`f` is not strictly convex", "Give"
 NO_RATIO = "is flat", "Give a pair"

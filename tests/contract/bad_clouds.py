@@ -3,9 +3,10 @@
 from functools import partial
 
 import bad_good as good
+import diffrax
 import jax.numpy as jnp
 import numpy as np
-from bad_good import GOOD, INF, KEY, NAN, XS, YS, U, X, decay, itself, log_r, pulling
+from bad_good import GOOD, INF, KEY, NAN, TIMES, XS, YS, U, X, decay, itself, log_r, pulling
 
 import divergence_flows as df
 
@@ -30,8 +31,10 @@ ON_LINE = {"xs_q": LINE, "xs_p": YS * jnp.array([1.0, 0.0])}
 MANY, EYE = jnp.ones((3, 70)), jnp.eye(2)
 FITTED = ("mmd_witness", "rff_log_ratio", "ulsif_ratio")
 
+END, DENSE = diffrax.SaveAt(t1=True), diffrax.SaveAt(dense=True)
+
 STEPS = ("ratio_step", "flow_ratio_step")
-BATCHES = [(xs, YS) for xs in (jnp.ones(()), XS > 0, XS + 0j, None, 1.5, XS.tolist())]
+BATCHES = [(xs, YS) for xs in (jnp.ones(()), XS + 0j, None, 1.5, XS.tolist())]
 BATCHES += [(XS, YS[:, :1])]
 
 TYPES = [
@@ -40,11 +43,12 @@ TYPES = [
     *(("kde_log_prob()", {"x": jnp.ones(n)}, "x") for n in (0, 1, 3)),
     *(
         ("with_log_prob()", {"state": state}, "state")
-        for state in ((XS, XS), (U[0], U), (XS > 0, U), (XS, None), (XS, U[:3]), (XS, 0.0))
+        for state in ((XS, XS), (U[0], U), (XS, None), (XS, U[:3]), (XS, 0.0))
     ),
-    *((name, {"batch": batch}, "batch") for name in STEPS for batch in BATCHES),
+    *((name, {"batch": batch}, "batch") for name in STEPS for batch in (None, XS)),
 ]
 VALUES = [
+    *((name, {"batch": batch}, "`xs_q` ", "; pass ") for name in STEPS for batch in BATCHES),
     ("integrate", {"dt0": None}, "Euler takes", "dt0=0.01"),
     ("integrate settle", {"y0": None}, "`y0` holds no numbers"),
     ("settle langevin", {"max_steps": 0}, "`max_steps` is 0"),
@@ -54,6 +58,11 @@ VALUES = [
     ("settle", {"rest": vector}, "`rest` returns float32[4,2]"),
     ("settle", {"rtol": INF}, "`rtol` is inf"),
     ("settle langevin", {"dense": True}, "`dense` is no option here"),
+    ("integrate langevin", {"saveat": END}, "`ts` holds 3 times", "pass ts=[start, end]"),
+    ("integrate", {"saveat": END, "ts": TIMES, "dense": True}, "`dense` is True", "dense=True"),
+    ("integrate", {"saveat": diffrax.SaveAt(), "ts": TIMES}, "`saveat` saves nothing"),
+    ("settle langevin", {"saveat": DENSE}, "`saveat` has dense=True, which is no option here"),
+    ("curve_length", {"saveat": END}, "`saveat` is no option here"),
     ("langevin", {"score": first}, "`score` returns float32[4,1]"),
     ("curve_length", {"field": first}, "`field` returns float32[1,2]"),
     *(
@@ -122,6 +131,16 @@ CONTENTS = [
     *(("integrate", {"y0": broken(XS, bad)}, "`y0` has NaN or inf") for bad in (NAN, INF)),
     ("langevin", {"x0": broken(XS)}, "`x0` has NaN or inf"),
     ("with_log_prob", {"noise": broken(XS)[None]}, "`noise` has NaN"),
+    *(
+        (name, {weights: masses.at[0].add(gap)}, f"`{weights}` must {words}")
+        for name in ("coupling", "wasserstein2")
+        for weights, masses in good.WEIGHTS.items()
+        for gap, words in (
+            (0.5, "sum to 1; divide them by their sum"),
+            (-0.5, "be finite, and none negative"),
+            (NAN, "be finite, and none negative"),
+        )
+    ),
     # Arrays of JAX are checked where they are.
     ("integrate", {"ts": jnp.array([0.0, 1.0, 0.5])}, "`ts` must increase"),
     ("integrate", {"dt0": -jnp.ones(())}, "`dt0` must be positive"),

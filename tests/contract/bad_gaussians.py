@@ -4,10 +4,26 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
-from bad_good import COVARIANCE, EYE, GOOD, INF, MIX, NAN, NONE, ONES, ORIGIN, Q, X, itself, log_p
+from bad_good import (
+    COVARIANCE,
+    EYE,
+    GOOD,
+    INF,
+    KEY,
+    MIX,
+    NAN,
+    NONE,
+    ONES,
+    ORIGIN,
+    Q,
+    X,
+    itself,
+    log_p,
+)
 from jax.tree_util import Partial
 
 import divergence_flows as df
+from divergence_flows.gaussians._fit import _unraveller
 
 INDEFINITE, SINGULAR = jnp.array([[1.0, 2.0], [2.0, 1.0]]), jnp.ones((2, 2))
 MANY = df.Gaussian(jnp.zeros((4, 2)), jnp.ones((4, 2)))
@@ -91,6 +107,7 @@ VALUES = [
     ),
     ("Gaussian", {"mean": NONE, "scale": NONE}, "`mean` is empty, of shape (0,)", "pass"),
     ("Mixture", {"logits": NONE, "means": EMPTY, "scales": EMPTY}, "`means` is empty", "pass"),
+    ("Gaussian.sample Mixture.sample", {"shape": (2, -1)}, "`shape` is (2, -1)", "pass sizes"),
     ("gaussian_kl", {"q": MANY}, "`q`", "(4, 2)", "jax.vmap"),
     ("gaussian_kl", {"p": MANY}, "`p`", "(4, 2)", "jax.vmap"),
     ("gaussian_kl", {"p": WIDE}, "`q` has dimension 2 and `p` 3"),
@@ -130,9 +147,17 @@ def rates(name, target, law, h=None, dim=2):
     return getattr(df, name)(target, df.cubature(dim), h=h)(0.0, law, None)
 
 
+def unravel(vectors):
+    """What a fit of two numbers does with vectors, without a fit."""
+    return _unraveller({"a": jnp.zeros(()), "b": jnp.zeros(1)})(vectors)
+
+
 # By a ValueError too, of what is made here: the function that is named, a call, its arguments.
 CALLS = [
     ("Gaussian.log_det", MANY.log_det, (), "(4, 2)", "jax.vmap"),
+    ("Gaussian.sample", MANY.sample, (KEY,), "(4, 2)", "jax.vmap"),
+    ("Mixture.sample", MIXES.sample, (KEY,), "(4, 2, 2)", "jax.vmap"),
+    ("FitInfo.unravel", unravel, (jnp.ones((5, 3)),), "vectors of 2 numbers, and not of 3"),
     *((f"Gaussian.{name}", getattr(MANY, name), (X,), *ONE_BY_ONE) for name in METHODS),
     *((f"Mixture.{name}", getattr(MIXES, name), (X,), *ONE_BY_ONE) for name in METHODS[::2]),
     *((name, rates, (name, itself, law), "`log_p` returns", "must") for name, law in LAWS.items()),

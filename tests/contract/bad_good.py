@@ -22,6 +22,7 @@ XS = jnp.array([[0.5, -1.0], [1.5, 0.5], [-0.5, 2.0], [2.0, 1.0]])
 YS = jnp.array([[1.0, 1.0], [0.0, -0.5], [2.5, 0.5], [-1.0, 0.0], [0.5, 2.0]])
 U, X, NOISE, NONE = XS[:, 0], XS[0], jnp.array([0.5, -1.0, 2.0]), jnp.zeros(0)
 SAMPLES = {"xs_q": XS, "xs_p": YS}
+WEIGHTS = {"weights_x": jnp.full(4, 1 / 4), "weights_y": jnp.full(5, 1 / 5)}
 
 # Functions that users write.
 r_log_r = lambda r: r * jnp.log(r)
@@ -87,6 +88,7 @@ GOOD = {
         f"gans.{name}": {"div": df.divergences.pearson}
         for name in ("f_gan", "b_gan", "nwj", "ulsif", "exponential", "mirror")
     },
+    **alike({}, "gans.stack", "divergences.stack"),  # of none: it is refused in words
     "discriminator_loss": {"gan": GAN, "d_p": jnp.zeros(3), "d_q": jnp.zeros(2)},
     "generator_loss": {"gan": GAN, "d_q": jnp.zeros(2)},
     "distillation_loss": {"xs": XS, "vs": XS, "eps": 0.1},
@@ -104,7 +106,7 @@ GOOD = {
     "settle": {"field": decay, "y0": XS, **EULER},
     "langevin": {"score": decay, "x0": XS, "key": KEY, **SOLVE},
     "curve_length": {"field": steady, "y0": XS, **SOLVE},
-    **alike({"xs": XS, "ys": YS[:4]}, "coupling", "wasserstein2"),
+    **alike({"xs": XS, "ys": YS, **WEIGHTS}, "coupling", "wasserstein2"),
     "displacement": {"transport_map": tripled, "t": 0.5, "xs": XS},
     # --- ratios of samples ---
     "median_bandwidth": {"xs": XS, "ys": YS},
@@ -189,6 +191,7 @@ GOOD |= {
     "bures_field()": {"t": 0.0, "state": (ORIGIN, EYE), "args": None},
     "mixture_field()": {"t": 0.0, "q": MIX, "args": None},
     **alike({"z": X}, "Gaussian.push", "Gaussian.log_prob_of_push", "Mixture.push"),
+    **alike({"key": KEY, "shape": (2,)}, "Gaussian.sample", "Mixture.sample"),
     **alike({"x": X}, "Gaussian.standardise", "Gaussian.log_prob", "Mixture.log_prob"),
     **alike({"x": X}, "networks.Discriminator()", "networks.spectral()"),
     "networks.Generator()": {"z": NOISE},

@@ -42,6 +42,8 @@ def failure(error, words, call, *args, **kwargs):
         text = "\n".join([str(found), *getattr(found, "__notes__", [])])
         if not isinstance(found, error):
             return f"{type(found).__name__}: {text}"
+        if isinstance(found, TypeError | ValueError) and "\n" in str(found):
+            return f"more than one line: {text}"
         missing = [word for word in words if word not in text]
         return f"{missing} not in: {text}" if missing else ""
     return "nothing was refused"

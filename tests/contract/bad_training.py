@@ -16,6 +16,7 @@ N, G, PEARSON = df.networks, df.gans, df.divergences.pearson
 WIDE, IMAGE_CRITIC = N.Discriminator(3, 2, 1, key=KEY), N.ConvDiscriminator(8, 1, 2, key=KEY)
 IMAGE_MAKER = N.ConvGenerator(3, 8, 1, 2, key=KEY)
 NO_FIT = "discriminator` does not take float32[2]", "pass a function"
+NO_FIT_AT = "discriminator` does not take (float32[], float32[2])", "pass a function d(t, x)"
 NO_NUMBER = "discriminator` makes float32[2] of float32[2]", "one number"
 
 
@@ -33,8 +34,8 @@ TYPES = [
 VALUES = [
     *(row for network in (WIDE, IMAGE_CRITIC, TIMED) for row in with_network(network, *NO_FIT)),
     *with_network(jnp.tanh, *NO_NUMBER),
-    ("train_flow_ratio", {"discriminator": LINEAR}, *NO_FIT),
-    ("flow_ratio_step", {"state": df.FlowRatioState.start(LINEAR, SGD)}, "`state.", *NO_FIT),
+    ("train_flow_ratio", {"discriminator": LINEAR}, *NO_FIT_AT),
+    ("flow_ratio_step", {"state": df.FlowRatioState.start(LINEAR, SGD)}, "`state.", *NO_FIT_AT),
     (
         "learned_log_ratio flow_log_ratio flow_ratio_step train_flow_ratio",
         *({"gan": G.wasserstein()}, "`gan` is a", "has no `log_t`"),

@@ -26,7 +26,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # From the ground up: a file imports from its own room, from rooms below, and from those of its row
 # that stand before it.
 FLOORS = (
-    ("_types", "_linalg"),
+    ("_hook", "_types", "_linalg"),
     ("_checks", "calculus", "bures"),
     ("divergences", "ratios", "networks", "flows"),
     ("gans", "gaussians", "runs"),
@@ -234,7 +234,7 @@ def test_the_type_hook_is_alive_and_reaches_every_file():
     for name, tree in TREES.items():
         module = importlib.import_module(".".join((df.__name__, *name[:-3].split("/"))))
         for node in tree.body:
-            if isinstance(node, FUNCTIONS) and name != "__init__.py":
+            if isinstance(node, FUNCTIONS) and name not in ("__init__.py", "_hook.py"):
                 assert hasattr(getattr(module, node.name), "__wrapped__"), f"{name}: {node.name}"
 
 

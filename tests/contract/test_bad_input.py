@@ -32,9 +32,17 @@ CHECKED = {
     *{(name, "gan") for name in GOOD},
     *{("stl_loss", "q"), ("stl_loss", "h")},
     *{("over_devices", "tree"), ("networks.spectral", "network")},
+    # Samples with their conditions, and batches of them.
+    *{(name, "xs_p") for name in ("gradient_penalty", "gan_step", "train_gan")},
+    ("gradient_penalty", "xs_q"),
+    *{(name, xs) for name in ("transport", "train_flow_ratio") for xs in ("xs_q", "xs_p")},
+    ("particle_step", "xs"),
 }
 SUBJECTS, PATH = (bad_gaussians, bad_clouds, bad_training), os.PathLike
-ANYTHING = {("networks.refresh", "network"), ("Nodes", "batches")}
+ANYTHING = {
+    *{("networks.refresh", "network"), ("Nodes", "batches")},
+    *{(name, "condition") for name in ("learned_log_ratio", "flow_log_ratio", "witness")},
+}
 # Samples may have any event shape: of one axis less they are numbers, or points of one number.
 ANY_EVENT = {
     *("distillation_loss", "gradient_penalty", "with_log_prob", "langevin", "curve_length"),
@@ -93,25 +101,22 @@ def strangers(good):
     if jnp.issubdtype(good.dtype, jax.dtypes.prng_key):
         return {NUMBER: 3, MORE: jr.split(good)}
     some = {"None": None, NUMBER: 1.0, MORE: good[None], FEWER: good[0]}
-    return some | {"complex": good + 0j, "bools": good > 0, "a list": np.asarray(good).tolist()}
+    return some | {"complex": good + 0j, "a list": np.asarray(good).tolist()}
 
 
 def hook_name(name, parameter):
-    """What the type hook calls a function; any of ours where it only passes an argument on."""
+    """What the type hook calls a function; nothing where it only passes an argument on."""
     call = function(name)
     if parameter not in inspect.signature(call).parameters:
-        return "divergence_flows."
+        return ""
     while hasattr(call, "func"):
         call = call.func
-    if inspect.isclass(call):
-        return f"{call.__qualname__}.__init__."
-    return f"{call.__qualname__}." if hasattr(call, "__qualname__") else "divergence_flows."
+    return getattr(call, "__qualname__", "").lstrip("_")
 
 
 def refused_by_type(name, parameter, changes):
     """What is wrong with a refusal by the type hook."""
-    where = hook_name(name, parameter)
-    words = where, f"parameter '{parameter}'", "Actual value", "Expected type"
+    words = f"{hook_name(name, parameter)}: `{parameter}` is ", "; pass "
     said = failure(TypeCheckError, words, function(name), **GOOD[name] | changes)
     return [f"{changes}: {said}"] if said else []
 
@@ -169,12 +174,20 @@ def lined_up(name):
             before |= set(value.shape)
 
 
+def refused_for_its_shape(name, parameter, value):
+    """What is wrong with a refusal of an array: by the type hook, or beside those before it."""
+    words = f"`{parameter}` ", "; pass "
+    return failure(
+        (TypeCheckError, ValueError), words, function(name), **GOOD[name] | {parameter: value}
+    )
+
+
 def test_arrays_that_do_not_line_up_are_refused_by_name():
     wrong = [
-        f"{name}, {said}"
+        f"{name}, {parameter}: {said}"
         for name in GOOD
         for parameter, value in lined_up(name)
-        for said in refused_by_type(name, parameter, {parameter: value})
+        if (said := refused_for_its_shape(name, parameter, value))
     ]
     assert not wrong, "\n\n".join(wrong)
 
@@ -286,13 +299,13 @@ def test_elementwise_functions_of_no_numbers_give_none():
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_elementwise_functions_refuse_what_is_no_real_number(name):
-    words = "divergence_flows.", "Actual value", "Expected type"
+    words = ": `", "` is ", "; pass a real or boolean array"
     for wrong in (1j, [1.0], "1"):
         assert not (said := failure(TypeCheckError, words, ELEMENTWISE[name], wrong)), said
 
 
 def test_sums_are_no_elementwise_functions():
-    words = "return value of divergence_flows.", "Actual value", "Expected type"
+    words = " returns ", "; it must return "
     for call in SUMS:
         assert not (said := failure(TypeCheckError, words, call, jnp.array([0.5, 1.5]))), said
 

@@ -21,6 +21,7 @@ import _ou
 import fit_log_density
 import with_flowjax
 import with_optax_and_profiler
+import with_pandas
 
 
 def law(mean, covariance):
@@ -52,6 +53,11 @@ def test_particles_flow_from_a_law_of_flowjax_to_another_as_in_closed_form():
 def test_a_flow_of_flowjax_serves_as_q_and_as_p_and_ott_finds_the_particles_at_home(capsys):
     with_flowjax.main(["--fast"])
     assert "Sinkhorn divergence" in capsys.readouterr().out
+
+
+def test_a_ratio_of_data_frames_tells_two_classes_apart_as_a_logistic_regression_does():
+    ours, theirs = with_pandas.main(["--fast"])
+    assert ours > theirs - 0.02
 
 
 def test_schedules_of_optax_steer_and_a_trace_of_the_profiler_shows_one_solve(tmp_path, capsys):

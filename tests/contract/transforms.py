@@ -164,6 +164,11 @@ def mine(kind, a):
     return kind(Partial(line, a), minus_exp, Partial(rise, a))
 
 
+def each(of, stacked, u):
+    """Every field of each of a stack."""
+    return jax.vmap(of, in_axes=(0, None))(stacked, u)
+
+
 U = arrays(u=[-1.2, 0.4, 1.5])
 AU = arrays(a=0.7, u=[-1.2, 0.4, 1.5])
 INSTANCES = [name for name, value in vars(D).items() if isinstance(value, df.Divergence)]
@@ -204,6 +209,7 @@ CALCULUS = {
         "gans.vanilla": lambda a, u: gan(G.vanilla(a), u),
         "gans.ebm": lambda a, u: gan(G.ebm(a), u),
         "gans.nwj": lambda a, u: gan(G.nwj(D.shifted_vanilla(a)), u),
+        "gans.stack": lambda a, u: each(gan, G.stack(G.vanilla(a), G.logit()), u),
         "generator_loss": lambda a, u: df.generator_loss(G.vanilla(a), u),
     }.items()
 }
@@ -211,6 +217,7 @@ OF_NOTHING = ("non_saturating", "logit", "arcsinh", "mle", "least_squares", "exp
 OF_A_DIVERGENCE = {"f_gan": D.squared_hellinger, "b_gan": D.pearson, "ulsif": D.pearson}
 OF_A_DIVERGENCE |= {"mirror": D.kl_pq}
 TABLES = {
+    "divergences.stack": Row(lambda x: each(divergence, D.stack(D.kl_qp, D.pearson), x["u"]), U),
     **{f"divergences.{name}": of_divergence(name) for name in INSTANCES},
     **{f"gans.{name}": of_gan(getattr(G, name)) for name in OF_NOTHING},
     **{f"gans.{name}": of_gan(getattr(G, name), div) for name, div in OF_A_DIVERGENCE.items()},
@@ -239,6 +246,13 @@ def refitted(x):
 def dissipated(x):
     h = Partial(rise, x["a"])
     return df.dissipation(h, x["u"], x["g"], of=h, weights=x["u"] ** 2)
+
+
+def distances(x):
+    """Of as many points, and of others of other weights."""
+    weights = jax.nn.softmax(x["q"][:, 0])
+    equal = df.wasserstein2(x["q"], x["p"][:4])
+    return equal, df.wasserstein2(x["q"], x["p"], weights_x=weights)
 
 
 # Fixed steps, since an adaptive solver's own choice of steps is not smooth at 1e-8; and Euler's,
@@ -274,8 +288,8 @@ FLOWS = {
         cloud_at,
         slope_of="integrate",
     ),
-    "coupling": Row(lambda x: df.coupling(x["q"], x["p"][:4]), clouds),
-    "wasserstein2": Row(lambda x: df.wasserstein2(x["q"], x["p"][:4]), clouds),
+    "coupling": Row(lambda x: [df.coupling(x["q"], x["p"][:n]) for n in (4, 5)], clouds),
+    "wasserstein2": Row(distances, clouds),
     "displacement": Row(lambda x: df.displacement(shear, x["t"], x["xs"]), cloud_at),
 }
 
@@ -328,13 +342,15 @@ def of_gaussian(x):
         "matrix": q.matrix,
         "covariance": q.covariance,
         "log_det": q.log_det(),
+        "sample": q.sample(KEY, (2,)),
     }
 
 
 def of_mixture(x):
     q = df.Mixture(x["l"], x["m"], x["s"])
     parts = {name: getattr(q, name) for name in ("log_weights", "weights", "components")}
-    return parts | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
+    drawn = {"sample": q.sample(KEY, (2,))}
+    return parts | drawn | {"push": q.push(x["x"]), "log_prob": q.log_prob(x["x"])}
 
 
 def made_inside(make):

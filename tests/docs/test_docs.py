@@ -35,7 +35,6 @@ def public_names():
     """Every object once, under its shortest name."""
     rooms = {name for name in vars(df) if inspect.ismodule(vars(df)[name])} - set(MODULES)
     front = {k: v for k, v in vars(df).items() if not k.startswith("_") and k not in rooms}
-    yield df.__name__
     yield from (f"{df.__name__}.{name}" for name in front)
     known = {id(each) for each in front.values()}
     for module in MODULES:
@@ -53,8 +52,11 @@ def test_every_public_name_is_on_exactly_one_page_of_the_api():
 
 
 def test_the_pages_of_the_api_are_those_of_its_index():
-    linked = set(re.findall(r"\]\((\w+\.md)\)", (DOCS / "api" / "index.md").read_text()))
+    index = (DOCS / "api" / "index.md").read_text()
+    linked = set(re.findall(r"\]\((\w+\.md)\)", index))
     assert linked == {page.name for page in (DOCS / "api").glob("*.md")} - {"index.md"}
+    # docs/_api.py writes a table of every public name there.
+    assert index.count("<!-- api -->") == 1
 
 
 # Links
@@ -106,24 +108,6 @@ def test_the_gallery_shows_every_example_in_less_than_a_megabyte():
     cards = re.findall(r"!\[[^\]]+\]\((pictures/[\w.]+)\).*\n\n.*\(examples/(\w+\.py)\)", page)
     assert sorted({script for _, script in cards}) == EXAMPLES
     assert sum(path.stat().st_size for path in (DOCS / "pictures").iterdir()) < 1e6
-
-
-# The front page
-
-
-def test_ten_lines_move_one_cloud_onto_the_other(capsys):
-    data, lines = re.findall(r"```python\n(.*?)```", SOURCES["index.md"], re.DOTALL)
-    assert len([line for line in lines.splitlines() if line]) <= 10
-    scope = {}
-    exec(data, scope)
-    exec(lines, scope)
-    before, after = map(float, capsys.readouterr().out.split())
-    # .17 lies between two samples of the curve; particles spread more evenly than samples.
-    assert before > 0.9
-    assert after < 0.17
-    # The curve is one from end to end, of unit scale in 1.3: no part of it is left empty.
-    gaps = np.linalg.norm(scope["xs_p"][:, None] - scope["path"][-1][None], axis=-1).min(axis=1)
-    assert gaps.max() < 0.3
 
 
 # Which loss minimises what: every formula beside one made of f in mpmath
@@ -192,8 +176,8 @@ def same_up_to_a_constant(one, other):
 def test_the_table_has_every_gan_of_the_library(which_loss):
     assert set(TRUTH) == {row.call for row in which_loss.ROWS}
     named = {name for name in vars(df.gans) if not name.startswith("_")}
-    # A Wasserstein critic has no ratio.
-    assert {call.partition("(")[0] for call in TRUTH} == named - {"GAN", "wasserstein"}
+    # A Wasserstein critic has no ratio, and a stack is of others.
+    assert {call.partition("(")[0] for call in TRUTH} == named - {"GAN", "wasserstein", "stack"}
 
 
 @pytest.mark.usefixtures("x64")

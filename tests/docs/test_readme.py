@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-import divergence_flows as df
-
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -22,19 +20,20 @@ def test_its_tables_are_those_of_the_committed_results(monkeypatch):
     assert tables.filled(README) == README
 
 
-def test_a_story_has_at_most_fifteen_lines():
-    stories = README.split("## Six stories")[1].split("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", stories, re.DOTALL)
-    assert len(blocks) == 6
-    assert max(len([line for line in block.splitlines() if line]) for block in blocks) <= 15
+def test_it_has_at_most_150_lines_and_links_to_files_that_are_there():
+    assert len(README.splitlines()) <= 150
+    for target in re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", README):
+        assert (ROOT / target).exists(), target
 
 
-# A smaller network reaches the same distance in half the steps; 4 seeds are seeds as 64 are.
-SHORTER = {
-    "Discriminator(2, 64, 3,": "Discriminator(2, 32, 2,",
-    "steps=600": "steps=300",
-    "jr.split(jr.key(0), 64)": "jr.split(jr.key(0), 4)",
-}
+def test_its_ten_lines_are_those_of_the_front_page():
+    page = (ROOT / "docs" / "index.md").read_text()
+    assert re.findall(r"```python\n(.*?)```", page, re.DOTALL) == BLOCKS[:2]
+    assert len([line for line in BLOCKS[1].splitlines() if line]) <= 10
+
+
+# A smaller network reaches the same distance in half the steps.
+SHORTER = {"Discriminator(2, 64, 3,": "Discriminator(2, 32, 2,", "steps=600": "steps=300"}
 
 
 def test_the_readmes_examples_run_and_are_right(capsys):
@@ -43,14 +42,16 @@ def test_the_readmes_examples_run_and_are_right(capsys):
         assert text.count(old) == 1
         text = text.replace(old, new)
     exec(text, scope)
+    before, after = map(float, capsys.readouterr().out.splitlines()[0].split())
+    # .17 lies between two samples of the curve; particles spread more evenly than samples.
+    assert before > 0.9
+    assert after < 0.17
+    # The curve is one from end to end, of unit scale in 1.3: no part of it is left empty.
+    gaps = np.linalg.norm(scope["xs_p"][:, None] - scope["path"][-1][None], axis=-1).min(axis=1)
+    assert gaps.max() < 0.3
     # 500 particles and 500 samples of p: .09 lies between two sets of samples.
     assert scope["before"] > 0.7
     assert scope["after"] < 0.16
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if "exact" in line]
-    assert len(lines) == 4
-    for _, _, measured, _, exact in lines:
-        # 8,192 numbers leave 1.6 % of Monte-Carlo error in a variance; four of them are allowed.
-        assert abs(float(measured) / float(exact) - 1) < 0.064
     r = np.array([0.3, 1.0, 2.5])
     softened = (1 + r) * np.log((1 + r) / (2 * r)) + r - 1
     np.testing.assert_allclose(scope["f"](r), softened, rtol=2e-5, atol=1e-7)
@@ -65,15 +66,3 @@ def test_the_readmes_examples_run_and_are_right(capsys):
     assert jnp.max(jnp.abs(residual)) < 0.15
     assert info.rested
     assert info.gap < 0.1
-    # Another optimiser, another estimator: the same Gaussian.
-    assert df.gaussian_kl(scope["vi"], q) < 0.05
-    # Seeds, each near its own start still, whose discriminators have all learned something.
-    d_losses = scope["d_losses"]
-    assert d_losses.shape == (4, 100)
-    assert len(np.unique(np.asarray(d_losses)[:, 0])) == 4
-    assert jnp.all(jnp.mean(d_losses[:, -10:], axis=1) < jnp.mean(d_losses[:, :10], axis=1))
-    # The KL flow from N(0, I) to N((3, 0), I) moves the mean by 3 (1 - 1/e); 512 samples of p and
-    # 256 of q leave .08 of error, and the ridge holds the ratio back a little.
-    assert jnp.max(jnp.abs(jnp.mean(scope["xs"], axis=0) - jnp.array([1.896, 0.0]))) < 0.25
-    # As far as 200 steps of training bring it, and on particles that were not in training.
-    assert jnp.max(jnp.abs(jnp.mean(scope["new"], axis=0) - jnp.array([1.896, 0.0]))) < 0.35

@@ -117,6 +117,10 @@ def test_a_flow_in_continuous_time_keeps_to_its_closed_form(run):
     assert scope["error"] < 2e-4
     # The grid of the closed form has steps of .005.
     assert np.max(np.abs(scope["stopped"] - scope["expected"])) < 0.012
+    # Simpson's rule: slopes at both ends and between give the rise.
+    rhos, slopes = np.asarray(scope["rhos"]), np.asarray(scope["slopes"])
+    rise = (rhos[-1] - rhos[0]) / 18 * (slopes @ [1, 4, 2, 4, 2, 4, 1])
+    assert abs(rise - (scope["stopped"][-1] - scope["stopped"][0])) < 0.02
 
 
 def test_the_fitted_gaussian_is_the_best_one_and_its_report_is_true(run):

@@ -83,6 +83,34 @@ def test_parameters_may_be_any_pytree(x64):
     np.testing.assert_allclose(info.position["b"], np.asarray(q.mean[1:]).reshape(2, 1))
 
 
+def test_samples_of_a_fit_take_the_shape_of_its_parameters_also_of_a_batch_of_fits(x64):
+    start = {"a": np.zeros(1, np.float32), "b": np.zeros((2, 1))}
+
+    def log_p(mean, x):
+        return -0.5 * (jnp.sum((x["a"] - mean) ** 2) + jnp.sum(x["b"] ** 2) / 4)
+
+    fits = lambda mean: fit(Partial(log_p, mean), start, nodes=df.cubature(DIM))
+    q, info = jax.jit(jax.vmap(fits))(jnp.array([1.0, -2.0]))
+    keys = jr.split(jr.key(1), 2)
+    vectors = jax.vmap(lambda q, key: q.sample(key, (1000, 5)))(q, keys)
+    samples = info.unravel(vectors)
+    assert jax.tree.map(jnp.shape, samples) == {"a": (2, 1000, 5, 1), "b": (2, 1000, 5, 2, 1)}
+    assert samples["a"].dtype == jnp.float32
+    # N(mean, 1) and N(0, 4), to five sigma.
+    np.testing.assert_allclose(samples["a"].mean((1, 2))[:, 0], [1, -2], atol=5 / 5000**0.5)
+    np.testing.assert_allclose(samples["b"].std((1, 2)), 2.0, rtol=5 / 10000**0.5)
+    one = jax.tree.map(lambda leaf: leaf[1, 7, 2], samples)
+    chex.assert_trees_all_equal(one["b"], vectors[1, 7, 2, 1:, None])
+    chex.assert_trees_all_equal(info.unravel(q.mean), info.position)
+    assert not jax.tree.leaves(info.unravel)
+
+
+def test_of_a_gaussian_start_samples_stay_vectors(x64):
+    q, info = fit(log_target(target()), standard(), nodes=df.cubature(DIM))
+    xs = q.sample(jr.key(0), (7,))
+    chex.assert_trees_all_equal(info.unravel(xs), xs)
+
+
 def test_float32_ends_at_its_own_tolerance():
     p = target(decades=2)
     q, info = fit(log_target(p), standard(), nodes=df.cubature(DIM))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import mpmath as mp
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import kstest, multivariate_normal, norm
 from targets import close
 
 import divergence_flows as df
@@ -53,6 +53,25 @@ def test_log_prob_is_scipys_and_push_goes_there_and_back(scale):
     xs = jax.vmap(q.push)(nodes.points)
     centred = xs - nodes.weights @ xs
     close((nodes.weights[:, None] * centred).T @ centred, q.covariance, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [SCALE, SDS], ids=["square", "diagonal"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_samples_have_the_mean_and_the_covariance_under_jit_and_vmap(scale, dtype):
+    q = df.Gaussian(MEAN.astype(dtype), scale.astype(dtype))
+    draw = jax.jit(jax.vmap(lambda key: q.sample(key, (100, 50))))
+    xs = draw(jax.random.split(jax.random.key(0), 4))
+    assert xs.shape == (4, 100, 50, 3)
+    assert xs.dtype == q.sample(jax.random.key(0)).dtype == dtype
+    xs = np.asarray(xs, np.float64).reshape(-1, 3)
+    variances, gap = np.diag(q.covariance), xs - MEAN
+    assert np.all(np.abs(gap.mean(0)) < 5 * np.sqrt(variances / len(xs)))  # five sigma
+    error = np.sqrt((np.outer(variances, variances) + q.covariance**2) / len(xs))
+    assert np.all(np.abs(gap.T @ gap / len(xs) - q.covariance) < 5 * error)
+    # As normal in every direction as the law says, and each draw its own.
+    z = jax.vmap(q.standardise)(jnp.asarray(xs, dtype))
+    assert kstest(np.ravel(z), "norm").pvalue > 1e-3
+    assert len(np.unique(xs, axis=0)) == len(xs)
 
 
 def test_covariance_keeps_a_leading_time_axis():

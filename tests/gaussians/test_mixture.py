@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import kstest, multivariate_normal, norm
 from targets import banana, rates
 
 import divergence_flows as df
@@ -176,6 +176,19 @@ def three_modes():
 
 def kl(q, p, nodes):
     return df.stl_loss(p.log_prob, q, nodes)  # its value, for the identity
+
+
+def test_samples_of_a_mixture_have_its_distribution_on_the_line():
+    p = three_modes()
+    xs = jax.jit(lambda key: p.sample(key, (40, 100)))(jax.random.key(0))
+    assert xs.shape == (40, 100, 1)
+    means, scales = p.means[:, 0], p.scales[:, 0]
+    below = lambda x: norm.cdf(x[:, None], means, scales) @ np.asarray(p.weights)
+    assert kstest(np.ravel(xs), below).pvalue > 1e-3
+    # Where it is one, differentiable in the component that drew.
+    shift = jax.grad(lambda q: jnp.sum(q.sample(jax.random.key(1), (1000,))))(p).means[:, 0] / 1000
+    error = np.sqrt(p.weights * (1 - p.weights) / 1000)
+    assert np.all(np.abs(shift - p.weights) < 5 * error)
 
 
 @pytest.mark.parametrize("metric", ["wasserstein", "euclidean"])

@@ -157,7 +157,7 @@ def test_seeds_beside_a_diverged_one_are_what_they_are_without_it():
 def test_a_gan_that_diverges_inside_jit_keeps_its_last_good_state():
     run = lambda rate: train_gan(g_optimizer=sgd(0.01, 15, rate), steps=20)
     at_10 = []
-    train_gan(on_chunk=at_10.append)
+    train_gan(on_chunk=lambda state, metrics: at_10.append(state))
     state, info = jax.jit(run)(jnp.inf)
     assert int(info.diverged) == 16
     assert int(state.step) == 10

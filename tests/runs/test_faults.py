@@ -43,12 +43,12 @@ def tally(path=None, on_chunk=None, meter=None, start=0.0, step=tick):
     meter = df.flows._integrate.NoProgressMeter() if meter is None else meter
     rough, none = jnp.zeros(3, jnp.bfloat16), jnp.zeros((2, 0))
     state = Tally(jnp.full(5, start), rough, none, jr.key(1), jnp.asarray(0))
-    loop = _loop.Loop("tally", 6, 2, meter, path, on_chunk)
-    state, info = _loop.run_chunks(loop, Partial(step), state)
+    loop = _loop.Loop("tally", 6, 2, meter, path, None, on_chunk)
+    state, info = _loop.run_chunks(loop, Partial(step), state, ())
     return (state.total, state.rough, jr.key_data(state.key), state.step), info
 
 
-def at_4(state):
+def at_4(state, metrics):
     if state.step == 4:
         raise Stopped
 
@@ -238,7 +238,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_compute
     blocked, seen = tmp_path / "file", []
     blocked.write_text("no folder")
     with pytest.raises(OSError, match=r"tally: nothing can be written to checkpoint .*run"):
-        tally(blocked / "run", on_chunk=seen.append)
+        tally(blocked / "run", on_chunk=lambda *now: seen.append(now))
     assert seen == []
 
 
@@ -293,7 +293,7 @@ def test_a_link_stays_one_and_its_target_is_replaced(tmp_path):
 # Ctrl-C, in this process.
 
 
-def interrupt(state):
+def interrupt(*now):
     raise KeyboardInterrupt
 
 
@@ -338,7 +338,7 @@ def test_ctrl_c_before_the_first_checkpoint_says_so(tmp_path, monkeypatch):
 
 
 def test_words_of_a_callers_own_interrupt_stay_his():
-    def own(state):
+    def own(*now):
         raise KeyboardInterrupt("enough")
 
     with pytest.raises(KeyboardInterrupt, match=r"^enough$"):

@@ -86,7 +86,7 @@ BY_HAND = {
 @on_every_loop
 def test_a_loop_is_its_steps_by_hand(run):
     at_10, (step, start) = [], BY_HAND[run]
-    _, info = run(on_chunk=at_10.append)
+    _, info = run(on_chunk=lambda state, metrics: at_10.append(state))
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(4), i))(jnp.arange(10))
     state, losses = jax.jit(lambda: jax.lax.scan(step, start(), keys))()
     found = (at_10[0].xs, at_10[0].ratio) if run is transport else at_10[0]
@@ -121,7 +121,6 @@ def test_a_stopped_run_resumes_bit_for_bit(run, tmp_path):
     with pytest.raises(Stopped):
         run(checkpoint=file, on_chunk=stop_at_20)
     refused = {
-        "steps = 30, and this run has 31": {"steps": 31},
         "chunk = 10, and this run has 15": {"chunk": 15},
         "other numbers: other data, weights, options or another key": {"key": jr.key(5)},
         "another program: another GAN, network, optimiser or option": {"batch_size": 17},
@@ -135,7 +134,7 @@ def test_a_stopped_run_resumes_bit_for_bit(run, tmp_path):
     with pytest.raises(ValueError, match=f"with caller = {run.__name__}, and this run has"):
         other(checkpoint=file)
     whole = run()
-    same(run(checkpoint=file, on_chunk=lambda state: seen.append(int(state.step))), whole)
+    same(run(checkpoint=file, on_chunk=lambda state, metrics: seen.append(int(state.step))), whole)
     assert seen == [30]
     same(run(checkpoint=file), whole)  # and once more from the finished file
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -207,7 +206,6 @@ def rated(run, optimizer):
 SPECTRAL = df.networks.spectral(critic(), key=jr.key(0))
 ADAM = optax.adam(0.01)
 OF_ALL = {
-    "steps": 31,
     "chunk": 15,
     "batch_size": 17,
     "key": jr.key(5),
@@ -224,6 +222,7 @@ CHANGES = {
             **OF_CRITIC,
             "gan": df.gans.logit(),
             "discriminator": critic(jr.key(9)),
+            "keep_map": True,
             "step_size": 0.2,
             "optimizer": optax.adam(0.01, b1=0.8),
         },
@@ -264,7 +263,7 @@ CHANGES = {
     ),
 }
 # What looks on, and changes no number.
-FREE = {"progress_meter", "checkpoint", "on_chunk"}
+FREE = {"progress", "checkpoint", "on_chunk", "save_every", "steps"}
 SHORT = {"discriminator": "d", "generator": "g"}
 
 
@@ -328,11 +327,13 @@ def test_a_step_too_large_stops_the_run_where_it_shows_and_keeps_the_state_befor
     run, options, step, quantity, tmp_path
 ):
     file, seen = tmp_path / "run", []
-    stop = stops(run, checkpoint=file, on_chunk=seen.append, **options)
+    stop = stops(
+        run, checkpoint=file, on_chunk=lambda state, metrics: seen.append(state), **options
+    )
     assert (stop.step, stop.quantity, stop.done) == (step, quantity, 10)
     # Up to step 10 it was the run of the small steps, and nothing came after.
     good = []
-    run(on_chunk=good.append)
+    run(on_chunk=lambda state, metrics: good.append(state))
     assert len(seen) == 1
     same((stop.state, seen[0]), (good[0], good[0]))
     words = str(stop)
@@ -363,7 +364,9 @@ NETS = {
 @pytest.mark.parametrize(("run", "options", "quantity", "where"), NETS.values(), ids=NETS)
 def test_a_network_that_starts_with_nan_is_named_at_step_0(run, options, quantity, where, tmp_path):
     file, seen = tmp_path / "run", []
-    stop = stops(run, checkpoint=file, on_chunk=seen.append, **options)
+    stop = stops(
+        run, checkpoint=file, on_chunk=lambda state, metrics: seen.append(state), **options
+    )
     assert (stop.step, stop.quantity, stop.done, seen) == (0, quantity, 0, [])
     assert f"NaN stood in `{where}" in str(stop)
     # Nothing good was ever there, and nothing was written.

@@ -158,7 +158,7 @@ def test_the_sequential_form_keeps_the_clouds_it_has_moved():
 
 def test_the_sequential_form_moves_one_time_after_each_stage_and_no_more():
     seen = []
-    train_flow_ratio(steps=27, chunk=3, on_chunk=lambda state: seen.append(state.replay.clouds))
+    train_flow_ratio(steps=27, chunk=3, on_chunk=lambda state, _: seen.append(state.replay.clouds))
     known = [int(np.sum(np.any(clouds != seen[0][0], axis=(1, 2)))) for clouds in seen]
     # 27 steps for 9 times: 3 each. The first stage ends with step 3, and is acted on in step 4.
     assert known == list(range(9))

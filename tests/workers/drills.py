@@ -39,7 +39,7 @@ def work(loop, file, steps, chunk, word="free"):
     """
     synced, run = os.fsync, RUNS[loop]
 
-    def tell(state):
+    def tell(state, metrics):
         say("step", int(state.step))
         if word == "tested":
             sys.stdin.readline()

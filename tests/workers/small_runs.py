@@ -115,7 +115,7 @@ class Stopped(Exception):
     pass
 
 
-def stop_at_20(state):
+def stop_at_20(state, metrics):
     if state.step == 20:
         raise Stopped
 

@@ -1,0 +1,68 @@
+"""The recipes run, and each does what it says."""
+
+import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
+
+import divergence_flows as df
+
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+
+
+# Less of each: what is asked for below holds all the same.
+SHORTER = {
+    "x0 = jr.normal(jr.key(5), (512, 2))": "x0 = jr.normal(jr.key(5), (256, 2))",
+    "jr.split(jr.key(0), 8)": "jr.split(jr.key(0), 3)",
+}
+
+
+def test_the_recipes_run_and_do_what_they_say(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text, scope = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)), {}
+    for old, new in SHORTER.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    # `moved` and `info` are looked at where they are made: later recipes use the names again.
+    parts = re.split(r"^(?=class Patience|np.save|moved, info .* keep_map)", text, flags=re.M)
+    assert len(parts) == 4
+    first, second, third, last = parts
+    exec(first, scope)
+    logged = len(scope["info"].losses)
+    exec(second, scope)
+    stopped, steps = scope["moved"], len(scope["info"].losses)
+    exec(third, scope)
+    exec(last, scope)
+    # What TensorBoard reads has every metric and a value for each step.
+    (events,) = (tmp_path / "runs" / "moons").glob("events.*")
+    assert logged == 200
+    for name in (b"losses", b"speeds"):
+        assert events.read_bytes().count(name) == 200
+    # It stopped where three chunks in a row were no better, near the held-out samples.
+    assert f"stopped after {steps} of 2000 steps" in capsys.readouterr().out
+    assert steps % 50 == 0
+    assert 200 <= steps < 2000
+    held_out = scope["held_out"]
+    assert df.wasserstein2(stopped, held_out) < 0.25
+    assert df.wasserstein2(scope["xs_q"], held_out) > 0.6
+    # An extended run is the run that was never interrupted.
+    names = ("gan", "d", "xs_q", "xs_p")
+    again, _ = df.transport(*(scope[name] for name in names), steps=200, **scope["options"])
+    assert jnp.all(again == scope["whole"])
+    assert not jnp.all(scope["half"] == scope["whole"])
+    # New points end as near as the ones that were in training.
+    ends = [df.wasserstein2(scope[name], held_out) for name in ("moved", "pushed")]
+    assert ends[1] < 1.25 * ends[0]
+    # The KL flow from N(0, I) to N((3, 0), I) moves the mean by 3 (1 - 1/e); 512 samples of p and
+    # 256 of q leave .08 of error, and the ridge holds the ratio back a little.
+    truth = jnp.array([3 * (1 - np.exp(-1)), 0.0])
+    assert jnp.max(jnp.abs(jnp.mean(scope["xs"], axis=0) - truth)) < 0.25
+    # As far as 200 steps of training bring it, and on particles that were not in training.
+    assert jnp.max(jnp.abs(jnp.mean(scope["arrived"], axis=0) - truth)) < 0.35
+    assert abs(scope["check"].mean_r - 1) < 0.3
+    # Seeds, each near its own start still, whose discriminators have all learned something.
+    d_losses = scope["d_losses"]
+    assert d_losses.shape == (3, 100)
+    assert len(np.unique(np.asarray(d_losses)[:, 0])) == 3
+    assert jnp.all(jnp.mean(d_losses[:, -10:], axis=1) < jnp.mean(d_losses[:, :10], axis=1))
