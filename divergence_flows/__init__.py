@@ -39,6 +39,11 @@ A generator trained by the same game, one seed or a vmapped axis of them:
     state, info = df.train_gan(gan, discriminator, generator, xs_p, latent=2, key=key)
     keys = df.over_devices(jax.random.split(key, 64))  # that axis on all devices there are
 
+Pictures of it all, axes in and axes out:
+
+    df.plot.before_after(xs_q, moved, xs_p)
+    df.plot.curves(gan)                              # f and h
+
 Every function takes and returns arrays, pytrees and callables, and works under jit, vmap, grad
 and scan. Shapes and dtypes are checked at every call; JAXTYPING_DISABLE=1 turns that off.
 """

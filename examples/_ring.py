@@ -58,4 +58,5 @@ def draw(axis, xs, title):
     look = {"s": 180, "facecolor": "none", "edgecolor": df.plot.COLORS["p"]}
     axis.scatter(*MODES.T, **look)
     df.plot.samples(xs, ax=axis)
+    axis.spines[:].set_visible(True)
     axis.set(title=title, xlim=(-3, 3), ylim=(-3, 3), aspect="equal", xticks=[], yticks=[])

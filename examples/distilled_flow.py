@@ -116,6 +116,7 @@ def show(axis, problem, zs, title):
     else:
         df.plot.samples(problem.held[:1000], ax=axis, color=df.plot.COLORS["p"])
         df.plot.samples(xs, ax=axis)
+        axis.spines[:].set_visible(True)
         axis.set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal", xticks=[], yticks=[])
     axis.set_title(title)
 

@@ -19,7 +19,7 @@ import numpy as np
 OUT = pathlib.Path(__file__).parent / "out"
 END, SPENT = 4.0, 8.0  # where the panels end: time, and nats
 # What h' does where p has mass and q has none, u = log p/q to infinity.
-GROWS, CONSTANT, LEVELS, FADES = "#c1440e", "#000000", "#2a7f62", "#1f5fa8"
+GROWS, CONSTANT, LEVELS, FADES = "#D55E00", "#000000", "#009E73", "#0072B2"
 LOOKS = {
     "kl_qp": ("KL(q||p)", CONSTANT, "-"),
     "kl_pq": ("KL(p||q)", GROWS, "-"),
@@ -92,7 +92,6 @@ def draw(axis, curves, last, top, floor):
     for t, label, color in below:
         look = {"rotation": 90, "ha": "center", "va": "top", "fontsize": 9}
         axis.annotate(label, (t, floor * 0.94), color=color, annotation_clip=False, **look)
-    axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="x", labeltop=True, labelbottom=False, top=True, bottom=False)
     axis.xaxis.set_label_position("top")
 
@@ -115,7 +114,8 @@ def main(argv=None):
             normal[name] = ts * rate, kls
         rows = best[np.searchsorted(times, [0.5, 2.0])][:, :3].ravel()
         print(f"{name:20s} {rate:10.4f} " + " ".join(f"{x:9.6f}" for x in rows), flush=True)
-    figure, axes = plt.subplots(1, 2, figsize=(14, 6.2), layout="constrained")
+    plt.style.use("divergence_flows.plot.style")
+    figure, axes = plt.subplots(1, 2, figsize=(14, 6.2))
     draw(axes[0], raw, END, 3.0, 1e-3)
     axes[0].set_xlabel("flow time t")
     draw(axes[1], normal, SPENT, 2.6, 0.05)

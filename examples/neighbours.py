@@ -250,6 +250,7 @@ def main(argv=None):
             axis.plot(marks, along[:, 0], style, label=f"{name} ({sees})")
             df.plot.samples(problem.xs_p, ax=panel, color=df.plot.COLORS["p"], s=1)
             df.plot.samples(path[-1], ax=panel, s=4)
+            panel.spines[:].set_visible(True)
             panel.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), aspect="equal", xticks=[], yticks=[])
             panel.set_title(f"{name}\n{along[-1, 0]:.3f}", fontsize=8)
         axis.set(

@@ -25,7 +25,7 @@ def test_own_arrays_move_and_come_back_in_their_own_order_and_units(tmp_path, ca
     target = save(tmp_path / "b.csv", rng.normal(size=(50, 2)) * 100 + 300)
     out = tmp_path / "moved.csv"
     words = ["--source", source, "--target", target, "--out", str(out), "--fast"]
-    assert two_samples.main([*words, "--out-dir", str(tmp_path)]) == 0
+    assert two_samples.main([*words, "--animate", "--out-dir", str(tmp_path)]) == 0
     before, target, moved = map(data.read, (source, target, out))
     assert moved.shape == (30, 2)
     # Forty small steps after the affine map: about the target's mean and spread, in its units.
@@ -34,6 +34,7 @@ def test_own_arrays_move_and_come_back_in_their_own_order_and_units(tmp_path, ca
     for axis in range(2):
         assert np.corrcoef(moved[:, axis], before[:, axis])[0, 1] > 0.9
     assert (tmp_path / "own.png").stat().st_size > 10_000
+    assert (tmp_path / "own.gif").stat().st_size > 10_000
     said = capsys.readouterr().out
     assert "floor" in said and "held-out" in said
 
