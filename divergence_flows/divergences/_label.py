@@ -36,6 +36,7 @@ def labelled(make: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> T:
+        result = make(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         words, arguments = [repr(make.__name__)], {}
@@ -48,7 +49,7 @@ def labelled(make: Callable[P, T]) -> Callable[P, T]:
             words += [f"{name}={{{name}}}" if is_number else f"{{{name}}}"]
             arguments[name] = as_float(value) if is_number else value
         label = Label(", ".join(words), arguments)
-        return eqx.tree_at(lambda one: one._label, make(*args, **kwargs), label)
+        return eqx.tree_at(lambda one: one._label, result, label)
 
     return made
 
