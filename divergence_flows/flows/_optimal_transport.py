@@ -170,7 +170,7 @@ def _plan(caller: str, x: AnyCloud, y: AnyCloud, *weights: ArrayLike | None) -> 
     names, sizes = ("weights_x", "weights_y"), (len(x) + len(y) - 1, len(x), len(y))
     masses = [_masses(caller, *each) for each in zip(names, (x, y), weights, strict=True)]
     bits = _bits(x, y, *masses)
-    halves = bits[0].ndim - 1
+    halves = np.ndim(bits[0]) - 1
     out = [jax.ShapeDtypeStruct((2, sizes[0]), jnp.int32)]
     out += [jax.ShapeDtypeStruct((n, halves), jnp.uint32) for n in sizes]
     (rows, columns), *made = jax.pure_callback(_solve, out, *bits, vmap_method="sequential")

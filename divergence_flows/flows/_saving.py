@@ -63,7 +63,8 @@ def parts_of(saveat: diffrax.SaveAt) -> list[Any]:
 
 def held_at_event(solution: diffrax.Solution) -> diffrax.Solution:
     """Fills what lies beyond an event with when and where it stopped."""
-    (ts, end), (ys, last) = solution.ts, solution.ys
+    saved: Any = solution.ts, solution.ys
+    (ts, end), (ys, last) = saved
     rows = ~(jnp.isinf(ts) & (solution.result == diffrax.RESULTS.event_occurred))
     fill = functools.partial(_rows_or, rows)
     ts, ys = jax.tree.map(fill, (ts, ys), (end, last))

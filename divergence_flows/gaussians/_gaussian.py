@@ -94,8 +94,8 @@ class Gaussian(eqx.Module):
             ValueError: If the law has a time axis, or a size in `shape` is negative.
         """
         no_time("Gaussian.sample", self.mean)
-        check_shape("Gaussian.sample", shape)
-        z = jr.normal(key, (*shape, self.mean.size), self.mean.dtype)
+        sizes = sizes_of("Gaussian.sample", shape)
+        z = jr.normal(key, (*sizes, self.mean.size), self.mean.dtype)
         return over_axes(self.push, z)
 
     def standardise(self, x: Real[ArrayLike, " dim"]) -> Float[Array, " dim"]:
@@ -131,10 +131,11 @@ def one_point(caller: str, name: str, point: ArrayLike, means: AnyFloat, ndim: i
         raise ValueError(f"{caller}: {words}; pass one point and one law, `jax.vmap` for many.")
 
 
-def check_shape(caller: str, shape: Shape) -> None:
-    """Refuses negative sizes."""
+def sizes_of(caller: str, shape: Shape) -> tuple[int, ...]:
+    """The sizes of a shape, of which none may be negative."""
     if any(size < 0 for size in shape):
         raise ValueError(f"{caller}: `shape` is {shape}; pass sizes that are not negative.")
+    return tuple(int(size) for size in shape)
 
 
 def over_axes(function: Function, *arrays: Array) -> Array:

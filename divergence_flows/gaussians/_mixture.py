@@ -18,7 +18,7 @@ from .._checks import no_empty_axes
 from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
-from ._gaussian import Gaussian, Shape, check_shape, no_time, one_point, over_axes
+from ._gaussian import Gaussian, Shape, sizes_of, no_time, one_point, over_axes
 from ._nodes import Nodes
 
 
@@ -97,10 +97,10 @@ class Mixture(eqx.Module):
             ValueError: If the law has a time axis, or a size in `shape` is negative.
         """
         no_time("Mixture.sample", self.means, 2)
-        check_shape("Mixture.sample", shape)
+        sizes = sizes_of("Mixture.sample", shape)
         of_component, of_normal = jr.split(key)
-        chosen = jr.categorical(of_component, self.logits, shape=shape)
-        z = jr.normal(of_normal, (*shape, self.means.shape[-1]), self.means.dtype)
+        chosen = jr.categorical(of_component, self.logits, shape=sizes)
+        z = jr.normal(of_normal, (*sizes, self.means.shape[-1]), self.means.dtype)
         each = over_axes(self.push, z)
         return jnp.take_along_axis(each, chosen[..., None, None], axis=-2)[..., 0, :]
 

@@ -242,7 +242,7 @@ def info_of(kind):
     """A report of six seeds, as `vmap` makes it."""
     one = {
         "transport": lambda row: df.TransportInfo(
-            row, row, jnp.zeros((2, 3, 2)), jnp.arange(2), None, jnp.array(-1)
+            row, row, jnp.zeros((2, 3, 2)), jnp.arange(2), None, None, jnp.array(-1)
         ),
         "train_gan": lambda row: df.TrainInfo(row, -row, row, jnp.array(-1)),
         "train_flow_ratio": lambda row: df.FlowRatioInfo(row, 2 * row, row, jnp.array(-1)),
