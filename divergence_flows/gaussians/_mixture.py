@@ -18,7 +18,7 @@ from .._checks import no_empty_axes
 from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
-from ._gaussian import Gaussian, Shape, sizes_of, no_time, one_point, over_axes
+from ._gaussian import Gaussian, Shape, no_time, one_point, over_axes, sizes_of
 from ._nodes import Nodes
 
 
