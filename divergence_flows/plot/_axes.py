@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from .._checks import array_of
 from .._types import traced
 
 # matplotlib's axes, several of them, and animations; their types are known once it is imported.
@@ -58,7 +59,7 @@ def row_of_axes(caller: str, axes: AxesRow, count: int) -> np.ndarray:
 def on_host(caller: str, name: str, values: Any) -> np.ndarray:
     """Numbers to draw, as an array of numpy."""
     check_not_traced(caller, name, values)
-    return np.asarray(values, float)
+    return np.asarray(array_of(caller, name, values), float)
 
 
 def check_not_traced(caller: str, name: str, tree: PyTree) -> None:

@@ -4,9 +4,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Real
+from jaxtyping import Real
 
-from .._types import AnyFloat, Scalar
+from .._types import AnyArray, AnyFloat, Scalar
 from ..divergences._divergence import Divergence
 from ..gans._gan import GAN
 from ._axes import COLORS, AxesRow, Options, check_not_traced, look, on_host, row_of_axes
@@ -19,7 +19,7 @@ _US = np.linspace(-3.0, 3.0, 121)
 def curves(
     subject: GAN | Divergence,
     *,
-    us: Real[ArrayLike, " n"] = _US,
+    us: Real[AnyArray, " n"] = _US,
     axes: AxesRow = None,
     **options: Options,
 ) -> AxesRow:

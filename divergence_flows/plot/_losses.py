@@ -5,9 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Real
+from jaxtyping import Real
 
 from .._checks import check_some
+from .._types import AnyArray
 from ..gans._gan import GAN
 from ..gans._ipm import IPM
 from ..training._train_flow_ratio import FlowRatioInfo
@@ -29,8 +30,8 @@ def losses(
     info: TransportInfo
     | TrainInfo
     | FlowRatioInfo
-    | Mapping[str, Real[ArrayLike, "*seeds steps"]]
-    | Real[ArrayLike, "*seeds steps"],
+    | Mapping[str, Real[AnyArray, "... steps"]]
+    | Real[AnyArray, "... steps"],
     *,
     gan: GAN | IPM | None = None,
     ax: Axes = None,

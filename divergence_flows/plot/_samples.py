@@ -4,9 +4,10 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import ArrayLike, Real
+from jaxtyping import Real
 
 from .._checks import check_counts, check_some
+from .._types import AnyArray, AnyCloudLike, CloudLike
 from ._axes import (
     COLORS,
     Axes,
@@ -23,7 +24,7 @@ _CHANNELS = (1, 3, 4)
 
 
 def samples(
-    xs: Real[ArrayLike, "n *event"],
+    xs: CloudLike,
     *,
     columns: int | None = None,
     ax: Axes = None,
@@ -54,9 +55,9 @@ def samples(
 
 
 def before_after(
-    xs_q: Real[ArrayLike, "n *event"],
-    moved: Real[ArrayLike, "_ *event"],
-    xs_p: Real[ArrayLike, "m *event"],
+    xs_q: AnyCloudLike,
+    moved: AnyCloudLike,
+    xs_p: AnyCloudLike,
     *,
     axes: AxesRow = None,
     **options: Options,
@@ -94,7 +95,7 @@ def before_after(
 
 
 def paths(
-    path: Real[ArrayLike, "time n 2"], *, count: int = 200, ax: Axes = None, **options: Options
+    path: Real[AnyArray, "time n 2"], *, count: int = 200, ax: Axes = None, **options: Options
 ) -> Axes:
     """Draws the way of particles in the plane, with dots where they start and where they end.
 
@@ -142,6 +143,10 @@ def check_drawable(caller: str, **clouds: Any) -> list[np.ndarray]:
             words = f"`{name}` has events of shape {xs.shape[1:]}; draw two coordinates of them, "
             raise ValueError(f"{caller}: {words}numbers, or images (h, w), (h, w, c) or (c, h, w).")
         drawn.append(xs)
+    events = {name: xs.shape[1:] for name, xs in zip(clouds, drawn, strict=True)}
+    if len(set(events.values())) > 1:
+        words = ", ".join(f"`{name}` has events {event}" for name, event in events.items())
+        raise ValueError(f"{caller}: {words}; pass samples of one shape.")
     return drawn
 
 

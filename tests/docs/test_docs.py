@@ -24,6 +24,11 @@ MADE = {"which-loss.md": "_which_loss.py"} | {
     for path in (DOCS / "tutorials").glob("*.py")
     for ending in ("md", "ipynb")
 }
+MADE |= {
+    f"tutorials/{path.stem}_files/{number}.png": f"tutorials/{path.name}"
+    for path in (DOCS / "tutorials").glob("*.py")
+    for number in (1, 2)
+}
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[!_]*.py"))
 MADE |= {f"examples/{name}": f"../examples/{name}" for name in EXAMPLES}
 

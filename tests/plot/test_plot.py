@@ -123,6 +123,12 @@ def test_points_are_where_they_are(ax):
     np.testing.assert_allclose(ax.collections[0].get_offsets(), XS_P, rtol=1e-6)
 
 
+def test_points_come_from_a_data_frame_too(ax):
+    frame = pytest.importorskip("pandas").DataFrame(XS_P, columns=["x", "y"])
+    df.plot.samples(frame, ax=ax)
+    np.testing.assert_array_equal(ax.collections[0].get_offsets(), XS_P)
+
+
 @pytest.mark.parametrize("xs", [XS_P[:, 0], XS_P[:, :1]], ids=str)
 def test_numbers_are_a_histogram(xs, ax):
     df.plot.samples(xs, ax=ax, bins=7)
@@ -451,6 +457,10 @@ def test_a_density_without_a_box_fills_what_the_axes_show(ax):
 P = df.plot
 REFUSED = {
     "five coordinates": (lambda: P.samples(np.ones((4, 5))), "samples: `xs` has events of shape"),
+    "another event": (
+        lambda: P.before_after(XS_Q, XS_Q, IMAGES),
+        "before_after: `xs_q` has events (2,), `moved` has events (2,), `xs_p` has events (4, 6)",
+    ),
     "no samples": (lambda: P.samples(np.ones((0, 2))), "samples: `xs` has no samples"),
     "no particles": (lambda: P.paths(np.ones((3, 0, 2))), "paths: `path` has no samples"),
     "numbers that move": (lambda: P.animate(np.ones((3, 4))), "animate: `path` has events of sha"),
