@@ -272,6 +272,7 @@ streamed, _ = df.transport(
 # %%
 optimizer = optax.adam(2e-3)
 weights, rest = eqx.partition(discriminator, eqx.is_array)
+target = jnp.asarray(xs_p)
 
 
 def loss(weights, xs, ys):  # a classifier's
@@ -282,8 +283,8 @@ def loss(weights, xs, ys):  # a classifier's
 def step(state, key):
     xs, weights, memory = state
     for one in jr.split(key, 5):
-        rows_q, rows_p = jr.randint(one, (2, 128), 0, jnp.array([[len(xs)], [len(xs_p)]]))
-        slope = jax.grad(loss)(weights, xs[rows_q], xs_p[rows_p])
+        rows_q, rows_p = jr.randint(one, (2, 128), 0, jnp.array([[len(xs)], [len(target)]]))
+        slope = jax.grad(loss)(weights, xs[rows_q], target[rows_p])
         updates, memory = optimizer.update(slope, memory)
         weights = optax.apply_updates(weights, updates)
     xs = xs + 2e-2 * jax.vmap(jax.grad(eqx.combine(weights, rest)))(xs)

@@ -68,7 +68,7 @@ def test_schedules_of_optax_steer_and_a_trace_of_the_profiler_shows_one_solve(tm
 
 @pytest.mark.usefixtures("x64")
 def test_a_fit_of_numpyros_log_density_is_what_blackjaxs_sampler_finds(capsys):
-    q, info = fit_log_density.compare(fit_log_density.from_numpyro, 1000)
+    q, info, _ = fit_log_density.compare(fit_log_density.from_numpyro, 1000)
     assert "from_numpyro" in capsys.readouterr().out
     posterior, effects = fit_log_density.predict_with_numpyro(q, info)
     assert np.min(posterior["spread"]) > 0
