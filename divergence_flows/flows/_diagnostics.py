@@ -9,14 +9,15 @@ from jaxtyping import Array, ArrayLike, Float, Real
 
 from .._checks import check_clouds, check_rate, scalar_valued
 from .._linalg import safe_sqrt
-from .._types import Cloud, Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
+from .._types import AnyFloat, Field, Scalar, ScalarFn, ScalarLike, as_float, as_partial
 from ._integrate import Names, Times, as_state, refuse_options, solve
+from ._velocity import AnyEvent, AnyEventLike, as_floats
 
 
 def dissipation(
     h: ScalarFn,
     u: Real[ArrayLike, " n"],
-    grad_u: Real[ArrayLike, "n *event"],
+    grad_u: AnyEventLike,
     *,
     of: ScalarFn | None = None,
     weights: Real[ArrayLike, " n"] | None = None,
@@ -29,7 +30,7 @@ def dissipation(
     Args:
         h: Increasing function of the log ratio that drives the flow, scalar to scalar.
         u: $\log p / q_t$ at particles of $q_t$ [nats].
-        grad_u: Its gradient at the same particles [nats per unit of x].
+        grad_u: Its gradient at the same particles [nats per unit of x], an array or a pytree.
         of: The h of the divergence whose rate is returned; `of=h` for the flow's own.
         weights: Weights of a quadrature rule for $q_t$, not normalised; the mean by default.
 
@@ -49,13 +50,19 @@ def dissipation(
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023; slides, "Dissipation rate".
     """
-    clouds = {"u": as_float(u), "grad_u": as_float(grad_u)}
+    clouds = {"u": as_float(u)}
     if weights is not None:
         clouds["weights"] = as_float(weights)
-    u, grad_u, *rest = check_clouds("dissipation", **clouds)
+    u, *rest = check_clouds("dissipation", **clouds)
     slope = _slope(h, u, "h") * (1.0 if of is None else _slope(of, u, "of"))
-    rates = slope * jnp.sum(grad_u**2, axis=tuple(range(1, grad_u.ndim)))
+    parts = jax.tree.leaves(as_floats("dissipation", "grad_u", grad_u))
+    rates = slope * _squares([check_clouds("dissipation", grad_u=part)[0] for part in parts])
     return -jnp.sum(rest[0] * rates) if rest else -jnp.mean(rates)
+
+
+def _squares(parts: list[AnyFloat]) -> Float[Array, " n"]:
+    """Squared length of what each particle has in all parts."""
+    return sum(jnp.sum(part**2, axis=tuple(range(1, part.ndim))) for part in parts)
 
 
 def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
@@ -66,7 +73,7 @@ def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
 
 
 def curve_length(
-    field: Field, y0: Real[ArrayLike, "n *event"], ts: Times, args: Any = None, **options: Any
+    field: Field, y0: AnyEventLike, ts: Times, args: Any = None, **options: Any
 ) -> Scalar:
     r"""Length $\int \sqrt{E|v|^2}\,dt$ of the path that a cloud takes through Wasserstein space.
 
@@ -74,7 +81,7 @@ def curve_length(
 
     Args:
         field: `field(t, xs, args)`, the velocity of the cloud [units of x per unit of time].
-        y0: Cloud at `ts[0]` [units of x].
+        y0: Cloud at `ts[0]` [units of x], an array or a pytree.
         ts: Times, increasing; the length is from the first to the last [units of time].
         args: Passed to `field`; its numbers become arrays.
         **options: Those of `integrate` but `saveat`; with an `event` the length is up to there.
@@ -93,14 +100,15 @@ def curve_length(
     names = Names("curve_length")
     start = as_state(names, y0)
     longer = jax.tree_util.Partial(_with_length, as_partial(field))
-    solution = solve(names, longer, (start, jnp.zeros((), start.dtype)), ts, args, **options)
+    length = jnp.zeros((), jnp.result_type(*jax.tree.leaves(start)))
+    solution = solve(names, longer, (start, length), ts, args, **options)
     return jax.tree.leaves(solution.ys)[-1][-1]
 
 
 def _with_length(
-    field: Field, t: ScalarLike, state: tuple[Cloud, Scalar], args: Any
-) -> tuple[Cloud, Scalar]:
+    field: Field, t: ScalarLike, state: tuple[AnyEvent, Scalar], args: Any
+) -> tuple[AnyEvent, Scalar]:
     """Adds the cloud's speed, the rate of the length."""
     xs, _ = state
     rate = check_rate("curve_length", "field", field(t, xs, args), xs)
-    return rate, safe_sqrt(jnp.sum(rate**2) / rate.shape[0])
+    return rate, safe_sqrt(jnp.mean(_squares(jax.tree.leaves(rate))))

@@ -7,15 +7,16 @@ from typing import Any
 import diffrax
 import jax
 import lineax as lx
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._types import Cloud, Function, Scalar, ScalarLike, as_partial
+from .._types import Function, Scalar, ScalarLike, as_partial
 from ._integrate import Names, Times, refuse_options, solve
+from ._velocity import AnyEvent, AnyEventLike
 
 
 def langevin(
     score: Callable[..., Any],
-    x0: Real[ArrayLike, "n *event"],
+    x0: AnyEventLike,
     ts: Times,
     args: Any = None,
     *,
@@ -30,7 +31,7 @@ def langevin(
 
     Args:
         score: `score(t, x, args)`, the gradient of log p at one particle [nats per unit of x].
-        x0: Particles at `ts[0]` [units of x].
+        x0: Particles at `ts[0]` [units of x], an array or a pytree.
         ts: Times, increasing, at least two; cast to the particles' dtype [units of time].
         args: Passed to `score`; its numbers become arrays.
         dt0: Step [units of time].
@@ -59,16 +60,16 @@ def langevin(
     return solve(Names("langevin", "score", "x0"), drift, x0, ts, args, noise, **options)
 
 
-def _of_each_particle(score: Function, t: ScalarLike, xs: Cloud, args: Any) -> Any:
+def _of_each_particle(score: Function, t: ScalarLike, xs: AnyEvent, args: Any) -> Any:
     """Evaluates a score of one particle on a cloud."""
     return jax.vmap(score, in_axes=(None, 0, None))(t, xs, args)
 
 
 def _noise(
-    key: PRNGKeyArray, x0: Cloud, ts: Float[Array, " time"], dt0: Scalar
+    key: PRNGKeyArray, x0: AnyEvent, ts: Float[Array, " time"], dt0: Scalar
 ) -> diffrax.ControlTerm:
     """Makes the term sqrt(2) dw; its path is resolved to half a step, as ShARK needs."""
-    like = jax.ShapeDtypeStruct(x0.shape, x0.dtype)
+    like = jax.eval_shape(lambda: x0)
     path = diffrax.VirtualBrownianTree(ts[0], ts[-1], dt0 / 2, like, key, diffrax.SpaceTimeLevyArea)
     root_two = math.sqrt(2.0) * lx.IdentityLinearOperator(like)
     return diffrax.ControlTerm(lambda t, xs, args: root_two, path)

@@ -18,7 +18,7 @@ from scipy.spatial.distance import cdist
 
 from .._checks import check_rate, check_samples, raise_first
 from .._linalg import safe_sqrt
-from .._types import AnyCloud, AnyFloat, Cloud, Scalar, ScalarLike, as_float
+from .._types import AnyCloud, AnyCloudLike, AnyFloat, Cloud, Scalar, ScalarLike, as_float
 
 Masses = Float[Array, " _"]
 # Rows of floats, of the width of float32 or in two halves.
@@ -30,8 +30,8 @@ _PIVOTS = 10**12
 
 
 def coupling(
-    xs: Real[ArrayLike, "n *event"],
-    ys: Real[ArrayLike, "m *event"],
+    xs: AnyCloudLike,
+    ys: AnyCloudLike,
     *,
     weights_x: Real[ArrayLike, " n"] | None = None,
     weights_y: Real[ArrayLike, " m"] | None = None,
@@ -71,8 +71,8 @@ def coupling(
 
 
 def wasserstein2(
-    xs: Real[ArrayLike, "n *event"],
-    ys: Real[ArrayLike, "m *event"],
+    xs: AnyCloudLike,
+    ys: AnyCloudLike,
     *,
     weights_x: Real[ArrayLike, " n"] | None = None,
     weights_y: Real[ArrayLike, " m"] | None = None,
@@ -183,6 +183,9 @@ def _masses(caller: str, name: str, xs: AnyCloud, weights: ArrayLike | None) -> 
     if weights is None:
         return jnp.full(len(xs), 1 / len(xs), xs.dtype)
     weights = as_float(weights)
+    if len(weights) != len(xs):
+        words = f"`{name}` has {len(weights)} entries for {len(xs)} points; pass one for each."
+        raise ValueError(f"{caller}: {words}")
     gap = jnp.abs(jnp.sum(weights) - 1)
     faults = {
         "must be finite, and none negative": ~jnp.all((weights >= 0) & jnp.isfinite(weights)),

@@ -137,6 +137,20 @@ ax.legend(loc="lower right")
 # The mean slides first along the short axis of the target, where the forces are strong, and only
 # then along the long one.
 #
+# A point need not be one array. If it is a pytree, as a model's parameters are, so is the cloud,
+# its particles along the first axis of every leaf, and so is the velocity:
+
+
+# %%
+def log_r_of_two(t, point, rho):
+    return log_r(t, jnp.stack([point["left"], point["right"]]), rho)
+
+
+pair = {"left": x0[:, 0], "right": x0[:, 1]}
+speeds = df.velocity(h, log_r_of_two)(0.0, pair, RHO)
+print({name: speed[:2] for name, speed in speeds.items()}, "as", field(0.0, x0[:2], RHO))
+
+# %% [markdown]
 # ## How fast must it go down?
 #
 # `dissipation` is the right-hand side of the law above, as an average over particles. The left-hand

@@ -43,14 +43,17 @@ TYPES = [
     *(("kde_log_prob()", {"x": jnp.ones(n)}, "x") for n in (0, 1, 3)),
     *(
         ("with_log_prob()", {"state": state}, "state")
-        for state in ((XS, XS), (U[0], U), (XS, None), (XS, U[:3]), (XS, 0.0))
+        for state in (({}, U), (XS, XS), (U[0], U), (XS, None), (XS, U[:3]), (XS, 0.0))
     ),
     *((name, {"batch": batch}, "batch") for name in STEPS for batch in (None, XS)),
 ]
 VALUES = [
     *((name, {"batch": batch}, "`xs_q` ", "; pass ") for name in STEPS for batch in BATCHES),
     ("integrate", {"dt0": None}, "Euler takes", "dt0=0.01"),
-    ("integrate settle", {"y0": None}, "`y0` holds no numbers"),
+    ("integrate settle curve_length", {"y0": None}, "`y0` holds no numbers"),
+    ("langevin", {"x0": {}}, "`x0` holds no numbers"),
+    ("dissipation", {"grad_u": None}, "`grad_u` is None, without arrays", "pass a cloud"),
+    ("velocity() gradient_flow() cloud_velocity()", {"xs": {}}, "`xs` is {}, without arrays"),
     ("settle langevin", {"max_steps": 0}, "`max_steps` is 0"),
     ("integrate", {"field": first}, "`field` returns", "same structure and shapes"),
     ("integrate", {"y0": (XS, X), "field": three}, "`field` returns", "same structure and shapes"),

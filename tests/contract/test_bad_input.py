@@ -67,6 +67,12 @@ GOOD_TOO = {
     *{(name, "y0", kind) for name in ("integrate", "settle") for kind in ("None", "a list")},
     *{(name, "ts", "a list") for name in GOOD},
     ("fit_gaussian", "q0", "None"),
+    *{(name, "xs", "None") for name in ("velocity()", "gradient_flow()")},
+    *{
+        ("langevin", "x0", "None"),
+        ("curve_length", "y0", "None"),
+        ("dissipation", "grad_u", "None"),
+    },
     *{(name, "bandwidth", MORE) for name in ("mmd_witness", "rff_log_ratio", "ulsif_ratio")},
 }
 
