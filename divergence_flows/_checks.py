@@ -242,10 +242,10 @@ _RANDOM = (
 def not_of_one(function: Network, found: Any) -> str:
     """Why a network is no function of one sample, from what it raised or made; nothing if it is."""
     asked = str(found) if isinstance(found, Exception) else ""
-    if "unbound axis name" in asked:
-        return _OTHERS
     if "'state'" in asked or _parts((function, found), (eqx.nn.BatchNorm, eqx.nn.State)):
         return _STATEFUL
+    if "unbound axis name" in asked:
+        return _OTHERS
     random = "'key'" in asked or "requires a key" in asked or _parts(function, eqx.nn.Dropout)
     return _RANDOM if random else ""
 

@@ -129,6 +129,8 @@ def _shape_name(axes: list[str], sizes: dict[str, str]) -> str:
 
 
 def _type_name(one: Any) -> str:
+    if one is Ellipsis:
+        return "..."
     origin, of = typing.get_origin(one), typing.get_args(one)
     if Callable in (one, origin):
         return "a function"

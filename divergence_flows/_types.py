@@ -57,6 +57,8 @@ Cloud = Float[Array, "n *event"]
 CloudLike = Real[AnyArray, "n *event"] | Bool[AnyArray, "n *event"] | DataFrame
 AnyCloud = Float[Array, "_ *event"]
 AnyCloudLike = Real[AnyArray, "_ ..."] | Bool[AnyArray, "_ ..."] | DataFrame
+# Samples that are vectors, one a row.
+RowsLike = Real[AnyArray, "_ _"] | Bool[AnyArray, "_ _"] | DataFrame
 Clouds = tuple[AnyCloud, AnyCloud]  # of q and of p
 Numbers = Real[ArrayLike, "..."] | Bool[ArrayLike, "..."]
 # What an elementwise function takes and makes.

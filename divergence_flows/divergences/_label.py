@@ -35,8 +35,8 @@ def labelled(make: Callable[P, T]) -> Callable[P, T]:
     signature = inspect.signature(make)
 
     @functools.wraps(make)
-    def made(*args: P.args, **kwargs: P.kwargs) -> T:
-        bound = signature.bind(*args, **kwargs)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        made, bound = make(*args, **kwargs), signature.bind(*args, **kwargs)
         bound.apply_defaults()
         words, arguments = [repr(make.__name__)], {}
         for name, value in bound.arguments.items():
@@ -48,9 +48,9 @@ def labelled(make: Callable[P, T]) -> Callable[P, T]:
             words += [f"{name}={{{name}}}" if is_number else f"{{{name}}}"]
             arguments[name] = as_float(value) if is_number else value
         label = Label(", ".join(words), arguments)
-        return eqx.tree_at(lambda one: one._label, make(*args, **kwargs), label)
+        return eqx.tree_at(lambda one: one._label, made, label)
 
-    return made
+    return call
 
 
 def _name(function: Function) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_counts, check_input, check_positive, check_samples, constant
-from .._types import AnyCloudLike, ScalarLike, VectorLike, as_float, identity
+from .._types import RowsLike, ScalarLike, VectorLike, as_float, identity
 from ._mlp import Activation, Layers, forward, linear_layers
 
 # Hidden units between the functions of time and the quadratic's coefficients.
@@ -51,7 +51,7 @@ class TimeDiscriminator(eqx.Module):
         horizon: ScalarLike = 1.0,
         decays: int = 8,
         quadratic: bool = True,
-        like: AnyCloudLike | None = None,
+        like: RowsLike | None = None,
         activation: Activation = jax.nn.silu,
         last: Activation = identity,
         key: PRNGKeyArray,

@@ -11,16 +11,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Real
+from jaxtyping import Array, Float
 
 from .._checks import centred, check_samples, constant, raise_first, spacing
 from .._types import (
-    AnyArray,
     AnyFloat,
     BoolScalar,
-    DataFrame,
     Matrix,
     Numbers,
+    RowsLike,
     Scalar,
     ScalarLike,
     Values,
@@ -28,7 +27,7 @@ from .._types import (
     Vector,
 )
 
-Samples = Real[AnyArray, "_ _"] | Bool[AnyArray, "_ _"] | DataFrame
+Samples = RowsLike
 Rows = Float[Array, "_ dim"]
 XsQ = Float[Array, "n dim"]
 XsP = Float[Array, "m dim"]

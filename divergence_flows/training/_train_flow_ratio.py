@@ -29,7 +29,7 @@ _STOP = Partial(not_finite, dict.fromkeys((*_METRICS, *_STATE), CRITIC))
 
 
 class FlowRatioInfo(eqx.Module):
-    """What happened at each step, before it and without weights.
+    """What `train_flow_ratio` reports: its losses before each step, without weights.
 
     `losses` of p against q_t and `neighbour_losses` of each time against the next, means over
     times [nats for the logistic pairs]; `score_losses`, zero without `score_p`. `diverged` is -1,
@@ -142,6 +142,16 @@ def train_flow_ratio(
             does not fit the samples; and all errors of `transport`.
         RunDiverged: At the end of a chunk in which a number is not finite any more; not inside
             `jit` and `vmap`.
+
+    Example:
+        ```python
+        xs_q, xs_p = jr.normal(jr.key(0), (64, 1)), jr.normal(jr.key(1), (64, 1)) + 2.0
+        gan, d = df.gans.logit(), df.networks.TimeDiscriminator(1, 16, 1, key=jr.key(2))
+        options = dict(ts=[0.0, 0.5, 1.0], steps=20, key=jr.key(3))
+        state, info = df.train_flow_ratio(gan, d, xs_q, xs_p, **options)
+        field = df.velocity(gan.h, df.flow_log_ratio(gan, state.ema))  # it moves new points too
+        print(field(0.0, jnp.zeros((5, 1)), None).shape)  # (5, 1)
+        ```
 
     References:
         Franceschi et al., NeurIPS 2023; Rhodes et al., NeurIPS 2020: see `flow_ratio_step`.

@@ -29,7 +29,7 @@ _ADVICE = {
 
 
 class TrainInfo(eqx.Module):
-    """What happened at each step.
+    """What `train_gan` reports: its losses at each step.
 
     `d_losses` is the discriminator loss without the penalty, and `penalties` the penalty without
     its weight, before the last of the discriminator's updates; `g_losses` is -E_q[h_T(d)] before
@@ -141,6 +141,15 @@ def train_gan(
         RunDiverged: At the end of a chunk in which a number is not finite any more, a sample of the
             generator lies a thousand times as far out as the data reach, or 100 steps do not
             change it since the discriminator is flat at its samples; not inside `jit` and `vmap`.
+
+    Example:
+        ```python
+        xs_p = jr.normal(jr.key(0), (64, 1)) + 2.0
+        d = df.networks.Discriminator(1, 16, 1, key=jr.key(1))
+        g = df.networks.Generator(2, 1, 16, 1, key=jr.key(2))
+        state, info = df.train_gan(df.gans.logit(), d, g, xs_p, latent=2, steps=20, key=jr.key(3))
+        print(info.d_losses.shape, jax.vmap(state.ema)(jnp.zeros((5, 2))).shape)  # (20,) (5, 1)
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.

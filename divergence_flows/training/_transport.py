@@ -38,7 +38,7 @@ class TransportState(eqx.Module):
 
 
 class TransportInfo(eqx.Module):
-    """What happened on the way.
+    """What `transport` reports: its losses, and the particles on their way.
 
     `losses` is the discriminator loss before the last of its updates at each step [nats for the
     logistic pairs]; `speeds` the root mean square velocity [units of x per unit of flow time];
@@ -254,6 +254,14 @@ def transport(
             though p is elsewhere; not inside `jit` and `vmap`.
         OSError: If the checkpoint cannot be written; the one before stands.
         KeyboardInterrupt: On Ctrl-C, with what the checkpoint holds.
+
+    Example:
+        ```python
+        xs_q, xs_p = jr.normal(jr.key(0), (64, 1)), jr.normal(jr.key(1), (64, 1)) + 2.0
+        gan, d = df.gans.logit(), df.networks.Discriminator(1, 16, 1, key=jr.key(2))
+        moved, info = df.transport(gan, d, xs_q, xs_p, steps=50, step_size=0.05, key=jr.key(3))
+        print(jnp.mean(moved) > 1.0)  # True
+        ```
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, algorithm 1.

@@ -71,7 +71,8 @@ print(f"ELBO {info.elbo:.3f} nats, gap {info.gap:.0e} nats, k-hat {info.k_hat:.2
 
 # %% [markdown]
 # $q$ lives on the flattened parameters, in the order of `jax.flatten_util.ravel_pytree`;
-# `info.position` is its mean as a dictionary again.
+# `info.position` is its mean as a dictionary again, and `info.unravel` makes such dictionaries of
+# samples.
 #
 # - `info.elbo` is $E_q[\log p - \log q]$, a lower bound of the log evidence. It goes up.
 # - `info.gap` is what is left to gain, or the error of the nodes if that is larger: the largest
@@ -79,6 +80,20 @@ print(f"ELBO {info.elbo:.3f} nats, gap {info.gap:.0e} nats, k-hat {info.k_hat:.2
 # - `info.k_hat` judges the *family*, not the fit: above 0.7 the target has mass where the Gaussian
 #   does not go.
 #
+# ## What it is for: predict
+#
+# How many of the next five animals will die at each dose? Draw parameters, then outcomes: the
+# posterior predictive is three lines, here and for any model.
+
+# %%
+samples = info.unravel(q.sample(jr.key(1), (4000,)))
+logits = samples["intercept"][:, None] + samples["slope"][:, None] * LOG_DOSE
+predicted = jr.binomial(jr.key(2), GROUP, jax.nn.sigmoid(logits))
+for dose, seen, outcomes in zip(LOG_DOSE, (0, 1, 3, 5), predicted.T, strict=True):
+    low, high = jnp.quantile(outcomes, jnp.array([0.05, 0.95]))
+    print(f"log dose {dose:5.2f}: {outcomes.mean():.2f}, {low:.0f} to {high:.0f} of 5; seen {seen}")
+
+# %% [markdown]
 # ## Check it against the truth
 #
 # In two dimensions a grid gives the exact posterior. The difference between the log evidence and
@@ -141,8 +156,10 @@ ax.legend(title="two standard deviations", loc="upper left")
 #
 # ## One step further: correct it
 #
-# k-hat is below 0.7, so the ratios $p/q$ at draws of $q$ are tame and importance sampling with $q$
-# as proposal works. Expectations of the *posterior*, not of the Gaussian:
+# Draws of $q$, weighted by $p/q$, give expectations of the *posterior*, not of the Gaussian. Where
+# k-hat is below 0.7 these ratios are tame. Here it is above: a steep slope is more likely than any
+# Gaussian says, so that a few far draws carry much of the weight. Reweighting is then a try, with
+# many points, and needs a check, such as the grid:
 
 
 # %%
@@ -150,8 +167,8 @@ ax.legend(title="two standard deviations", loc="upper left")
 def reweighted(log_p, q, points):
     """Draws of q, and weights that make them draws of p."""
     draws = jax.vmap(q.push)(points)
-    positions = {"intercept": draws[:, 0], "slope": draws[:, 1]}
-    return draws, jax.nn.softmax(jax.vmap(log_p)(positions) - jax.vmap(q.log_prob)(draws))
+    log_r = jax.vmap(log_p)(info.unravel(draws)) - jax.vmap(q.log_prob)(draws)
+    return draws, jax.nn.softmax(log_r)
 
 
 points = df.sobol_nodes(16384, 2, key=jr.key(1)).points
@@ -204,8 +221,9 @@ for prior_sd in (10.0, 40.0, 100.0):
 # ## Where to go next
 #
 # - A log density of blackjax goes in as it is. Of a numpyro model take `initialize_model(...)`:
-#   minus its `potential_fn`, starting at its `param_info.z`. Both, and a comparison with NUTS, are
-#   in `examples/fit_log_density.py`.
+#   minus its `potential_fn`, starting at its `param_info.z`. Both, bounded parameters by numpyro's
+#   transforms and by flowjax's bijections, and a comparison with NUTS, are in
+#   `examples/fit_log_density.py`.
 # - A result starts the next fit when data are added: pass `q` in the place of `start`, with a log
 #   density of the flat vector.
 # - The flow itself, in the geometry of Bures and Wasserstein or of Fisher and Rao:

@@ -60,6 +60,7 @@ LET_IN = {
     # Laws of many times have one axis more, and a diagonal factor one fewer.
     "Gaussian": {MORE, FEWER},
     "Mixture": {MORE},
+    "networks.TimeDiscriminator": {MORE, FEWER},
 }
 # Good too, or refused in words of its own: trees of no numbers, lists of times, bandwidths in rows.
 GOOD_TOO = {

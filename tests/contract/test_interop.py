@@ -9,6 +9,7 @@ import sys
 import chex
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
 from flowjax.bijections import TriangularAffine
 from flowjax.distributions import StandardNormal, Transformed
@@ -67,5 +68,18 @@ def test_schedules_of_optax_steer_and_a_trace_of_the_profiler_shows_one_solve(tm
 
 @pytest.mark.usefixtures("x64")
 def test_a_fit_of_numpyros_log_density_is_what_blackjaxs_sampler_finds(capsys):
-    fit_log_density.compare(fit_log_density.from_numpyro, 1000)
+    q, info = fit_log_density.compare(fit_log_density.from_numpyro, 1000)
     assert "from_numpyro" in capsys.readouterr().out
+    posterior, effects = fit_log_density.predict_with_numpyro(q, info)
+    assert np.min(posterior["spread"]) > 0
+    # What is predicted scatters about the schools' own means, by their errors.
+    means = posterior["mean"][:, None] + posterior["spread"][:, None] * posterior["standard"]
+    scores = (effects - means) / fit_log_density.ERRORS
+    assert effects.shape == (4000, 8)
+    np.testing.assert_allclose(scores.std(axis=0), 1.0, rtol=5 / 8000**0.5)  # five sigma
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_fit_through_flowjaxs_bijections_predicts_what_the_closed_form_does(capsys):
+    fit_log_density.bounded()  # which compares
+    assert "variance of answers" in capsys.readouterr().out

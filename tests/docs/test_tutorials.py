@@ -142,6 +142,12 @@ def test_the_fitted_gaussian_is_the_best_one_and_its_report_is_true(run):
     assert jnp.mean(scope["points"] @ q.scale[1] + q.mean[1] > 15) < tail / 2
     assert abs(scope["steep"] / tail - 1) < 0.15
     assert scope["report"].gap > 20 * info.gap
+    # Predictions are averages over q, here on the grid, to five sigma of outcomes up to 5.
+    density = jnp.exp(jax.vmap(q.log_prob)(scope["grid"]))
+    share = jax.nn.sigmoid(scope["grid"][:, :1] + scope["grid"][:, 1:] * scope["LOG_DOSE"])
+    mean = 5 * density @ share / density.sum()
+    error = np.std(scope["predicted"], axis=0) / 4000**0.5
+    assert np.all(np.abs(np.mean(scope["predicted"], axis=0) - mean) < 5 * error + 1e-6)
 
 
 def test_a_generators_gradient_is_that_of_the_divergence_claimed(run, capsys):
