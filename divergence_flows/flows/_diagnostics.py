@@ -62,7 +62,7 @@ def dissipation(
 
 def _squares(parts: list[AnyFloat]) -> Float[Array, " n"]:
     """Squared length of what each particle has in all parts."""
-    return sum(jnp.sum(part**2, axis=tuple(range(1, part.ndim))) for part in parts)
+    return jnp.asarray(sum(jnp.sum(part**2, axis=tuple(range(1, part.ndim))) for part in parts))
 
 
 def _slope(h: ScalarFn, u: Float[Array, " n"], name: str) -> Float[Array, " n"]:
