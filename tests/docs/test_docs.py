@@ -103,7 +103,6 @@ def test_links_between_pages_lead_somewhere(page):
 
 def test_the_navigation_lists_every_page():
     toml = (ROOT / "zensical.toml").read_text()
-    listed = re.findall(r'"([\w/*-]+\.md)"', toml)
     written = {name for name in SOURCES if not name.startswith("tutorials/")}
     assert sorted(listed) == sorted(written | {"which-loss.md", "tutorials/*.md"})
 
@@ -111,9 +110,7 @@ def test_the_navigation_lists_every_page():
 def test_the_gallery_shows_every_example_in_less_than_a_megabyte():
     page = SOURCES["gallery.md"]
     cards = re.findall(r"!\[[^\]]+\]\((pictures/[\w.]+)\).*\n\n.*\(examples/(\w+\.py)\)", page)
-    listed = re.findall(r"^- \[.*\]\(examples/(\w+\.py)\)", page, re.M)
-    assert sorted({script for _, script in cards} | set(listed)) == EXAMPLES
-    assert len(listed) <= 6
+    assert sorted({script for _, script in cards}) == EXAMPLES
     assert sum(path.stat().st_size for path in (DOCS / "pictures").iterdir()) < 1e6
 
 
