@@ -103,6 +103,7 @@ def test_links_between_pages_lead_somewhere(page):
 
 def test_the_navigation_lists_every_page():
     toml = (ROOT / "zensical.toml").read_text()
+    listed = re.findall(r'"([\w/*-]+\.md)"', toml)
     written = {name for name in SOURCES if not name.startswith("tutorials/")}
     assert sorted(listed) == sorted(written | {"which-loss.md", "tutorials/*.md"})
 
