@@ -42,8 +42,6 @@ Times = Real[Array | np.ndarray, " time"] | Sequence[ScalarLike]
 # In float32 an implicit solve of a stiff problem never ends at tighter tolerances.
 _EXPLICIT = {16: (1e-2, 1e-2), 32: (1e-5, 1e-5), 64: (1e-8, 1e-8)}
 _IMPLICIT = {16: (1e-2, 1e-2), 32: (1e-3, 1e-4), 64: (1e-6, 1e-8)}
-# They have derivatives in reverse mode alone; the first is diffrax's own choice.
-_ONE_WAY = diffrax.RecursiveCheckpointAdjoint, diffrax.BacksolveAdjoint
 
 
 def integrate(
@@ -193,7 +191,7 @@ def solve(
     try:
         return _solve(names, rate, noise, y0, times, step, *how)
     except TypeError as error:  # of what `rate` has closed over: `reverse_only` cannot see it
-        if "forward-mode" in str(error):
+        if "forward-mode" in str(error) and _is_one_way(settings):
             raise ValueError(_no_forward_mode(names)) from error
         raise
 
@@ -223,8 +221,7 @@ def _solve(
     if throw:
         words = f"{caller}: `{names.state}` has NaN or inf; pass finite numbers."
         y0 = raise_if(y0, any_not_finite(y0), words)
-    adjoint = settings.get("adjoint", _ONE_WAY[0]())
-    if isinstance(adjoint, _ONE_WAY):
+    if _is_one_way(settings):
         mark = functools.partial(reverse_only, _no_forward_mode(names))
         inputs = rate, noise, y0, ts, dt0, settings
         floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
@@ -251,6 +248,12 @@ def _solve(
     floats, rest = eqx.partition(getattr(solution, field), eqx.is_inexact_array)
     guarded = eqx.combine(raise_if(floats, broken, words), rest)
     return dataclasses.replace(solution, **{field: guarded})
+
+
+def _is_one_way(settings: dict[str, Any]) -> bool:
+    """Whether a solve has derivatives in reverse mode alone, as diffrax's own choice has."""
+    one_way = diffrax.RecursiveCheckpointAdjoint, diffrax.BacksolveAdjoint
+    return isinstance(settings.get("adjoint", one_way[0]()), one_way)
 
 
 def _no_forward_mode(names: Names) -> str:
