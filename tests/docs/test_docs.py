@@ -1,6 +1,9 @@
 """The documentation names everything once, its links lead somewhere, and its table is true."""
 
+import ast
+import builtins
 import collections
+import functools
 import importlib
 import inspect
 import pathlib
@@ -62,6 +65,46 @@ def test_the_pages_of_the_api_are_those_of_its_index():
     assert linked == {page.name for page in (DOCS / "api").glob("*.md")} - {"index.md"}
     # docs/_api.py writes a table of every public name there.
     assert index.count("<!-- api -->") == 1
+
+
+# Types
+
+
+# What a signature may name without a heading of ours.
+OTHERS = {"Any", "Callable", "Mapping", "Sequence", "diffrax", "eqx", "jax", "np", "os"}
+OTHERS |= {"Array", "ArrayLike", "Bool", "Float", "Int", "PRNGKeyArray", "PyTree", "Real"}
+OTHERS |= {*dir(builtins)}
+
+
+def annotations(node):
+    """Every annotation in the public part of a function or a class."""
+    if isinstance(node, ast.ClassDef):
+        for part in node.body:
+            name = getattr(part, "name", None) or getattr(getattr(part, "target", 0), "id", "_")
+            if name in ("__init__", "__call__") or not name.startswith("_"):
+                yield from annotations(part)
+    elif isinstance(node, ast.AnnAssign):
+        yield node.annotation
+    elif isinstance(node, ast.FunctionDef):
+        every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        yield from (each.annotation for each in every if each.annotation)
+        yield from [node.returns] if node.returns else []
+
+
+def test_every_type_in_a_signature_has_a_heading():
+    headings = set(re.findall(r"^### (\w+)", (DOCS / "api" / "types.md").read_text(), re.M))
+    known = OTHERS | headings | {name.rpartition(".")[2] for name in public_names()}
+    for name in public_names():
+        found = functools.reduce(getattr, name.split(".")[1:], df)
+        if inspect.isfunction(found) or inspect.isclass(found):
+            tree = ast.parse(inspect.getsource(inspect.unwrap(found)))
+            used = {
+                part.id
+                for each in annotations(tree.body[0])
+                for part in ast.walk(each)
+                if isinstance(part, ast.Name) and not part.id.startswith("_")
+            }
+            assert used <= known, f"docs/api/types.md: {name} has {used - known}"
 
 
 # Links
