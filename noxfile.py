@@ -35,13 +35,14 @@ def quickly(session: nox.Session) -> dict[str, str]:
         return HEADLESS
     flags = session.run("python", "tests/fast_xla_flags.py", silent=True, log=False)
     # Nor does a program that nobody debugs need to know which line wrote which of its operations.
-    # Workers, and the processes that tests start, share what they compile, Python's bytecode too.
+    # Workers, and the processes that tests start, share what they compile, Python's bytecode too;
+    # the path is absolute, since some tests change the working directory.
     fast = {
         "PYTHONDONTWRITEBYTECODE": "",
         "XLA_FLAGS": str(flags).strip(),
         "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
         "JAX_TRACEBACK_FILTERING": "off",
-        "JAX_COMPILATION_CACHE_DIR": str(pathlib.Path(session.create_tmp()) / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / session.create_tmp() / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
     }
     return HEADLESS | fast
