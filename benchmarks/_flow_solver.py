@@ -45,9 +45,8 @@ FIELDS = {
 
 @functools.partial(jax.jit, static_argnames=("name", "steps"))
 def ours(y0, *, name, steps):
-    ts = jnp.array([0.0, END])
-    options = {"solver": diffrax.Euler(), "dt0": END / steps, "max_steps": steps + 1}
-    return df.integrate(FIELDS[name], y0, ts, **options).ys[-1]
+    options = {"solver": diffrax.Euler(), "dt0": END / steps}
+    return df.integrate(FIELDS[name], y0, [0.0, END], **options).ys[-1]
 
 
 @functools.partial(jax.jit, static_argnames=("name", "steps"))
@@ -112,7 +111,7 @@ def first_call(report, rounds=5):
         case="1024 particles in 2 dimensions, 1000 steps",
         metric="time of the first call, compilation with it",
         value=mine / theirs,
-        goal=None,
+        goal=2.0,
         ours=mine,
         baseline=theirs,
         baseline_name="jax.lax.scan",

@@ -26,6 +26,7 @@ from ._types import (
     Scalar,
     as_array,
     as_float,
+    traced,
     vmapped,
 )
 
@@ -47,15 +48,20 @@ def check_number(caller: str, name: str, value: Any, good: Any, words: str) -> N
         raise ValueError(f"{caller}: `{name}` is {value}; pass {words}.")
 
 
-def raise_if(tree: PyTree, bad: BoolScalar, words: str) -> PyTree:
+def raise_if(tree: PyTree, bad: BoolScalar | np.bool, words: str) -> PyTree:
     """Raises if `bad`; only a flag goes to the host, arrays stay on their devices."""
     return raise_first(tree, {words: bad})
 
 
-def raise_first(tree: PyTree, faults: Mapping[str, BoolScalar]) -> PyTree:
+def raise_first(tree: PyTree, faults: Mapping[str, BoolScalar | np.bool]) -> PyTree:
     """As `raise_if` for several faults: the first that holds is raised."""
-    bad, good = jnp.stack(list(faults.values())), jnp.zeros((), bool)
-    flag = eqx.branched_error_if(good, jnp.any(bad), jnp.argmax(bad), list(faults))
+    found = list(faults.values())
+    if not (traced(found) or any(found)):
+        return tree
+    bad, first = jnp.zeros((), bool), jnp.zeros((), int)
+    for index, one in reversed(list(enumerate(found))):  # an argmax takes 0.1 s to compile
+        bad, first = bad | one, jnp.where(one, index, first)
+    flag = eqx.branched_error_if(jnp.zeros((), bool), bad, first, list(faults))
     return jax.tree.map(lambda leaf: jnp.where(flag, jnp.nan, leaf), tree)
 
 
@@ -108,7 +114,12 @@ def check_samples(caller: str, **clouds: AnyCloudLike) -> tuple[AnyFloat, ...]:
                 "thousandth of a coordinate's standard deviation. Subtract the mean first, in "
                 "float64 or integers, or pass float64 with jax_enable_x64."
             )
-            faults[words] = jnp.any(_coarse(xs, constant(arrays[name])))
+            seen, fixed = at_hand(xs), constant(arrays[name])
+            if isinstance(seen, np.ndarray):
+                with np.errstate(all="ignore"):  # what is not finite is a fault of its own
+                    faults[words] = np.any(_coarse(np, seen, fixed))
+            else:
+                faults[words] = jnp.any(_coarse_on_device(seen, fixed))
     return raise_first(tuple(floats.values()), faults)
 
 
@@ -117,23 +128,50 @@ def _not_finite(caller: str, clouds: Mapping[str, AnyFloat]) -> dict[str, Any]:
     for name, xs in clouds.items():
         check_some(caller, name, xs)
         words = f"{caller}: `{name}` has NaN or inf; drop those samples first."
-        faults[words] = ~jnp.all(jnp.isfinite(xs))
+        faults[words] = some_not_finite(xs)
     return faults
 
 
-def constant(xs: Numbers) -> Bool[Array, "..."]:
+def at_hand(xs: Numbers) -> Any:
+    """An array in numpy if it lies on the host: a check in JAX compiles for each shape."""
+    if isinstance(xs, Tracer) or not isinstance(xs, jax.Array):
+        return xs
+    near = all(device.platform == "cpu" for device in xs.devices()) and xs.is_fully_addressable
+    return np.asarray(xs) if near else xs
+
+
+def some_not_finite(xs: AnyFloat) -> BoolScalar | np.bool:
+    """Whether any number of an array is NaN or inf."""
+    seen = at_hand(xs)
+    if isinstance(seen, np.ndarray):
+        return ~np.all(np.isfinite(seen))
+    return some(~jnp.isfinite(seen))
+
+
+def some(bad: Bool[Array, "..."]) -> BoolScalar:
+    """Whether any entry holds; an inner product, which compiles sooner than a reduction."""
+    ones = jnp.ravel(bad).astype(jnp.float32)
+    return jnp.vdot(ones, ones) > 0
+
+
+def constant(xs: Numbers) -> Bool[Array | np.ndarray, "..."]:
     """Which coordinates are exactly the same in all samples."""
-    own = xs if isinstance(xs, jax.Array) else np.asarray(xs)
-    return jnp.asarray(own.max(axis=0) == own.min(axis=0))
+    own = at_hand(xs) if isinstance(xs, jax.Array) else np.asarray(xs)
+    return own.max(axis=0) == own.min(axis=0)
+
+
+def _coarse(xp: Any, xs: Any, fixed: Any) -> Any:
+    """Which coordinates vary by less than a thousand times the spacing of their floats."""
+    low, high = xp.min(xs, axis=0), xp.max(xs, axis=0)
+    half, top = high / 2 - low / 2, xp.maximum(xp.abs(low), xp.abs(high))
+    unit = (xs - (low + half)) / xp.where(half > 0, half, xp.ones_like(half))
+    gap = xp.maximum(xp.nextafter(top, xp.full_like(top, xp.inf)) - top, xp.finfo(top.dtype).tiny)
+    return ~fixed & (1e3 * gap > half * xp.std(unit, axis=0))
 
 
 @jax.jit
-def _coarse(xs: Cloud, fixed: Bool[Array, "*event"]) -> Bool[Array, "*event"]:
-    """Which coordinates vary by less than a thousand times the spacing of their floats."""
-    xs = jax.lax.stop_gradient(xs)
-    _, half, unit = centred(xs)
-    top = jnp.max(jnp.abs(xs), axis=0)
-    return ~fixed & (1e3 * spacing(top) > half * jnp.sqrt(jnp.mean(unit**2, axis=0)))
+def _coarse_on_device(xs: Cloud, fixed: Bool[Array, "*event"]) -> Bool[Array, "*event"]:
+    return _coarse(jnp, jax.lax.stop_gradient(xs), fixed)
 
 
 def spacing(top: Sample) -> Sample:

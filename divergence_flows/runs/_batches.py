@@ -14,7 +14,15 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Shaped
 
-from .._checks import array_of, check_events, check_samples, check_some, described, raise_first
+from .._checks import (
+    array_of,
+    check_events,
+    check_samples,
+    check_some,
+    described,
+    raise_first,
+    some_not_finite,
+)
 from .._types import Function
 
 # What public functions take: an array of x alone, or a tuple (xs, cs) with conditions; and for a
@@ -88,9 +96,9 @@ def checked_samples(caller: str, **values: Samples) -> Any:
     for name, (_, *conditions) in zip(values, made, strict=True):
         floats = [c for c in jax.tree.leaves(conditions) if jnp.issubdtype(c.dtype, jnp.inexact)]
         if floats:
-            bad = [~jnp.all(jnp.isfinite(c)) for c in floats]
             words = f"{caller}: `{name}` has conditions with NaN or inf; drop those samples first."
-            faults[words] = jnp.any(jnp.stack(bad))
+            for one in floats:
+                faults[words] = faults.get(words, np.False_) | some_not_finite(one)
     if not faults:
         return made
     clouds = raise_first(tuple(xs for xs, *_ in made), faults)

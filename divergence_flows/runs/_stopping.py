@@ -6,6 +6,7 @@ trace.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from .._checks import some
 from .._types import BoolScalar, Cloud, IntScalar
 
 # Samples farther out than FAR times the radius of the data count as diverged.
@@ -73,8 +75,8 @@ def not_finite(
     for name in _fields(new):
         before, after = (_floats(getattr(state, name)) for state in (old, new))
         # Count only non-finite entries that changed: some optimiser states start at inf.
-        bad = [jnp.any(~jnp.isfinite(b) & (a != b)) for a, b in zip(before, after, strict=True)]
-        raised = jnp.any(jnp.asarray(bad, bool))
+        bad = [some(~jnp.isfinite(b) & (a != b)) for a, b in zip(before, after, strict=True)]
+        raised = functools.reduce(jnp.logical_or, bad, jnp.zeros((), bool))
         flags.append(Flag(name, "of the state has NaN or inf", advice.get(name, ""), raised))
     return flags
 
@@ -97,7 +99,8 @@ class Extent(eqx.Module):
         """Measures samples of p, and those of q at the start."""
         flat = jnp.reshape(xs_p, (len(xs_p), -1))
         self.middle = flat[0] + jnp.mean(flat - flat[0], axis=0)  # exact where all are equal
-        self.radius = jnp.maximum(jnp.max(self.distances(xs_p)), jnp.max(self.distances(xs_q)))
+        both = self.distances(xs_p), self.distances(xs_q)
+        self.radius = jnp.max(jnp.concatenate(both))
 
     def distances(self, xs: Cloud) -> Float[Array, " n"]:
         """Distance of each sample from the middle."""
@@ -115,9 +118,12 @@ class Extent(eqx.Module):
 
 def first_bad_step(flags: list[Flag], length: int) -> Int[Array, " flags"]:
     """The first step of a chunk at which each flag is raised; `length` if at none."""
-    at = [jnp.argmax(f.raised) if f.raised.ndim else length - 1 for f in flags]
-    never = [~jnp.any(f.raised) for f in flags]
-    return jnp.where(jnp.stack(never), length, jnp.stack(at))
+    raised = [f.raised if f.raised.ndim else _at_the_end(f.raised, length) for f in flags]
+    return jnp.min(jnp.where(jnp.stack(raised), jnp.arange(length), length), axis=1)
+
+
+def _at_the_end(raised: BoolScalar, length: int) -> Bool[Array, " steps"]:
+    return raised & (jnp.arange(length) == length - 1)
 
 
 def keep_last_good(

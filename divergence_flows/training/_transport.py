@@ -15,7 +15,15 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree, Real
 
-from .._checks import Network, check_counts, check_critic, check_input, check_positive, raise_if
+from .._checks import (
+    Network,
+    check_counts,
+    check_critic,
+    check_input,
+    check_positive,
+    raise_if,
+    some,
+)
 from .._types import Function, IntScalar, Scalar, ScalarLike, as_float, as_partial
 from ..flows._integrate import AbstractProgressMeter
 from ..runs._batches import Data, Samples, Source, samples, sources, whole
@@ -147,7 +155,7 @@ def _stop(old: PyTree, new: PyTree, info: Metrics, start: Data, data_p: Data) ->
     ]
     if len(speeds) < STILL:
         return flags
-    still = jnp.all(speeds == 0) & extent.apart(new.xs)
+    still = ~some(speeds != 0) & extent.apart(new.xs)
     problem = "are exactly 0 from there on, the particles stand still"
     return [*flags, Flag("speeds", problem, COLLAPSED, still & (speeds == 0))]
 

@@ -150,6 +150,13 @@ def test_second_derivatives_need_the_direct_adjoint():
     np.testing.assert_allclose(bend, 0.75 * (1 - 0.7 / 4) ** 2 * np.array([1, 2]), rtol=1e-12)
 
 
+@pytest.mark.parametrize("way", [jax.jacfwd, jax.jacrev, jax.hessian])
+def test_eulers_fixed_steps_have_every_derivative_without_an_adjoint(way):
+    slope, bend = euler_slope(0.7), 0.75 * (1 - 0.7 / 4) ** 2 * np.array([1, 2])
+    wanted = bend if way is jax.hessian else slope
+    np.testing.assert_allclose(way(by_euler)(0.7), wanted, rtol=1e-12)
+
+
 def towards(t, y, rate):
     return 1 - rate * y
 
@@ -172,22 +179,22 @@ def test_forward_mode_goes_through_noise():
 
 
 def closed_over(rate):
-    return df.integrate(lambda t, y, args: -rate * y, 1.0, [0.0, 1.0], **EULER).ys[-1]
+    return df.integrate(lambda t, y, args: -rate * y, 1.0, [0.0, 1.0]).ys[-1]
 
 
 def summed(rate):
-    return jnp.sum(by_euler(rate))
+    return jnp.sum(at_end(rate))
 
 
 FORWARD = {
-    "jvp": lambda rate: jax.jvp(by_euler, (rate,), (1.0,)),
-    "jvp of jit": lambda rate: jax.jvp(jax.jit(by_euler), (rate,), (1.0,)),
-    "jit of jvp": jax.jit(lambda rate: jax.jvp(by_euler, (rate,), (1.0,))),
-    "jacfwd of jit": jax.jacfwd(jax.jit(by_euler)),
-    "jit of jacfwd": jax.jit(jax.jacfwd(by_euler)),
-    "jacfwd of vmap": lambda rate: jax.jacfwd(jax.vmap(by_euler))(jnp.stack([rate, rate])),
+    "jvp": lambda rate: jax.jvp(at_end, (rate,), (1.0,)),
+    "jvp of jit": lambda rate: jax.jvp(jax.jit(at_end), (rate,), (1.0,)),
+    "jit of jvp": jax.jit(lambda rate: jax.jvp(at_end, (rate,), (1.0,))),
+    "jacfwd of jit": jax.jacfwd(jax.jit(at_end)),
+    "jit of jacfwd": jax.jit(jax.jacfwd(at_end)),
+    "jacfwd of vmap": lambda rate: jax.jacfwd(jax.vmap(at_end))(jnp.stack([rate, rate])),
     "hessian": jax.hessian(summed),
-    "linearize": lambda rate: jax.linearize(by_euler, rate)[1](1.0),
+    "linearize": lambda rate: jax.linearize(at_end, rate)[1](1.0),
     "what is closed over": lambda rate: jax.jvp(closed_over, (rate,), (1.0,)),
 }
 
@@ -205,6 +212,6 @@ def test_reverse_mode_passes_through_vmap_scan_and_checkpoint():
     many = lambda rates: jnp.sum(jax.vmap(by_euler)(rates))
     found = jax.jit(jax.grad(jax.checkpoint(many)))(rates)
     np.testing.assert_allclose(found, slopes, rtol=1e-12)
-    step = lambda total, rate: (total + summed(rate), None)
+    step = lambda total, rate: (total + jnp.sum(by_euler(rate)), None)
     found = jax.grad(lambda rates: jax.lax.scan(step, 0.0, rates)[0])(rates)
     np.testing.assert_allclose(found, slopes, rtol=1e-12)
