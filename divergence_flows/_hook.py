@@ -40,13 +40,13 @@ OneLine.__module__, OneLine.__name__, OneLine.__qualname__ = "jaxtyping", *["Typ
 
 
 def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `beartype.beartype`, with our words."""
-    checked = beartype(function)
+    """As `beartype.beartype`, with our words; made at the first call, since most are never called."""
+    checked = functools.cache(lambda: beartype(function))
 
     @functools.wraps(function)
     def check(*args: Any, **kwargs: Any) -> Any:
         try:
-            return checked(*args, **kwargs)
+            return checked()(*args, **kwargs)
         except BeartypeCallHintViolation as violation:
             words = _refusal(function, args, kwargs) or str(violation).split("\n")[0]
         raise OneLine(words)

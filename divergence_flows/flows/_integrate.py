@@ -67,10 +67,11 @@ def integrate(
     r"""Follows $dy/dt = \mathrm{field}(t, y, args)$ from `ts[0]` and returns the state at all `ts`.
 
     `solver=diffrax.Euler(), dt0=0.01` is the slides' scheme. Fixed steps of `Euler` and of explicit
-    Runge-Kutta methods run in a `lax.scan` if `ts` and `dt0` are numbers or numpy arrays rather
-    than traced, and no other option is given: as quick as a loop by hand, on a GPU too. With `throw=False` a failed solve
-    leaves the states it did not reach at inf and gives the reason in `.result`; errors that `field`
-    raises are still raised.
+    Runge-Kutta methods run in a `lax.scan`, as quick as a loop by hand, if `ts` and `dt0` are
+    numbers or numpy arrays rather than traced, and no other option is given.
+
+    With `throw=False` a failed solve leaves the states it did not reach at inf and gives the
+    reason in `.result`; errors that `field` raises are still raised.
 
     Args:
         field: `field(t, y, args)`, the rate of the whole state [units of y per unit of time].
@@ -197,11 +198,11 @@ def solve(
     rate = jax.tree_util.Partial(_rate if fixed else _rate_or_nan, names, as_partial(field))
     times = jnp.asarray((0.0, jnp.inf) if ts is None else ts, dtype)
     step = None if dt0 is None else jnp.asarray(dt0, dtype)
-    if plan is not None:
-        made = settings["solver"], settings["args"], plan, throw
-        return _solve_in_scan(names, rate, y0, times, step, *made)
     how = (settings, saveat, dense, ts is None, throw)
     try:
+        if plan is not None and step is not None:
+            made = settings["solver"], settings["args"], plan, throw
+            return _solve_in_scan(names, rate, y0, times, step, *made)
         return _solve(names, rate, noise, y0, times, step, *how)
     except TypeError as error:  # of what `rate` has closed over: `reverse_only` cannot see it
         if "forward-mode" in str(error) and _is_one_way(settings):

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Int32, Real, UInt32
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from .._checks import check_rate, check_samples, raise_first
 from .._linalg import safe_sqrt
@@ -130,8 +128,14 @@ def _pairs(xs: Cloud, ys: Cloud) -> Int[Array, " n"]:
 
 def _assign(x: Bits, y: Bits) -> Int32[np.ndarray, " n"]:
     """Solves the assignment on the host, in float64."""
-    _, columns = linear_sum_assignment(cdist(_floats(x), _floats(y), "sqeuclidean"))
+    _, columns = importlib.import_module("scipy.optimize").linear_sum_assignment(_cost(x, y))
     return columns.astype(np.int32)
+
+
+def _cost(x: Bits, y: Bits) -> Float[np.ndarray, "n m"]:
+    """Squared distances; SciPy is imported when it is needed."""
+    cdist = importlib.import_module("scipy.spatial.distance").cdist
+    return cdist(_floats(x), _floats(y), "sqeuclidean")
 
 
 def _bits(*arrays: AnyFloat) -> list[Bits]:
@@ -199,7 +203,7 @@ def _solve(x: Bits, y: Bits, a: Bits, b: Bits) -> list[np.ndarray]:
     ot = importlib.import_module("ot")
     masses = [_floats(weights)[:, 0] for weights in (a, b)]
     masses = [each / each.sum() for each in masses]
-    cost = cdist(_floats(x), _floats(y), "sqeuclidean")
+    cost = _cost(x, y)
     plan, log = ot.emd(*masses, cost, numItermax=_PIVOTS, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"wasserstein2, coupling: POT found no plan: {log['warning']}")

@@ -5,6 +5,7 @@ ones overfit when an optimum is sought on them: judge it on others, of another k
 """
 
 import functools
+import importlib
 import itertools
 import math
 import operator
@@ -17,12 +18,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real, UInt32
 from numpy.polynomial.hermite_e import hermegauss
-from scipy.stats import qmc
 
 from .._checks import check_counts, no_empty_axes, scalar_of
 from .._types import AnyFloat, Function, IntScalar, Sample, Scalar, as_float
 
 _MOST_NODES = 2**20
+_MOST_SOBOL = 21201  # dimensions of SciPy's direction numbers
 
 
 class Nodes(eqx.Module):
@@ -206,8 +207,8 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
         Sobol, 1967; Owen, Scrambled net variance for integrals of smooth functions, 1997.
     """
     check_counts("sobol_nodes", {"n": n, "dim": dim})
-    if dim > qmc.Sobol.MAXDIM:
-        raise ValueError(f"sobol_nodes: `dim` is {dim}; at most {qmc.Sobol.MAXDIM}.")
+    if dim > _MOST_SOBOL:
+        raise ValueError(f"sobol_nodes: `dim` is {dim}; at most {_MOST_SOBOL}.")
     return _of_equal_weight(_scrambled_normal(jnp.asarray(_sobol_bits(n, dim)), key))
 
 
@@ -237,7 +238,8 @@ def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[
 
 @functools.lru_cache(maxsize=8)
 def _sobol_bits(n: int, dim: int) -> np.ndarray:
-    """Draws the sequence itself, as integers."""
+    """Draws the sequence itself, as integers; SciPy is imported when it is needed."""
+    qmc = importlib.import_module("scipy.stats.qmc")
     with warnings.catch_warnings():  # of n that are not powers of two; the docstring says so
         warnings.simplefilter("ignore", UserWarning)
         points = qmc.Sobol(dim, scramble=False, bits=32).random(n)
