@@ -40,7 +40,7 @@ OneLine.__module__, OneLine.__name__, OneLine.__qualname__ = "jaxtyping", *["Typ
 
 
 def typechecked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `beartype.beartype`, with our words; made at the first call, since most are never called."""
+    """As `beartype.beartype`, with our words; made at the first call, if there is one."""
     checked = functools.cache(lambda: beartype(function))
 
     @functools.wraps(function)

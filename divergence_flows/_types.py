@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol, get_args, runtime_checkable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,7 +168,18 @@ def _cast(dtype: Any, parameter: Any) -> Any:
 def elementwise(function: ScalarFn, x: ValuesLike) -> Values:
     """Lets an elementwise function take numbers and arrays of any real dtype."""
     x = as_float(x)
-    return jax.tree.map(Partial(_cast, x.dtype), function)(x)
+    return evaluated(jax.tree.map(Partial(_cast, x.dtype), function), x)
+
+
+def evaluated(function: ScalarFn, x: ValuesLike) -> Values:
+    """Evaluates a function of an array in one program, unless a transform is tracing already."""
+    x = as_float(x)
+    return function(x) if traced((function, x)) else _in_one_program(function, x)
+
+
+@eqx.filter_jit
+def _in_one_program(function: ScalarFn, x: Values) -> Values:
+    return function(x)
 
 
 def as_elementwise(function: ScalarFn) -> ScalarFn:

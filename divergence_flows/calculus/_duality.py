@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, Values, ValuesLike, as_float, as_partial
+from .._types import ScalarFn, Values, ValuesLike, as_float, as_partial, evaluated
 from ._inverse import inverse_of_increasing
 from ._quadrature import derivative, standard_f, value_and_slope
 
@@ -77,7 +77,7 @@ def f_to_h(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
     """
-    return Partial(_h_of_f, in_log_space(f, log_space))
+    return Partial(evaluated, Partial(_h_of_f, in_log_space(f, log_space)))
 
 
 def _f_of_h(h: ScalarFn, r: ValuesLike) -> Values:
@@ -108,7 +108,7 @@ def h_to_f(h: ScalarFn) -> ScalarFn:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 3.
     """
-    return Partial(_f_of_h, as_partial(h))
+    return Partial(evaluated, Partial(_f_of_h, as_partial(h)))
 
 
 def _variation(f: ScalarFn, r: ValuesLike) -> Values:
@@ -127,7 +127,7 @@ def first_variation(f: ScalarFn) -> ScalarFn:
     Returns:
         A function of r; NaN where f or its slope is, as outside f's domain.
     """
-    return Partial(_variation, as_partial(f))
+    return Partial(evaluated, Partial(_variation, as_partial(f)))
 
 
 def slope_in_r(log_f: ScalarFn, u: Values) -> Values:
@@ -174,4 +174,4 @@ def conjugate(f: ScalarFn, *, log_space: bool = False) -> ScalarFn:
         Nguyen, Wainwright & Jordan, IEEE Trans. IT, 2010.
     """
     log_f = in_log_space(f, log_space)
-    return Partial(conjugate_at, log_f, Partial(slope_in_r, log_f))
+    return Partial(evaluated, Partial(conjugate_at, log_f, Partial(slope_in_r, log_f)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float, as_partial
+from .._types import ScalarFn, Values, ValuesLike, as_elementwise, as_float, as_partial, evaluated
 from ._inverse import domain, inverse_on
 from ._quadrature import derivative, value_and_slope
 
@@ -54,7 +54,7 @@ def log_ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4; slides, Table 1.
     """
-    return Partial(_log_t, as_partial(phi), as_partial(psi))
+    return Partial(evaluated, Partial(_log_t, as_partial(phi), as_partial(psi)))
 
 
 def _exp_of(log_t: ScalarFn, d: ValuesLike) -> Values:
@@ -74,7 +74,7 @@ def ratio(phi: ScalarFn, psi: ScalarFn) -> ScalarFn:
     Raises:
         EquinoxRuntimeError: As `log_ratio`.
     """
-    return Partial(_exp_of, log_ratio(phi, psi))
+    return Partial(evaluated, Partial(_exp_of, log_ratio(phi, psi)))
 
 
 def _invert(log_t: ScalarFn, place: ScalarFn, u: ValuesLike) -> Values:
@@ -109,7 +109,8 @@ def inverse_log_ratio(
     if not lower < upper:
         words = f"`lower`={lower} must be below `upper`={upper}; they bound d."
         raise ValueError(f"inverse_log_ratio: {words}")
-    return Partial(_invert, as_elementwise(log_t), domain(float(lower), float(upper)))
+    place = domain(float(lower), float(upper))
+    return Partial(evaluated, Partial(_invert, as_elementwise(log_t), place))
 
 
 def _compose(outer: ScalarFn, inner: ScalarFn, x: ValuesLike) -> Values:
@@ -127,7 +128,7 @@ def lift(h: ScalarFn, log_t: ScalarFn) -> ScalarFn:
     Returns:
         h_T, a function of d; NaN where log T is, outside the domain of d.
     """
-    return Partial(_compose, as_partial(h), as_partial(log_t))
+    return Partial(evaluated, Partial(_compose, as_partial(h), as_partial(log_t)))
 
 
 def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) -> ScalarFn:
@@ -155,4 +156,4 @@ def lower(h_t: ScalarFn, log_t: ScalarFn, *, inverse: ScalarFn | None = None) ->
         Yi, Zhu & Liu, MonoFlow, ICML 2023, section 4.
     """
     inverse = inverse_log_ratio(log_t) if inverse is None else as_partial(inverse)
-    return Partial(_compose, as_partial(h_t), inverse)
+    return Partial(evaluated, Partial(_compose, as_partial(h_t), inverse))

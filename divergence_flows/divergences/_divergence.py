@@ -3,7 +3,7 @@
 import equinox as eqx
 from jax.tree_util import Partial
 
-from .._types import Scalar, ScalarFn, Values, ValuesLike, as_elementwise, as_float, split_partial
+from .._types import Scalar, ScalarFn, Values, ValuesLike, as_elementwise, evaluated, split_partial
 from ..calculus._duality import conjugate_at, f_to_h, h_to_f, in_log_space, slope_in_r
 from ..calculus._quadrature import derivative, standard_f
 from ._label import Label, label_of
@@ -91,15 +91,15 @@ class Divergence(eqx.Module):
 
     def f(self, r: ValuesLike) -> Values:
         """The convex function itself at a ratio r >= 0, with f(1) = 0; NaN for r < 0."""
-        return self._of_ratio(as_float(r))
+        return evaluated(self._of_ratio, r)
 
     def f_prime(self, r: ValuesLike) -> Values:
         """First derivative of f at a ratio r > 0; NaN for r < 0."""
-        return derivative(self._of_ratio, as_float(r))
+        return evaluated(Partial(derivative, self._of_ratio), r)
 
     def f_second(self, r: ValuesLike) -> Values:
         """Second derivative of f at a ratio r > 0, h'(log r) / r^2; NaN for r < 0."""
-        return derivative(Partial(derivative, self._of_ratio), as_float(r))
+        return evaluated(Partial(derivative, Partial(derivative, self._of_ratio)), r)
 
 
 def _in_r(derivatives: tuple[ScalarFn, ...], r: Values) -> Values:
