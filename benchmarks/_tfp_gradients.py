@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import tensorflow_probability.substrates.jax as tfp
+from _line import hardware
 
 import divergence_flows as df
 
@@ -66,4 +67,5 @@ for name in NAMES:
         "doubly": lambda theta, f=f: of_tfp(f, KINDS.DOUBLY_REPARAMETERIZED, theta),
     }
     found = {key: jax.grad(loss)(AT).tolist() for key, loss in losses.items()}
-    print(json.dumps({"case": name, "tfp": tfp.__version__, **found}), flush=True)
+    line = {"case": name, "hardware": hardware(), "tfp": tfp.__version__, **found}
+    print(json.dumps(line), flush=True)

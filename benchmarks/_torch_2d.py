@@ -1,25 +1,26 @@
 """The small networks of `gan.py` in PyTorch: a flow of particles, and GANs of one or many seeds."""
 
-import time
-
-import numpy as np
 import torch
+from _torch_device import DEVICE, now, tensor
 from torch.nn.functional import leaky_relu, linear, silu, softplus
-
-torch.set_num_threads(2)
 
 
 def tensors(layers):
     """Weights and biases of a network of ours; a leading axis of seeds stays."""
-    return [torch.tensor(np.array(x)).requires_grad_() for w, b in layers for x in (w, b)]
+    return [tensor(x).requires_grad_() for w, b in layers for x in (w, b)]
 
 
-def forward(params, activation, xs):
-    """A multilayer perceptron on a batch; all seeds at once by one batched product a layer."""
+def forward(params, activation, xs, by_func=False):
+    """A multilayer perceptron on a batch; all seeds at once by one batched product a layer.
+
+    Or as `torch.func.vmap` does it, of a layer of one seed.
+    """
     for i in range(0, len(params), 2):
         w, b = params[i : i + 2]
         if w.ndim == 2:
             xs = linear(xs, w, b)
+        elif by_func:
+            xs = torch.func.vmap(linear)(xs, w, b)
         else:
             xs = torch.baddbmm(b[:, None], xs, w.mT)
         if i + 2 < len(params):
@@ -35,10 +36,10 @@ def flow(layers, xs, xs_p, steps, rate, eps):
     """One step of the critic, one Euler step of the particles along grad d; seconds, particles."""
     params = tensors(layers)
     optimizer = adam(params, rate, (0.9, 0.999))
-    xs, xs_p = torch.tensor(np.array(xs)), torch.tensor(np.array(xs_p))
+    xs, xs_p = tensor(xs), tensor(xs_p)
     critic = lambda xs: forward(params, lambda x: leaky_relu(x, 0.2), xs)
     losses = []
-    start = time.perf_counter()
+    start = now()
     for _ in range(steps):
         loss = softplus(-critic(xs_p)).mean() + softplus(critic(xs)).mean()
         optimizer.zero_grad()
@@ -48,29 +49,30 @@ def flow(layers, xs, xs_p, steps, rate, eps):
         at = xs.requires_grad_()
         (slope,) = torch.autograd.grad(critic(at).sum(), at)
         xs = at.detach() + eps * slope
-    return time.perf_counter() - start, xs.numpy(), float(losses[-1])
+    return now() - start, xs.cpu().numpy(), float(losses[-1])
 
 
 class Game:
     """A non-saturating GAN of one seed, or of many whose weights are stacked."""
 
-    def __init__(self, d_layers, g_layers, xs_p, rate, betas, decay):
+    def __init__(self, d_layers, g_layers, xs_p, rate, betas, decay, by_func=False):
         self.d, self.g = tensors(d_layers), tensors(g_layers)
         self.ema = [x.detach().clone() for x in self.g]
         self.tools = [adam(params, rate, betas) for params in (self.d, self.g)]
-        self.xs_p, self.decay = torch.tensor(np.array(xs_p)), decay
+        self.xs_p, self.decay, self.by_func = tensor(xs_p), decay, by_func
         self.seeds = tuple(self.d[0].shape[:-2])
         self.latent = self.g[0].shape[-1]
 
     def value(self, xs):
-        return forward(self.d, silu, xs)
+        return forward(self.d, silu, xs, self.by_func)
 
     def fakes(self, batch):
-        return forward(self.g, silu, torch.randn(*self.seeds, batch, self.latent))
+        zs = torch.randn(*self.seeds, batch, self.latent, device=DEVICE)
+        return forward(self.g, silu, zs, self.by_func)
 
     def step(self, batch):
         of_d, of_g = self.tools
-        xs = self.xs_p[torch.randint(len(self.xs_p), (*self.seeds, batch))]
+        xs = self.xs_p[torch.randint(len(self.xs_p), (*self.seeds, batch), device=DEVICE)]
         with torch.no_grad():
             fakes = self.fakes(batch)
         losses = softplus(-self.value(xs)) + softplus(self.value(fakes))
@@ -92,6 +94,6 @@ class Game:
 
     def run(self, steps, batch):
         """Seconds, and the discriminator's loss at each step, by seed."""
-        start = time.perf_counter()
+        start = now()
         losses = [self.step(batch) for _ in range(steps)]
-        return time.perf_counter() - start, torch.stack(losses).numpy()
+        return now() - start, torch.stack(losses).cpu().numpy()

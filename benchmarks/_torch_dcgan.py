@@ -1,13 +1,10 @@
 """The DCGAN of `gan.py` in PyTorch: the same layers, weights, losses, batches and order of work."""
 
-import time
-
 import numpy as np
 import torch
+from _torch_device import DEVICE, now, tensor
 from torch import nn
 from torch.nn.functional import softplus
-
-torch.set_num_threads(2)
 
 
 def _convolutions(kind, layers):
@@ -51,27 +48,32 @@ def generator(ours, latent, size, channels, width):
 class Training:
     """`run()` trains from where the last run stopped and returns seconds and the last losses."""
 
-    def __init__(self, d, g, rates, betas, channels_last):
-        self.d, self.g = (self._place(each, channels_last) for each in (d, g))
+    def __init__(self, d, g, rates, betas, *, channels_last=False, compiled=False, low=False):
+        """`low` keeps weights in float32 and computes in bfloat16, by `torch.autocast`."""
         self.memory = torch.channels_last if channels_last else torch.contiguous_format
+        self.d, self.g = (each.to(DEVICE, memory_format=self.memory) for each in (d, g))
+        self.low = low
         self.steps = [
-            torch.optim.Adam(net.parameters(), rate, betas)
+            torch.optim.Adam(net.parameters(), rate, betas, fused=DEVICE == "cuda" or None)
             for net, rate in zip((self.d, self.g), rates, strict=True)
         ]
+        if compiled:
+            self.d, self.g = torch.compile(self.d), torch.compile(self.g)
 
-    @staticmethod
-    def _place(net, channels_last):
-        return net.to(memory_format=torch.channels_last) if channels_last else net
+    def cast(self):
+        return torch.autocast(DEVICE, torch.bfloat16, enabled=self.low)
 
     def step(self, xs, zs):
         of_d, of_g = self.steps
-        fake = self.g(zs)
-        loss_d = softplus(-self.d(xs)).mean() + softplus(self.d(fake.detach())).mean()
+        with self.cast():
+            fake = self.g(zs)
+            loss_d = softplus(-self.d(xs)).mean() + softplus(self.d(fake.detach())).mean()
         of_d.zero_grad()
         loss_d.backward()
         of_d.step()
         self.d.requires_grad_(False)  # the generator's step needs no gradient of its weights
-        loss_g = softplus(-self.d(fake)).mean()
+        with self.cast():
+            loss_g = softplus(-self.d(fake)).mean()
         of_g.zero_grad()
         loss_g.backward()
         of_g.step()
@@ -79,8 +81,8 @@ class Training:
         return loss_d.detach(), loss_g.detach()
 
     def run(self, batches, noise):
-        batches = [each.contiguous(memory_format=self.memory) for each in torch.tensor(batches)]
-        noise = torch.tensor(noise)
-        start = time.perf_counter()
+        batches = [each.contiguous(memory_format=self.memory) for each in tensor(batches)]
+        noise = tensor(noise)
+        start = now()
         losses = [self.step(xs, zs) for xs, zs in zip(batches, noise, strict=True)]
-        return time.perf_counter() - start, [float(each) for each in losses[-1]]
+        return now() - start, [float(each) for each in losses[-1]]

@@ -5,21 +5,13 @@ the machine: `nox -s bench -- flow`. One function a case, chosen by the names af
 """
 
 import functools
-import json
 import sys
 
 import _flow_devices
 import _flow_ratios
 import _flow_solver
 import _flow_time
-
-
-def report(**line):
-    order = ("case", "metric", "value", "goal", "ours", "baseline", "baseline_name", "unit")
-    numbers = ("value", "ours", "baseline")
-    line |= {name: float(line[name]) for name in numbers}
-    print(json.dumps({name: line[name] for name in order}), flush=True)
-
+import _line
 
 CASES = {
     "overhead": _flow_solver.overhead,
@@ -32,7 +24,7 @@ CASES = {
     "equal_time": _flow_time.equal_time,
     "scaling": _flow_devices.scaling,
 }
-CASES = {name: functools.partial(case, report) for name, case in CASES.items()}
+CASES = {name: functools.partial(case, _line.tell) for name, case in CASES.items()}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or CASES:

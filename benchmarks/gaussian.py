@@ -11,7 +11,6 @@ environment with the group `peers`:
 
 import argparse
 import functools
-import json
 import math
 import statistics
 import time
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy as jsp
 import numpy as np
+from _line import tell
 from _ours import choices, prepare, rested, way
 from _peers import PEERS
 from _targets import targets
@@ -163,7 +163,7 @@ def compare_choices(target, repeats):
             "ours_steps": steps,
             "baseline_steps": ends[default][1],
         }
-        print(json.dumps(line), flush=True)
+        tell(**line)
 
 
 def judge(target, methods, repeats):
@@ -245,7 +245,7 @@ def report(target, found):
                 line["baseline_rate"] = theirs["rate"]
                 if not target.gaussian:
                     line |= {"elbo": -found[OURS]["loss"], "baseline_elbo": -theirs["loss"]}
-            print(json.dumps(line), flush=True)
+            tell(**line)
 
 
 if __name__ == "__main__":

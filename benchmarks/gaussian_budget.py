@@ -9,13 +9,13 @@ Nothing is timed, so that the machine need not be idle:
 """
 
 import argparse
-import json
 
 import blackjax
 import gaussian
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+from _line import tell
 from _ours import evaluations, fit
 from _peers import RATES, STEPS, _adam, _fit_blackjax, _fit_numpyro
 from _targets import targets
@@ -107,7 +107,7 @@ def report(target):
             "ours_gradients": best[gaussian.OURS][0],
             "baseline_gradients": best[name][0],
         }
-        print(json.dumps(line), flush=True)
+        tell(**line)
 
 
 if __name__ == "__main__":
