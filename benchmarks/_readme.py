@@ -159,6 +159,29 @@ def flow_devices(lines):
     return pairs(line for line in lines if "scaling" in line["metric"])
 
 
+def machine(lines, unnamed):
+    """The hardware of lines; files from before they said it have none."""
+    return " and ".join(dict.fromkeys(line.get("hardware", unnamed) for line in lines))
+
+
+def beside(cpu, gpu):
+    """The cases that both machines measured: ours / theirs on each."""
+
+    def cell(line):
+        ours, other = (measured(line[which], line["unit"]) for which in ("ours", "baseline"))
+        return f"{ours} / {other} = {line['ours'] / line['baseline']:.2g}"
+
+    name = lambda line: (line["case"], line["metric"], line["baseline_name"])
+    first, second = ({name(line): line for line in lines} for lines in (cpu, gpu))
+    shared = [key for key in first if key in second and first[key]["unit"] == "s"]
+    body = [[*key, cell(first[key]), cell(second[key])] for key in shared]
+    sides = [
+        machine([lines[key] for key in shared], unnamed)
+        for lines, unnamed in ((first, "CPU, 2 cores"), (second, "NVIDIA H100"))
+    ]
+    return rows(("case", "metric", "theirs", *sides), body)
+
+
 def tfp_gradients(lines):
     """Gradients in the mean of q: exact, ours, and both of TFP's."""
     kinds = ("exact", "ours", "reparameterised", "doubly")
@@ -207,8 +230,12 @@ TABLES = {
     "flow": ("flow", flow),
     "flow_devices": ("flow", flow_devices),
     "flow_h100": ("flow_h100", pairs),
+    "gpu": ("gpu", pairs),
     "tfp_gradients": ("tfp_gradients", tfp_gradients),
 }
+# Files of a CPU, and of a GPU, a later one before an earlier; and metrics that stand elsewhere.
+SIDES = ("gan", "flow", "gaussian"), ("flow_h100", "gaussian_h100", "gpu")
+LEFT = ("compile", "time to KL(q||p) = 0.1 nat", "time to ELBO gap = 0.1 nat")
 
 
 def tables():
@@ -218,8 +245,13 @@ def tables():
         name: [json.loads(line) for line in path.read_text().splitlines()]
         for name, path in files.items()
     }
-    made = {name: make(results[file]) for name, (file, make) in TABLES.items()}
-    return made | {"summary": summary(results)}
+    made = {
+        name: make(results[file]) if file in results else f"(`nox -s bench -- {file}` makes these.)"
+        for name, (file, make) in TABLES.items()
+    }
+    kept = lambda it: it["metric"] not in LEFT and "longer" not in it["baseline_name"]
+    sides = [filter(kept, sum((results.get(file, []) for file in each), [])) for each in SIDES]
+    return made | {"summary": summary(results), "beside": beside(*sides)}
 
 
 def filled(text):

@@ -48,8 +48,8 @@ def generator(ours, latent, size, channels, width):
 class Training:
     """`run()` trains from where the last run stopped and returns seconds and the last losses."""
 
-    def __init__(self, d, g, rates, betas, *, channels_last=False, compiled=False, low=False):
-        """`low` keeps weights in float32 and computes in bfloat16, by `torch.autocast`."""
+    def __init__(self, d, g, rates, betas, *, channels_last=False, compiler=None, low=False):
+        """`compiler` is a backend of `torch.compile`; `low` computes in bfloat16, by autocast."""
         self.memory = torch.channels_last if channels_last else torch.contiguous_format
         self.d, self.g = (each.to(DEVICE, memory_format=self.memory) for each in (d, g))
         self.low = low
@@ -57,8 +57,8 @@ class Training:
             torch.optim.Adam(net.parameters(), rate, betas, fused=DEVICE == "cuda" or None)
             for net, rate in zip((self.d, self.g), rates, strict=True)
         ]
-        if compiled:
-            self.d, self.g = torch.compile(self.d), torch.compile(self.g)
+        if compiler:
+            self.d, self.g = (torch.compile(each, backend=compiler) for each in (self.d, self.g))
 
     def cast(self):
         return torch.autocast(DEVICE, torch.bfloat16, enabled=self.low)

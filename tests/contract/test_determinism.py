@@ -28,7 +28,7 @@ def layouts(tmp_path_factory):
     files = {name: folder / f"{name}.npz" for name in ("four", "rank0", "rank1")}
     four = start("on_devices", files["four"], devices=on_devices.COUNT)
     with jax.enable_x64(True):
-        leaves, held = on_devices.trained()
+        leaves, held, _ = on_devices.trained()
         many = [on_devices.maker()(key) for key in on_devices.keys()]
     finish(four)
     with socket.socket() as probe:
@@ -60,6 +60,10 @@ def test_four_devices_give_the_numbers_of_one(layouts):
     assert one["0"].dtype == np.float64
     chex.assert_trees_all_close(four, one, rtol=1e-11, atol=1e-13)
     assert len(np.unique(one["0"].reshape(on_devices.SEEDS, -1), axis=0)) == on_devices.SEEDS
+
+
+def test_devices_that_share_seeds_exchange_nothing(layouts):
+    assert layouts["four"][1]["sent"] == 0
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.random as jr
 import numpy as np
+from collectives import collectives
 from jax.experimental import multihost_utils
 
 import divergence_flows as df
@@ -43,19 +44,21 @@ def train(xs_p, key):
 
 
 def trained():
-    """All seeds in one jitted call on all devices, and (devices, seeds on the first of them)."""
-    seeds = df.over_devices(jr.split(jr.key(0), SEEDS))
-    out = jax.jit(jax.vmap(train, in_axes=(None, 0)))(jr.normal(jr.key(1), (64, 2)), seeds)
+    """All seeds in one call, (devices, seeds on the first of them), and what devices exchange."""
+    inputs = jr.normal(jr.key(1), (64, 2)), df.over_devices(jr.split(jr.key(0), SEEDS))
+    program = jax.jit(jax.vmap(train, in_axes=(None, 0))).lower(*inputs).compile()
+    out = program(*inputs)
     # The weights of the networks come first: those must lie where their seeds lie.
     shards = out[0].addressable_shards
-    return multihost_utils.process_allgather(out, tiled=True), [len(shards), len(shards[0].data)]
+    held = [len(shards), len(shards[0].data)]
+    return multihost_utils.process_allgather(out, tiled=True), held, collectives(program)
 
 
 def work(file, address="", rank="0"):
     if address:
         jax.distributed.initialize(address, 2, int(rank), initialization_timeout=60)
-    leaves, held = trained()
-    out = {f"seeds/{i}": x for i, x in enumerate(leaves)}
+    leaves, held, sent = trained()
+    out = {f"seeds/{i}": x for i, x in enumerate(leaves)} | {"sent": sum(map(len, sent))}
     if not address:  # one key of either kind, and keys laid over all devices
         made = maker()
         laid = jax.jit(jax.vmap(made))(df.over_devices(keys()))
