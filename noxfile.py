@@ -161,12 +161,17 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Runs the benchmarks that are named after --, or all: one JSON line a case."""
+    """Runs the benchmarks named after --, or all, one JSON line a case; options go to each."""
     session.install("-e", ".[examples]", *PEERS)
-    names = session.posargs or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
-    if "gan" in names:
+    given = session.posargs
+    options = next((given[i:] for i, each in enumerate(given) if each.startswith("-")), [])
+    names = given[: len(given) - len(options)]
+    names = names or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    if {"gan", "gpu"} & {*names}:
         # On Linux PyPI's wheel brings CUDA's libraries; UV_TORCH_BACKEND=cpu gets the one without.
-        session.install(*TORCH)
+        cuda = ["jax[cuda13]"] if "gpu" in names and shutil.which("nvidia-smi") else []
+        session.install(*TORCH, *cuda)
     for name in names:
         # One BLAS thread: two of them fight for the cores with XLA's, and a numpy peer crawls.
-        session.run("python", f"benchmarks/{name}.py", env={"OPENBLAS_NUM_THREADS": "1"})
+        run = ("python", f"benchmarks/{name}.py", *options)
+        session.run(*run, env={"OPENBLAS_NUM_THREADS": "1"})
