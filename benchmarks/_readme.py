@@ -250,7 +250,9 @@ def tables():
         for name, (file, make) in TABLES.items()
     }
     kept = lambda it: it["metric"] not in LEFT and "longer" not in it["baseline_name"]
-    sides = [filter(kept, sum((results.get(file, []) for file in each), [])) for each in SIDES]
+    sides = [
+        [line for file in files for line in results.get(file, []) if kept(line)] for files in SIDES
+    ]
     return made | {"summary": summary(results), "beside": beside(*sides)}
 
 
