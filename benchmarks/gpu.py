@@ -171,7 +171,7 @@ CASES = {
     },
     "seeds": (seeds, 70),
     "blog": (blog, 40),
-    "solver": (solver, 80),
+    "solver": (solver, 70),
     "features": (features, 25),
     "density": (density, 15),
     **{f"fits {dim}": (functools.partial(fits, dim=dim), 24) for dim in (64, 256, 1024)},
