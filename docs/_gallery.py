@@ -16,7 +16,7 @@ PICTURES, DRAWN = HERE / "pictures", HERE.parent / "examples" / "out"
 SIZE = 900, 900
 # A dark page inverts every figure but these, so they must have no white of their own.
 PHOTOS = {"gan_faces"}
-WHITE, GREY, TITLE = 245, 128, 20  # levels, and more pixels than a title is high
+WHITE, GREY, TITLE = 245, 128, 20  # levels; more pixels than a title is high
 
 
 def cut_out(image):

@@ -84,6 +84,11 @@ def tidy(parent):
             parent[i] = row
         elif power == "*":
             term[-1].text = "\u2217"  # the asterisk of text is raised already
+        elif kind(term)[0] == "msqrt":
+            # The smallest root is as high as this: around a low letter browsers draw it too low.
+            term.insert(
+                0, etree.Element(f"{MATHML}mspace", {"height": "0.75em", "depth": "0.15em"})
+            )
 
 
 def mathml(latex: str, display: str = "inline") -> str:
