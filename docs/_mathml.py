@@ -22,6 +22,8 @@ DISPLAYED = re.compile(r"^(\$\$[^$]+\$\$)[ ]*$", re.MULTILINE)
 WORDS = {
     r"\\(bigl|bigr|Bigl|Bigr)(?![a-zA-Z])": "",
     r"\\(tfrac|frac|dfrac)\s*(\d)\s*(\d|\\?[a-zA-Z]+)": r"\\\1{\2}{\3}",
+    r"\\[lr]Vert(?![a-zA-Z])": r"\\|",  # it would stretch one bar and not the other
+    r"\\[lr]vert(?![a-zA-Z])": "|",
     r"\\begin\{aligned\}": r"\\begin{align*}",
     r"\\end\{aligned\}": r"\\end{align*}",
 }
