@@ -24,6 +24,7 @@ WORDS = {
     r"\\(tfrac|frac|dfrac)\s*(\d)\s*(\d|\\?[a-zA-Z]+)": r"\\\1{\2}{\3}",
     r"\\[lr]Vert(?![a-zA-Z])": r"\\|",  # it would stretch one bar and not the other
     r"\\[lr]vert(?![a-zA-Z])": "|",
+    r"([a-zA-Z])_([a-zA-Z])'": r"{\1'}_\2",  # a prime above an index would be too high
     r"\\begin\{aligned\}": r"\\begin{align*}",
     r"\\end\{aligned\}": r"\\end{align*}",
 }
