@@ -148,7 +148,8 @@ def log_r_of_two(t, point, rho):
 
 pair = {"left": x0[:, 0], "right": x0[:, 1]}
 speeds = df.velocity(h, log_r_of_two)(0.0, pair, RHO)
-print({name: speed[:2] for name, speed in speeds.items()}, "as", field(0.0, x0[:2], RHO))
+print("of the pair ", speeds["left"][:2], speeds["right"][:2])
+print("of the array", *field(0.0, x0[:2], RHO).T)
 
 # %% [markdown]
 # ## How fast must it go down?
