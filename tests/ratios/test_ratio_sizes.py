@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 import divergence_flows as df
 
-FRESH = 4000
+FRESH = 2000
 
 
 def shift(dim):
