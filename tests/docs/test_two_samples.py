@@ -19,9 +19,7 @@ def save(path, rows):
     return str(path)
 
 
-def test_own_arrays_move_and_come_back_in_their_own_order_and_units(
-    tmp_path, capsys, monkeypatch
-):
+def test_own_arrays_move_and_come_back_in_their_own_order_and_units(tmp_path, capsys, monkeypatch):
     whole = two_samples._pictures.animate
     few = lambda problem, path: whole(problem, path[::8])  # a frame takes longer than a step
     monkeypatch.setattr(two_samples._pictures, "animate", few)
