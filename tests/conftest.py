@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import pytest
 
-# Tracing makes many objects and few cycles: at the usual 700, a tenth of the time is spent looking.
+# Tracing makes many objects and few cycles: at the usual 700, some of the time is spent looking.
 gc.set_threshold(50_000, 20, 100)
 
 

@@ -226,10 +226,9 @@ def test_an_end_without_rest_says_what_was_found(log_p, grows, max_steps, words,
         jax.block_until_ready(q)
 
 
-def test_a_fit_that_leads_nowhere_ends_before_all_steps_are_gone(x64):
-    options = {"nodes": df.sobol_nodes(64, 1, key=KEY), "n": 64, "max_steps": 4096}
-    log_p = Partial(nowhere, jnp.asarray(True))
-    _, info = df.fit_gaussian(log_p, standard(1), throw=False, key=KEY, **options)
+def test_a_fit_that_leads_nowhere_ends_before_all_steps_are_gone():
+    log_p, nodes = Partial(nowhere, jnp.asarray(True)), df.sobol_nodes(64, 1, key=KEY)
+    _, info = df.fit_gaussian(log_p, standard(1), nodes=nodes, n=64, throw=False, key=KEY)
     assert not info.rested
     assert jnp.max(info.steps) < 1000  # of 4096
 
