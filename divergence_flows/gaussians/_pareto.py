@@ -68,7 +68,8 @@ def _generalised_pareto(
     u = jnp.log(grid) - logs[most - size + (size + 2) // 4 - 1]
     kept = above.astype(logs.dtype)
     # As b goes to 0, k goes to -b times the mean excess; no log is above 0.
-    none = jnp.log(jnp.vdot(kept, kept)) - jnp.log(jnp.vdot(jnp.exp(logs), kept))
+    excesses = jnp.where(above, jnp.exp(logs), 0.0)
+    none = jnp.log(jnp.vdot(kept, kept)) - jnp.log(jnp.vdot(excesses, kept))
     shape = partial(_shape, logs, kept, none)
     shapes, log_ratios = jax.vmap(shape)(u)
     log_likelihood = jnp.where(there, size * (log_ratios - shapes - 1), -jnp.inf)
@@ -95,5 +96,5 @@ def _shape(
     size_of_b = jnp.where(heavy, up + jnp.log(-jnp.expm1(-up)), jnp.log(-jnp.expm1(down)))
     light = jnp.log1p(jnp.expm1(down) * jnp.exp(logs))
     each = jnp.where(flat, 0.0, jnp.where(heavy, jax.nn.softplus(size_of_b + logs), light))
-    mean = jnp.vdot(each, kept) / jnp.vdot(kept, kept)
+    mean = jnp.vdot(jnp.where(kept > 0, each, 0.0), kept) / jnp.vdot(kept, kept)
     return mean, jnp.where(flat, none, size_of_b - jnp.log(jnp.where(flat, 1.0, jnp.abs(mean))))
