@@ -16,6 +16,11 @@ PEERS = {
     "numpyro.AutoMultivariateNormal": "numpyro",
     "gsmvi.GSM": "GSM",
 }
+# Names too long for the head of a column of small numbers.
+SHORT = {
+    "AutoMultivariateNormal": "numpyro, full",
+    "AutoLowRankMultivariateNormal": "numpyro, low rank",
+}
 HEAD = ("case", "metric", "ours", "theirs", "value", "goal")
 # Names of baselines that say more to those who wrote the goals than to a reader.
 NAMES = {"what issue 5 allows": "the limit"}
@@ -195,7 +200,8 @@ def budget(lines):
     found = {}
     for line in lines:
         row = found.setdefault(line["case"], {"ours": line["ours"]})
-        row[line["baseline_name"].split(".")[1]] = line["baseline"]
+        name = line["baseline_name"].split(".")[1]
+        row[SHORT.get(name, name)] = line["baseline"]
     names = ["ours", *(name for name in next(iter(found.values())) if name != "ours")]
     body = [[case, *(number(row[name]) for name in names)] for case, row in found.items()]
     return rows(["target", *names], body)

@@ -94,6 +94,8 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         cloud_velocity as cloud_velocity,
         dissipation as dissipation,
         gradient_flow as gradient_flow,
+        heat_flow_divergence as heat_flow_divergence,
+        score_velocity as score_velocity,
         velocity as velocity,
         with_log_prob as with_log_prob,
     )

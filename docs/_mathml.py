@@ -22,6 +22,9 @@ DISPLAYED = re.compile(r"^(\$\$[^$]+\$\$)[ ]*$", re.MULTILINE)
 WORDS = {
     r"\\(bigl|bigr|Bigl|Bigr)(?![a-zA-Z])": "",
     r"\\(tfrac|frac|dfrac)\s*(\d)\s*(\d|\\?[a-zA-Z]+)": r"\\\1{\2}{\3}",
+    r"\\[lr]Vert(?![a-zA-Z])": r"\\|",  # it would stretch one bar and not the other
+    r"\\[lr]vert(?![a-zA-Z])": "|",
+    r"([a-zA-Z])_([a-zA-Z])'": r"{\1'}_\2",  # a prime above an index would be too high
     r"\\begin\{aligned\}": r"\\begin{align*}",
     r"\\end\{aligned\}": r"\\end{align*}",
 }
@@ -84,6 +87,11 @@ def tidy(parent):
             parent[i] = row
         elif power == "*":
             term[-1].text = "\u2217"  # the asterisk of text is raised already
+        elif kind(term)[0] == "msqrt":
+            # The smallest root is as high as this: around a low letter browsers draw it too low.
+            term.insert(
+                0, etree.Element(f"{MATHML}mspace", {"height": "0.75em", "depth": "0.15em"})
+            )
 
 
 def mathml(latex: str, display: str = "inline") -> str:

@@ -6,6 +6,9 @@ import equinox as eqx
 import jax
 import pytest
 
+# Tracing makes many objects and few cycles: at the usual 700, some of the time is spent looking.
+gc.set_threshold(50_000, 20, 100)
+
 
 @pytest.fixture
 def x64():

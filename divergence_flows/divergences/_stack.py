@@ -55,7 +55,7 @@ def _choose(members: tuple[Divergence, ...], which: IntScalar) -> Divergence:
 
 
 def stack(*divs: Divergence) -> Divergence:
-    r"""Several divergences as one, for one program that `jax.vmap`s over them.
+    r"""Several divergences as one, so that one program does for all, by `jax.vmap`.
 
     Every leaf has a leading axis, one entry for each: `jax.vmap(f)(stack(a, b, c))` calls f with
     one divergence at a time, which has all closed forms of the one it is. Divergences that differ

@@ -14,6 +14,10 @@ from ._optimal_transport import (
     displacement as displacement,
     wasserstein2 as wasserstein2,
 )
+from ._scores import (
+    heat_flow_divergence as heat_flow_divergence,
+    score_velocity as score_velocity,
+)
 from ._settle import settle as settle
 from ._velocity import (
     cloud_velocity as cloud_velocity,

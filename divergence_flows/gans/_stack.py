@@ -20,7 +20,7 @@ def _choose(members: tuple[GAN | IPM, ...], which: IntScalar) -> GAN | IPM:
 
 
 def stack(*gans: GAN | IPM) -> GAN | IPM:
-    r"""Several GANs as one, for one program that `jax.vmap`s over games.
+    r"""Several GANs as one, so that one program plays all games, by `jax.vmap`.
 
     Every leaf has a leading axis, one entry for each: with
     `games = stack(vanilla(), logit(), least_squares())`, `jax.vmap(train, in_axes=(0, None))(games,

@@ -17,10 +17,11 @@ from .._linalg import product, symmetric
 from .._types import AnyFloat, LogDensity, Matrix, Scalar, ScalarFn, Vector, as_partial
 from ..flows._velocity import chain
 from ._gaussian import Gaussian
-from ._nodes import Nodes, evaluate, replaced
+from ._nodes import Blocks, Nodes, evaluate, replaced
 
 # Where an h is tried before it drives a field: it may decrease elsewhere, but round-off is small.
 _TRIED = tuple(range(-5, 6))
+Rule = Nodes | Blocks
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
 
 
@@ -60,9 +61,9 @@ def rising(target: Target, nodes: Nodes) -> Nodes:
     return replaced(nodes, "weights", eqx.error_if(nodes.weights, bad, message))
 
 
-def check_dimension(caller: str, nodes: Nodes, name: str, mean: AnyFloat) -> None:
+def check_dimension(caller: str, nodes: Rule, name: str, mean: AnyFloat) -> None:
     """Refuses nodes of another dimension than the law's, before they broadcast or meet XLA."""
-    dim = nodes.points.shape[1]
+    dim = nodes.points.shape[-1]
     if mean.shape != (dim,):
         words = f"`nodes` have dimension {dim} and the mean of `{name}` has shape {mean.shape}"
         raise ValueError(f"{caller}: {words}; make nodes for it, and use `jax.vmap` for many.")
@@ -87,8 +88,10 @@ def averages(nodes: Nodes, gs: Float[Array, "n dim"], diagonal: bool) -> Moments
 
 
 @eqx.filter_jit
-def moments(target: Target, nodes: Nodes, q: Gaussian) -> Moments:
+def moments(target: Target, nodes: Rule, q: Gaussian) -> Moments:
     """Estimates $E[g]$ and $G = E[g z^T]$; jitted so that a solve traces them once."""
+    if isinstance(nodes, Blocks):
+        return nodes.total(partial(moments, target), q)
     if target.estimator == "stein":
         return averages(nodes, velocities(target, nodes, q), q.diagonal)
     weights, none = nodes.weights.astype(q.mean.dtype), jnp.zeros_like(q.mean)
@@ -111,12 +114,16 @@ def gap_of(q: Gaussian, moments_of_q: Moments) -> Scalar:
     """Half the squared gradient of the ELBO in Fisher's metric."""
     rate, moment = moments_of_q
     if q.diagonal:
-        return 0.5 * jnp.sum((q.scale * rate) ** 2) + 0.25 * jnp.sum((q.scale * moment) ** 2)
+        return 0.5 * _square(q.scale * rate) + 0.25 * _square(q.scale * moment)
     half = q.scale.T @ moment
-    return 0.5 * jnp.sum((q.scale.T @ rate) ** 2) + jnp.sum((half + half.T) ** 2) / 16
+    return 0.5 * _square(q.scale.T @ rate) + _square(half + half.T) / 16
 
 
-def gap(target: Target, nodes: Nodes, q: Gaussian) -> Scalar:
+def _square(values: AnyFloat) -> Scalar:
+    return jnp.vdot(values, values)
+
+
+def gap(target: Target, nodes: Rule, q: Gaussian) -> Scalar:
     """`gap_of` q, by these nodes."""
     return gap_of(q, moments(target, nodes, q))
 

@@ -30,7 +30,7 @@ from ._expectations import Target, gap
 from ._flows import GEOMETRIES, Geometry
 from ._gaussian import Gaussian
 from ._judge import check_start, has_rested, judge, raise_unless_rested
-from ._nodes import Nodes, cubature, sobol_nodes
+from ._nodes import Nodes, cubature, few_of, sobol_nodes
 from ._pareto import FEWEST_DRAWS, pareto_k
 from ._rounds import SHARE, fit_in_rounds, settle_on
 
@@ -238,9 +238,10 @@ def _fit(
 
 def rounds_of(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
     """Makes rounds of more and more nodes: most of the way is cheap, and only the end is exact."""
-    counts = [n // 16, n] if n // 16 >= max(_FEWEST, 4 * dim) else [n]
-    first = [cubature(dim)] if 2 * dim <= n else []
-    return [*first, *(sobol_nodes(count, dim, key=key) for count in counts)]
+    last = sobol_nodes(n, dim, key=key)
+    few = n // 16
+    middle = [few_of(last, few)] if few >= max(_FEWEST, 4 * dim) else []
+    return [*([cubature(dim)] if 2 * dim <= n else []), *middle, last]
 
 
 def _of_flat(log_p: LogDensity, unravel: Function, flat: Vector, *batch: PyTree) -> Any:

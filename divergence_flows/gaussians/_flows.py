@@ -26,7 +26,7 @@ from ..flows._integrate import (
     Tsit5,
     root_mean_square,
 )
-from ._expectations import Moments, Target, check_dimension, moments, rising
+from ._expectations import Moments, Rule, Target, check_dimension, moments, rising
 from ._gaussian import Gaussian
 from ._nodes import Nodes
 
@@ -187,13 +187,13 @@ def _low(matrix: Matrix) -> Matrix:
     return jnp.tril(matrix, -1) + 0.5 * jnp.diag(jnp.diag(matrix))
 
 
-def flow(target: Target, nodes: Nodes, motion: Callable[..., Moments], triangular: bool) -> Field:
+def flow(target: Target, nodes: Rule, motion: Callable[..., Moments], triangular: bool) -> Field:
     """Makes the field of a motion; `h` is checked by `rising`, where a user may give one."""
     return Partial(Frozen(_rates, (("by", motion), ("low", triangular))), target, nodes)
 
 
 def _rates(
-    target: Target, nodes: Nodes, t: ScalarLike, q: Gaussian, args: Any, *, by: Function, low: bool
+    target: Target, nodes: Rule, t: ScalarLike, q: Gaussian, args: Any, *, by: Function, low: bool
 ) -> Gaussian:
     """Turns the two expectations into rates."""
     check_dimension(target.caller, nodes, "q", q.mean)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import raise_first
+from .._checks import raise_first, some
 from .._types import BoolScalar, Scalar
 from ..flows._integrate import RESULTS
 from ._expectations import Target, check_dimension, gap, gap_of, log_weights, moments, velocities
@@ -82,25 +82,21 @@ def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gau
     own = scores * q.scale if q.diagonal else scores @ q.scale
     nan, below = jnp.isnan(values), values == -jnp.inf
     bad = (
-        ~_all_finite(q.mean),
+        some(~jnp.isfinite(q.mean)),
         ~jnp.isfinite(q.log_det()),
-        jnp.all(nan),
-        jnp.any(nan),
-        jnp.all(below),
-        jnp.any(below),
-        jnp.any(values == jnp.inf),
-        ~_all_finite(scores),
-        ~jnp.isfinite(jnp.sum(values) + jnp.sum(own**2)),
+        ~some(~nan),
+        some(nan),
+        ~some(~below),
+        some(below),
+        some(values == jnp.inf),
+        some(~jnp.isfinite(scores)),
+        ~jnp.isfinite(jnp.vdot(values, jnp.ones_like(values)) + jnp.vdot(own, own)),
         ~jnp.isfinite(gap(target, nodes, q)),
-        jnp.all(flat),
-        jnp.any(flat),
+        ~some(~flat),
+        some(flat),
     )
     words = (f"fit_gaussian: {what}" for what in _NO_START)
     return raise_first(q, dict(zip(words, bad, strict=True)))
-
-
-def _all_finite(values: Array) -> BoolScalar:
-    return jnp.all(jnp.isfinite(values))
 
 
 class Judgement(NamedTuple):
@@ -132,7 +128,7 @@ def _judge_on(target: Target, q: Gaussian, nodes: Nodes) -> Judgement:
     """Judges on one set; mini-batches are drawn at random, and their own error is added."""
     found = moments(target, nodes, q)
     weights = log_weights(target, nodes, q)
-    left, square = gap_of(q, found), sum(jnp.sum(part**2) for part in found)
+    left, square = gap_of(q, found), sum(jnp.vdot(part, part) for part in found)
     if nodes.batches is not None:
         errors = _errors(target, q, nodes)
         left, square = left + _DEVIATIONS * errors[0], square + _DEVIATIONS * errors[1]

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, PyTree, Real, UInt32
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real, UInt32
 from numpy.polynomial.hermite_e import hermegauss
 
 from .._checks import check_counts, no_empty_axes, scalar_of
@@ -73,6 +73,51 @@ class Nodes(eqx.Module):
         message = "Nodes: `weights` must sum to 1; divide them by their sum, if that is finite."
         self.weights = _unless_good(weights, good, message).astype(self.points.dtype)
         self.batches = batches
+
+
+class Blocks(eqx.Module):
+    """Several rules in one array, of which one is used: a program for one serves for all.
+
+    A block is as large as the smallest rule, so that a small rule costs little; nodes of weight
+    zero fill its last.
+    """
+
+    points: Float[Array, "blocks size dim"]
+    weights: Float[Array, "blocks size"]
+    first: IntScalar
+    last: IntScalar
+
+    @classmethod
+    def of(cls, rules: list[Nodes], size: int) -> "tuple[Blocks, Int[np.ndarray, ' rules 2']]":
+        """All blocks, and which are those of each rule."""
+        counts = [-(-rule.weights.size // size) for rule in rules]
+        points, weights = [], []
+        for rule, count in zip(rules, counts, strict=True):
+            fill = count * size - rule.weights.size
+            points += [rule.points, jnp.broadcast_to(rule.points[:1], (fill, rule.points.shape[1]))]
+            weights += [rule.weights, jnp.zeros(fill, rule.weights.dtype)]
+        ends = np.cumsum(counts)
+        points, weights = jnp.concatenate(points), jnp.concatenate(weights)
+        blocks = (points.reshape(-1, size, points.shape[1]), weights.reshape(-1, size))
+        none = jnp.asarray(0)
+        return cls(*blocks, none, none), np.stack([ends - counts, ends], axis=1)
+
+    def total(self, sum_over: Function, q: PyTree) -> PyTree:
+        """Adds what `sum_over(nodes, q)` makes of each block in use."""
+        one = _of_equal_weight(self.points[0])
+        shapes = jax.eval_shape(sum_over, one, q)
+        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+        def add(total: PyTree, block: PyTree) -> tuple[PyTree, None]:
+            """Skips the blocks of other rules."""
+            index, points, weights = block
+            nodes = replaced(replaced(one, "points", points), "weights", weights)
+            used = (self.first <= index) & (index < self.last)
+            part = jax.lax.cond(used, functools.partial(sum_over, nodes), lambda q: zero, q)
+            return jax.tree.map(jnp.add, total, part), None
+
+        numbers = jnp.arange(len(self.weights))
+        return jax.lax.scan(add, zero, (numbers, self.points, self.weights))[0]
 
 
 def _unless_good(
@@ -212,11 +257,18 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     return _of_equal_weight(_scrambled_normal(jnp.asarray(_sobol_bits(n, dim)), key))
 
 
+def few_of(nodes: Nodes, count: int) -> Nodes:
+    """The first of a Sobol rule, which are one too."""
+    return _of_equal_weight(nodes.points[:count])
+
+
 @jax.jit
 def _scrambled_normal(bits: UInt32[Array, "n dim"], key: PRNGKeyArray) -> Float[Array, "n dim"]:
     """Flips each bit by a coin of its own for every value of the bits before it."""
     levels = (len(bits) - 1).bit_length()
-    drawn = jr.bits(key, ((1 << levels) + len(bits), bits.shape[1]), jnp.uint32)
+    # Drawn flat: the numbers are the same, and the program compiles in half the time.
+    shape = (1 << levels) + len(bits), bits.shape[1]
+    drawn = jr.bits(key, (math.prod(shape),), jnp.uint32).reshape(shape)
     # A tree of coins for each coordinate, a heap: a node at level k has the number 2^k + prefix.
     # n points of the sequence differ before the last level, so that below it each has its own.
     coins, flips = drawn[: 1 << levels], drawn[1 << levels :] >> levels

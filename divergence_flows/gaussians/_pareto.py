@@ -4,12 +4,13 @@ All is done in logs, for weights of a bad q span more decades than floats have.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .._types import Scalar
+from .._types import IntScalar, Scalar
 
 FEWEST_DRAWS = 25
 # Largest weights that differ by no more than so many times their rounding, and by no more than
@@ -31,7 +32,7 @@ def pareto_k(log_weights: Float[Array, " n"], rounding: Float[Array, " n"] | Non
     broken = ~jnp.isfinite(largest[-1])
     heights = jnp.where(broken, jnp.linspace(-1.0, 0.0, most + 1), largest - largest[-1])
     above = heights[1:] > heights[0]
-    size = jnp.sum(above)
+    size = _count(above)
     shapeless = broken | (size < 5) | (heights[-size] == 0)
     shape = (size * _generalised_pareto(heights[0], heights[1:], above) + 10 * 0.5) / (size + 10)
     if rounding is None:
@@ -53,7 +54,7 @@ def _generalised_pareto(
     cutoff: Scalar, heights: Float[Array, " most"], above: Bool[Array, " most"]
 ) -> Scalar:
     """Averages the shape over Zhang & Stephens' grid of scales, weighted by the likelihood."""
-    most, size = heights.size, jnp.sum(above)
+    most, size = heights.size, _count(above)
     size = jnp.where(size < 5, most, size)  # answered elsewhere
     step = jnp.where(above, heights - cutoff, 1.0)
     logs = jnp.where(above, heights + jnp.log(-jnp.expm1(-step)), 0.0)
@@ -65,21 +66,35 @@ def _generalised_pareto(
     ratio = points / jnp.where(there, places, 0.5)
     grid = (ratio - 1) / (1 + jnp.sqrt(ratio)) / 3
     u = jnp.log(grid) - logs[most - size + (size + 2) // 4 - 1]
-    shapes, log_ratios = jax.vmap(_shape, in_axes=(0, None, None))(u, logs, above)
+    kept = above.astype(logs.dtype)
+    # As b goes to 0, k goes to -b times the mean excess; no log is above 0.
+    excesses = jnp.where(above, jnp.exp(logs), 0.0)
+    none = jnp.log(jnp.vdot(kept, kept)) - jnp.log(jnp.vdot(excesses, kept))
+    shape = partial(_shape, logs, kept, none)
+    shapes, log_ratios = jax.vmap(shape)(u)
     log_likelihood = jnp.where(there, size * (log_ratios - shapes - 1), -jnp.inf)
-    return _shape(jax.nn.logsumexp(jax.nn.log_softmax(log_likelihood) + u), logs, above)[0]
+    return shape(_log_sum(log_likelihood + u) - _log_sum(log_likelihood))[0]
+
+
+def _count(above: Bool[Array, " _"]) -> IntScalar:
+    """How many hold: an inner product, which compiles sooner than a sum."""
+    ones = above.astype(int)
+    return jnp.vdot(ones, ones)
+
+
+def _log_sum(logs: Float[Array, " _"]) -> Scalar:
+    top = jnp.max(logs)
+    return top + jnp.log(jnp.vdot(jnp.exp(logs - top), jnp.ones_like(logs)))
 
 
 def _shape(
-    u: Scalar, logs: Float[Array, " most"], above: Bool[Array, " most"]
+    logs: Float[Array, " most"], kept: Float[Array, " most"], none: Scalar, u: Scalar
 ) -> tuple[Scalar, Scalar]:
-    """k = mean log(1 - b x) for b = 1 - exp(u), and log(-b / k)."""
+    """k = mean log(1 - b x) for b = 1 - exp(u), and log(-b / k); `none` is the latter at b = 0."""
     heavy, flat = u > 0, u == 0
     up, down = jnp.where(heavy, u, 1.0), jnp.where(heavy | flat, -1.0, u)
     size_of_b = jnp.where(heavy, up + jnp.log(-jnp.expm1(-up)), jnp.log(-jnp.expm1(down)))
     light = jnp.log1p(jnp.expm1(down) * jnp.exp(logs))
     each = jnp.where(flat, 0.0, jnp.where(heavy, jax.nn.softplus(size_of_b + logs), light))
-    mean = jnp.mean(each, where=above)
-    # As b goes to 0, k goes to -b times the mean excess.
-    small = -jax.nn.logsumexp(logs, where=above) + jnp.log(jnp.sum(above))
-    return mean, jnp.where(flat, small, size_of_b - jnp.log(jnp.where(flat, 1.0, jnp.abs(mean))))
+    mean = jnp.vdot(jnp.where(kept > 0, each, 0.0), kept) / jnp.vdot(kept, kept)
+    return mean, jnp.where(flat, none, size_of_b - jnp.log(jnp.where(flat, 1.0, jnp.abs(mean))))

@@ -4,17 +4,19 @@ import operator
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from .._types import BoolScalar, Function, Scalar, ScalarLike
 from ..flows._integrate import RESULTS, AbstractSolver
 from ..flows._settle import settle
-from ._expectations import Target, elbo, gap, gap_of, mean_hessian, moments
+from ._expectations import Rule, Target, elbo, gap, gap_of, mean_hessian, moments
 from ._flows import Geometry, flow
 from ._gaussian import Gaussian
-from ._nodes import Nodes
+from ._nodes import Blocks, Nodes
 
 # Beyond this ratio of curvatures an explicit solver of the Bures-Wasserstein flow is slower.
 _STIFF = 30.0
@@ -23,37 +25,51 @@ _LOST = 1e9
 # Random nodes are followed until their own gap is this part of the gap on fresh ones: the rest is
 # node error.
 SHARE = 1e-2
+# Into so many blocks the last round's nodes are cut at most; a GPU takes them one by one.
+_MOST_BLOCKS = 16
 Settled = tuple[Gaussian, Any, Int[Array, ""]]  # q, diffrax's result, number of steps
 
 
 def fit_in_rounds(
     target: Target, settle: Function, rounds: list[Nodes], fresh: Nodes, tol: Scalar, q: Gaussian
 ) -> tuple[Gaussian, Any, Int[Array, " rounds"]]:
-    """Settles on one set of nodes after another, until fresh ones see no gap."""
+    """Settles on one set of nodes after another, until fresh ones see no gap.
 
-    def if_better(settled: Function, q: Gaussian) -> Settled:
-        """Keeps q where few nodes lead to a lower ELBO on fresh ones."""
-        end, result, count = settled(q)
-        better = elbo(target, fresh, end) > elbo(target, fresh, q)
+    All rounds are one program, for blocks of nodes: most of what a fit costs is its compilation.
+    """
+    if len(rounds) == 1:
+        q, result, steps = settle(rounds[0], q)
+        return q, result, steps[None]
+    sizes = [nodes.weights.size for nodes in rounds]
+    blocks, places = Blocks.of(rounds, max(sizes[0], sizes[-1] // _MOST_BLOCKS))
+
+    def settled(at: PyTree, q: Gaussian) -> Settled:
+        """Keeps q unless few nodes lead to a higher ELBO on fresh ones; all nodes always do."""
+        (first, last), final = at
+        used = eqx.tree_at(lambda b: (b.first, b.last), blocks, (first, last))
+        end, result, count = settle(used, q)
+        better = final | (elbo(target, fresh, end) > elbo(target, fresh, q))
         return jax.tree.map(partial(jnp.where, better), end, q), result, count
 
-    steps, result = [], RESULTS.successful
-    none = RESULTS.event_occurred, jnp.zeros((), jnp.result_type(int))
-    for i, nodes in enumerate(rounds):
-        settled = partial(settle, nodes)
-        if nodes is not rounds[-1]:
-            settled = partial(if_better, settled)
-        if i == 0:
-            q, result, count = settled(q)
-        else:
-            skip = gap(target, fresh, q) < tol
-            q, result, count = jax.lax.cond(skip, lambda q: (q, *none), settled, q)
-        steps.append(count)
-    return q, result, jnp.stack(steps)
+    def one(carry: tuple[Gaussian, Any], at: PyTree) -> tuple[tuple[Gaussian, Any], Array]:
+        """A round, unless fresh nodes see no gap after those before it."""
+        q, _ = carry
+        *place, begins = at
+        none = RESULTS.event_occurred, jnp.zeros((), jnp.result_type(int))
+        skip = ~begins & (gap(target, fresh, q) < tol)
+        q, result, count = jax.lax.cond(
+            skip, lambda q: (q, *none), partial(settled, tuple(place)), q
+        )
+        return (q, result), count
+
+    order = np.arange(len(rounds))
+    begin = q, jax.tree.map(jnp.asarray, RESULTS.successful)
+    (q, result), steps = jax.lax.scan(one, begin, (tuple(places.T), order == order[-1], order == 0))
+    return q, result, steps
 
 
 def settle_on(
-    target: Target, fresh: Nodes | None, tol: Scalar, way: Geometry, nodes: Nodes, q: Gaussian
+    target: Target, fresh: Nodes | None, tol: Scalar, way: Geometry, nodes: Rule, q: Gaussian
 ) -> Settled:
     """Settles the flow on one set of nodes: to `tol`, or to a share of the gap on fresh ones."""
     field = flow(target, nodes, way.motion, False)

@@ -99,8 +99,8 @@ class Extent(eqx.Module):
         """Measures samples of p, and those of q at the start."""
         flat = jnp.reshape(xs_p, (len(xs_p), -1))
         self.middle = flat[0] + jnp.mean(flat - flat[0], axis=0)  # exact where all are equal
-        both = self.distances(xs_p), self.distances(xs_q)
-        self.radius = jnp.max(jnp.concatenate(both))
+        # Two maxima, not one of all: from devices come two numbers, not all distances.
+        self.radius = jnp.maximum(jnp.max(self.distances(xs_p)), jnp.max(self.distances(xs_q)))
 
     def distances(self, xs: Cloud) -> Float[Array, " n"]:
         """Distance of each sample from the middle."""

@@ -95,8 +95,8 @@ def kl(t, rho):
 # `integrate` compiles once for each function that it is given. `log_r` is defined once above, and
 # what changes, the correlation, goes through `args`. A lambda made anew would cost 2 s at each
 # call; where arrays must be bound, say `jax.tree_util.Partial(function, arrays)` over a
-# module-level function. `df.f_to_h(f)`, the h of a divergence of your own, is for use under
-# `jax.jit`, as `integrate` uses it: a call outside of it takes 13 ms.
+# module-level function. `df.f_to_h(f)`, the h of a divergence of your own, compiles once for
+# each f in the same way.
 
 # %%
 RHO = 0.8
@@ -148,7 +148,8 @@ def log_r_of_two(t, point, rho):
 
 pair = {"left": x0[:, 0], "right": x0[:, 1]}
 speeds = df.velocity(h, log_r_of_two)(0.0, pair, RHO)
-print({name: speed[:2] for name, speed in speeds.items()}, "as", field(0.0, x0[:2], RHO))
+print("of the pair ", speeds["left"][:2], speeds["right"][:2])
+print("of the array", *field(0.0, x0[:2], RHO).T)
 
 # %% [markdown]
 # ## How fast must it go down?

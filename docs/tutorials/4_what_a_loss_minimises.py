@@ -25,6 +25,8 @@ if "google.colab" in sys.modules:
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted[-1]], check=True)
 
 # %%
+import textwrap
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -245,7 +247,8 @@ try:
     wrong = df.GAN(square_phi, square_psi, to_zero, inverse=best)
     eqx.filter_jit(wrong.descends)(jnp.array([0.5, 2.0]))
 except RuntimeError as error:
-    print(next(line for line in str(error).splitlines() if "decreases" in line))
+    said = next(line for line in str(error).splitlines() if "decreases" in line)
+    print(textwrap.fill(said, 90))
 
 # %% [markdown]
 # - **$E_q[f(r)]$ as a generator's loss.** Tempting, and wrong: with the ratio held fixed it

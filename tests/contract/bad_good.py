@@ -36,11 +36,13 @@ log_p = lambda x: -0.5 * jnp.sum(x**2)
 log_r = lambda t, x, args: -0.5 * jnp.sum(x**2)  # its velocity is -x
 decay = lambda t, xs, args: -xs
 steady = lambda t, xs, args: jnp.ones_like(xs)
+noised = lambda s: XS * jnp.sqrt(1 + s)
 tripled = lambda x: 3 * x
 to_the_mean = lambda t, x, xs, args: 0.5 * jnp.mean(jnp.sum((x - xs) ** 2, axis=-1))
 pulled = lambda centre, t, x, args: -0.5 * jnp.sum((x - centre) ** 2)
 pulling = lambda xs: partial(pulled, jnp.mean(xs, axis=0))
 
+SCORES = {"h": itself, "score_p": decay, "score_q": steady}
 GAN, SGD, ADAM = G.logit(), optax.sgd(0.1), optax.adam(0.1)
 LOGISTIC = {"phi": log_sigmoid, "psi": minus_softplus}
 TRIPLE = {**LOGISTIC, "h_t": softplus}
@@ -99,6 +101,8 @@ GOOD = {
     # --- fields and flows ---
     "velocity": {"h": itself, "log_r": log_r},
     "gradient_flow": {"variation": to_the_mean},
+    "score_velocity": SCORES,
+    "heat_flow_divergence": {**SCORES, "log_r": None, "draw": noised, "levels": 2},
     "cloud_velocity": {"h": itself, "fit": pulling},
     "with_log_prob": {"field": decay, "noise": XS[None]},
     "dissipation": {"h": itself, "u": U, "grad_u": XS, "weights": U},
@@ -182,7 +186,7 @@ GOOD |= {
     "RatioState.start": {"discriminator": LINEAR, "optimizer": SGD},
     "GANState.start": {"discriminator": LINEAR, "generator": AFFINE, **TWO_OPTIMIZERS},
     "FlowRatioState.start": {"discriminator": TIMED, "optimizer": SGD, "xs_q": XS, "ts": TIMES},
-    **alike(OF_CLOUD, "velocity()", "gradient_flow()", "cloud_velocity()"),
+    **alike(OF_CLOUD, "velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
     "with_log_prob()": {"t": 0.0, "state": (XS, U), "args": None},
     **alike(OF_POINT, "witness()", "learned_log_ratio()", "flow_log_ratio()"),
     "kde_log_prob()": {"x": X},

@@ -48,7 +48,7 @@ ANY_EVENT = {
     *("distillation_loss", "gradient_penalty", "with_log_prob", "langevin", "curve_length"),
     *("coupling", "wasserstein2", "displacement", "ratio_check", "particle_step", "gan_step"),
     *("transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
-    *("velocity()", "gradient_flow()", "cloud_velocity()"),
+    *("velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
 }
 # Numbers, arrays and trees of any shape, and points that go on to a network.
 ANY_SHAPE = {"discriminator_loss", "generator_loss", "integrate", "settle", "witness()"}
@@ -67,7 +67,8 @@ GOOD_TOO = {
     *{(name, "y0", kind) for name in ("integrate", "settle") for kind in ("None", "a list")},
     *{(name, "ts", "a list") for name in GOOD},
     ("fit_gaussian", "q0", "None"),
-    *{(name, "xs", "None") for name in ("velocity()", "gradient_flow()")},
+    *{(name, "xs", "None") for name in ("velocity()", "gradient_flow()", "score_velocity()")},
+    ("heat_flow_divergence", "log_r", "None"),
     *{
         ("langevin", "x0", "None"),
         ("curve_length", "y0", "None"),
@@ -259,7 +260,12 @@ def test_times_that_do_not_increase_are_refused():
 # their own, and a density is refused by the type hook.
 POINTS = ("x", "z")
 NONE_IS_GOOD = {("gradient_penalty", "xs_q"), ("over_devices", "tree"), ("witness()", "x")}
-NONE_IS_GOOD |= {("velocity()", "xs"), ("gradient_flow()", "xs"), ("kde_log_prob()", "x")}
+NONE_IS_GOOD |= {
+    ("velocity()", "xs"),
+    ("score_velocity()", "xs"),
+    ("gradient_flow()", "xs"),
+    ("kde_log_prob()", "x"),
+}
 
 
 def emptied(name):

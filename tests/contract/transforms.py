@@ -232,6 +232,14 @@ def cloud_at():
     return {"a": number(0.7), "t": number(0.2), "xs": cloud(1)}
 
 
+def shrink(t, x, args):
+    return -args * x / (1 + t)
+
+
+def heated(xs, s):
+    return xs * jnp.sqrt(1 + s)
+
+
 def density(x):
     field = df.velocity(Partial(rise, x["a"]), log_r)
     noise = jr.rademacher(KEY, (2, 4, 2), float)
@@ -264,6 +272,19 @@ FLOWS = {
         lambda x: df.velocity(Partial(rise, x["a"]), log_r)(x["t"], x["xs"], x["a"]), cloud_at
     ),
     "gradient_flow": Row(lambda x: df.gradient_flow(attraction)(x["t"], x["xs"], x["a"]), cloud_at),
+    "score_velocity": Row(
+        lambda x: df.score_velocity(Partial(rise, x["a"]), to_args, shrink, log_r)(
+            x["t"], x["xs"], x["a"]
+        ),
+        cloud_at,
+    ),
+    "heat_flow_divergence": Row(
+        lambda x: df.heat_flow_divergence(
+            *(Partial(rise, x["a"]), to_args, shrink, log_r, Partial(heated, x["xs"])),
+            **{"args": x["a"], "levels": 3, "scale": x["a"]},
+        ),
+        cloud_at,
+    ),
     # The cloud is held fixed in the fit, so it is no part of `x` here:
     # test_a_field_that_refits_is_differentiated_with_the_fit_held_fixed.
     "cloud_velocity": Row(refitted, lambda: {"a": number(0.7), "p": cloud(2, 5)}),

@@ -15,6 +15,8 @@ PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
 SHORTER = {
     "x0 = jr.normal(jr.key(5), (512, 2))": "x0 = jr.normal(jr.key(5), (256, 2))",
     "jr.split(jr.key(0), 8)": "jr.split(jr.key(0), 3)",
+    "Discriminator(2, key=k1)": "Discriminator(2, 16, 1, key=k1)",
+    "Generator(2, 2, key=k2)": "Generator(2, 2, 16, 1, key=k2)",
 }
 
 

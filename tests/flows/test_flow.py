@@ -122,7 +122,7 @@ def test_kl_falls_by_the_integral_of_its_rate():
 
 
 def score(t, x, ou):
-    return jax.grad(log_p)(x, ou)
+    return jnp.linalg.inv(ou["P"]) @ (ou["m"] - x)  # one inverse for all particles
 
 
 @pytest.mark.parametrize(

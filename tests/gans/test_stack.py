@@ -144,7 +144,7 @@ def close(found, wanted):
 
 
 def trained(gan, key, rate=1e-2):
-    options = {"d_optimizer": optax.adam(rate), "g_optimizer": optax.adam(rate)}
+    options = {"d_optimizer": optax.sgd(rate), "g_optimizer": optax.sgd(rate)}
     options |= {"latent": 3, "steps": 2, "batch_size": 16, "key": key}
     state, info = df.train_gan(gan, critic(last=jax.nn.sigmoid), maker(), XS, **options)
     return state.generator, info.d_losses

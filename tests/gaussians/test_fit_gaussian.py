@@ -43,6 +43,8 @@ def standard(dim=DIM):
 def test_a_gaussian_target_is_found_and_its_normaliser_too(x64):
     p = target()
     q, info = fit(log_target(p), standard(), n=64)
+    xs = q.sample(jr.key(0), (7,))
+    chex.assert_trees_all_equal(info.unravel(xs), xs)  # of a Gaussian start they stay vectors
     log_z = 0.5 * DIM * np.log(2 * np.pi) + np.linalg.slogdet(p.scale)[1]
     assert df.gaussian_kl(q, p) < 1e-9
     np.testing.assert_allclose(info.elbo, log_z, atol=1e-6)
@@ -71,44 +73,31 @@ def test_a_result_starts_the_next_fit_at_its_end(x64):
     np.testing.assert_allclose(again.mean, q.mean, atol=1e-3)
 
 
-def test_parameters_may_be_any_pytree(x64):
-    p = target()
-
-    def log_p(parameters):
-        return log_target(p)(jnp.append(parameters["a"], parameters["b"]))
-
-    start = {"a": np.zeros(1), "b": np.zeros((2, 1))}
-    q, info = fit(log_p, start, nodes=df.cubature(DIM))
-    assert df.gaussian_kl(q, p) < 1e-9
-    np.testing.assert_allclose(info.position["b"], np.asarray(q.mean[1:]).reshape(2, 1))
-
-
-def test_samples_of_a_fit_take_the_shape_of_its_parameters_also_of_a_batch_of_fits(x64):
+def test_parameters_and_samples_may_be_any_pytree_also_of_a_batch_of_fits(x64):
     start = {"a": np.zeros(1, np.float32), "b": np.zeros((2, 1))}
+    scale = np.array([[1.0, 0.0, 0.0], [1.2, 1.6, 0.0], [0.0, 1.2, 1.6]])  # deviations 1, 2, 2
+    p = [df.Gaussian(np.array([mean, 0.0, 0.0]), scale) for mean in (1.0, -2.0)]
 
     def log_p(mean, x):
-        return -0.5 * (jnp.sum((x["a"] - mean) ** 2) + jnp.sum(x["b"] ** 2) / 4)
+        return log_bent(mean, jnp.linalg.inv(scale @ scale.T), 0.0, jnp.append(x["a"], x["b"]))
 
     fits = lambda mean: fit(Partial(log_p, mean), start, nodes=df.cubature(DIM))
-    q, info = jax.jit(jax.vmap(fits))(jnp.array([1.0, -2.0]))
+    q, info = jax.jit(jax.vmap(fits))(jnp.stack([each.mean for each in p]))
+    for i, each in enumerate(p):
+        assert df.gaussian_kl(jax.tree.map(lambda leaf: leaf[i], q), each) < 1e-9  # noqa: B023
+    np.testing.assert_allclose(info.position["b"], np.asarray(q.mean[:, 1:]).reshape(2, 2, 1))
     keys = jr.split(jr.key(1), 2)
     vectors = jax.vmap(lambda q, key: q.sample(key, (1000, 5)))(q, keys)
     samples = info.unravel(vectors)
     assert jax.tree.map(jnp.shape, samples) == {"a": (2, 1000, 5, 1), "b": (2, 1000, 5, 2, 1)}
     assert samples["a"].dtype == jnp.float32
-    # N(mean, 1) and N(0, 4), to five sigma.
+    # To five sigma.
     np.testing.assert_allclose(samples["a"].mean((1, 2))[:, 0], [1, -2], atol=5 / 5000**0.5)
     np.testing.assert_allclose(samples["b"].std((1, 2)), 2.0, rtol=5 / 10000**0.5)
     one = jax.tree.map(lambda leaf: leaf[1, 7, 2], samples)
     chex.assert_trees_all_equal(one["b"], vectors[1, 7, 2, 1:, None])
     chex.assert_trees_all_equal(info.unravel(q.mean), info.position)
     assert not jax.tree.leaves(info.unravel)
-
-
-def test_of_a_gaussian_start_samples_stay_vectors(x64):
-    q, info = fit(log_target(target()), standard(), nodes=df.cubature(DIM))
-    xs = q.sample(jr.key(0), (7,))
-    chex.assert_trees_all_equal(info.unravel(xs), xs)
 
 
 def test_float32_ends_at_its_own_tolerance():

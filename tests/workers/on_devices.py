@@ -17,6 +17,7 @@ import divergence_flows as df
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "contract"))
 SEEDS, STEPS, COUNT = 8, 20, 4
+SGD = optax.sgd(0.05)
 # A solve, a fit that draws some samples, quasi-random points, and weights.
 NAMES = ("langevin", "ulsif_ratio", "sobol_nodes", "networks.ConvGenerator")
 
@@ -40,6 +41,7 @@ def train(xs_p, key):
     d = df.networks.Discriminator(2, 8, 1, key=key_d)
     g = df.networks.Generator(2, 2, 8, 1, key=key_g)
     options = {"latent": 2, "steps": STEPS, "chunk": STEPS, "batch_size": 16, "key": key_run}
+    options |= {"d_optimizer": SGD, "g_optimizer": SGD}
     return jax.tree.leaves(df.train_gan(df.gans.logit(), d, g, xs_p, **options))
 
 
@@ -59,11 +61,11 @@ def work(file, address="", rank="0"):
         jax.distributed.initialize(address, 2, int(rank), initialization_timeout=60)
     leaves, held, sent = trained()
     out = {f"seeds/{i}": x for i, x in enumerate(leaves)} | {"sent": sum(map(len, sent))}
-    if not address:  # one key of either kind, and keys laid over all devices
+    if not address:  # one key, and keys of the old kind laid over all devices
         made = maker()
-        laid = jax.jit(jax.vmap(made))(df.over_devices(keys()))
+        laid = jax.jit(jax.vmap(made))(df.over_devices(keys(jr.PRNGKey)))
         (shares,) = {len(x.addressable_shards) for x in jax.tree.leaves(laid)}
-        runs = {"one": made(keys()[0]), "old": made(keys(jr.PRNGKey)[0]), "laid": laid}
+        runs = {"one": made(keys()[0]), "laid": laid}
         for run, found in runs.items():
             out |= {f"{run}/{name}/{i}": x for name in NAMES for i, x in enumerate(found[name])}
         held.append(shares)
