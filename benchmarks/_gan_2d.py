@@ -1,7 +1,7 @@
 """Cases (a) and (c) of `gan.py`: small networks, where what is not arithmetic shows.
 
 Each is timed against PyTorch and against a `lax.scan` written by hand in jax and optax, with the
-networks as lists of arrays: what is left is our overhead.
+networks as lists of arrays, or as equinox's layers: what is left is our overhead.
 """
 
 import functools
@@ -103,6 +103,28 @@ def raw_flow(optimizer, eps, params, xs, xs_p, steps):
     return xs, losses
 
 
+def layered_flow(optimizer, eps, critic, xs, xs_p, steps):
+    """`raw_flow` of a critic made of equinox's layers, as users write theirs."""
+    params, rest = eqx.partition(critic, eqx.is_array)
+
+    def loss(params, xs):
+        values = jax.vmap(eqx.combine(params, rest))
+        on_p, on_q = values(xs_p), values(xs)
+        return jnp.mean(jax.nn.softplus(-on_p)) + jnp.mean(jax.nn.softplus(on_q))
+
+    def step(state, _):
+        params, memory, xs = state
+        now, slope = jax.value_and_grad(loss)(params, xs)
+        updates, memory = optimizer.update(slope, memory)
+        params = optax.apply_updates(params, updates)
+        xs = xs + eps * jax.vmap(jax.grad(eqx.combine(params, rest)))(xs)
+        return (params, memory, xs), now
+
+    begin = (params, optimizer.init(params), xs)
+    (_, _, xs), losses = jax.lax.scan(step, begin, length=steps)
+    return xs, losses
+
+
 def flows(widths, steps, rate, eps, count):
     """What all need, and the flow by `df.transport` and by hand."""
     critic, optimizer = Critic(widths, key=jr.key(0)), optax.adam(rate)
@@ -117,26 +139,30 @@ def flows(widths, steps, rate, eps, count):
         return moved, info.losses
 
     by_hand = jax.jit(functools.partial(raw_flow, optimizer, eps, steps=steps))
-    return layers, xs, xs_p, ours, functools.partial(by_hand, layers, xs, xs_p)
+    layered = eqx.filter_jit(functools.partial(layered_flow, optimizer, eps, steps=steps))
+    raw = functools.partial(by_hand, layers, xs, xs_p)
+    return layers, xs, xs_p, ours, functools.partial(layered, critic, xs, xs_p), raw
 
 
 def particles(report, widths, steps, goal, rate=1e-3, eps=1e-3, count=1024, rtol=1e-3):
     """One critic step to an Euler step, all particles in a batch."""
-    layers, xs, xs_p, ours, raw = flows(widths, steps, rate, eps, count)
+    layers, xs, xs_p, ours, layered, raw = flows(widths, steps, rate, eps, count)
     theirs = functools.partial(peer.flow, layers, xs, xs_p, steps, rate, eps)
     (mine, losses), (again, _), (_, yours, loss) = ours(), raw(), theirs()  # compiles
+    like_ours, _ = layered()
     # Rounding sends particles at the kinks of leaky ReLU apart in time: most must agree.
-    for other in (again, yours):
+    for other in (again, like_ours, yours):
         apart = np.median(np.abs(np.asarray(mine) - np.asarray(other)))
         if not apart < rtol:
             raise RuntimeError(f"particles {widths}: ours ended {apart} away, in the median")
     if not np.isclose(losses[-1], loss, rtol=rtol):
         raise RuntimeError(f"particles {widths}: the last losses are {losses[-1]} and {loss}")
-    seconds = alternate(
-        {"ours": lambda: clock(ours), "raw": lambda: clock(raw), "torch": lambda: theirs()[0]}
-    )
+    runs = {"ours": ours, "layered": layered, "raw": raw}
+    runs = {name: functools.partial(clock, run) for name, run in runs.items()}
+    seconds = alternate({**runs, "torch": lambda: theirs()[0]})
     case = f"particle flow, critic 2-{'-'.join(map(str, widths))}-1, {count} particles"
-    for name, words, aim in (("torch", "PyTorch", goal), ("raw", "a scan by hand", 1.05)):
+    peers = (("torch", "PyTorch", goal), ("layered", "a scan by hand", 1.05))
+    for name, words, aim in (*peers, ("raw", "a scan by hand, a network of plain arrays", 1.05)):
         pairs = zip(seconds["ours"], seconds[name], strict=True)
         pairs = [(one / steps, other / steps) for one, other in pairs]
         report(case, "time of a step", pairs, aim, words)
@@ -297,5 +323,5 @@ def seeds(report, counts=(1, 32), steps=300, goal=0.5, all_goal=None, repeats=RE
 
 
 if __name__ == "__main__":
-    *_, ours, raw = flows((64, 64), 400, 1e-3, 1e-3, 1024)
+    *_, ours, _, raw = flows((64, 64), 400, 1e-3, 1e-3, 1024)
     print(clock({"ours": ours, "raw": raw}[sys.argv[1]]))

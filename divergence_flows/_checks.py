@@ -157,7 +157,8 @@ def some(bad: Bool[Array, "..."]) -> BoolScalar:
 def constant(xs: Numbers) -> Bool[Array | np.ndarray, "..."]:
     """Which coordinates are exactly the same in all samples."""
     own = at_hand(xs) if isinstance(xs, jax.Array) else np.asarray(xs)
-    return own.max(axis=0) == own.min(axis=0)
+    fixed = own.max(axis=0) == own.min(axis=0)
+    return np.asarray(fixed) if isinstance(fixed, np.bool) else fixed
 
 
 def _coarse(xp: Any, xs: Any, fixed: Any) -> Any:

@@ -6,6 +6,8 @@ import equinox as eqx
 import jax
 import pytest
 
+from divergence_flows import _types
+
 # Tracing makes many objects and few cycles: at the usual 700, some of the time is spent looking.
 gc.set_threshold(50_000, 20, 100)
 
@@ -24,3 +26,15 @@ def _forget():
     jax.clear_caches()
     eqx.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _op_by_op():
+    """Leaves calls of f, h and their relatives outside of `jit` uncompiled.
+
+    The suite makes thousands of them, each once. `test_transforms.py` compares every function with
+    its compiled program, `test_outside_of_jit.py` has the calls as users make them.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_types, "_in_one_program", lambda function, x: function(x))
+        yield

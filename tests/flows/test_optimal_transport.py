@@ -56,6 +56,13 @@ def test_on_a_line_points_pair_in_order():
     np.testing.assert_allclose(df.wasserstein2(x, y), sorted_pairs, rtol=1e-12)
 
 
+def test_numbers_are_samples_too_whatever_library_holds_them():
+    x, y = np.random.default_rng(0).normal(size=(2, 30))
+    wanted = np.sqrt(np.mean((np.sort(x) - np.sort(y)) ** 2))
+    for kind in (np.asarray, jnp.asarray, list):
+        np.testing.assert_allclose(df.wasserstein2(kind(x), kind(y)), wanted, rtol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(30, 2), (30, 2, 3)])
 def test_translation_is_as_long_as_its_vector(shape):
     x = RNG.normal(size=shape)
