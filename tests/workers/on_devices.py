@@ -10,6 +10,7 @@ import sys
 import jax
 import jax.random as jr
 import numpy as np
+import optax
 from collectives import collectives
 from jax.experimental import multihost_utils
 
