@@ -83,11 +83,11 @@ def value_of(params, xs):
     return forward(params, leaky, xs)[:, 0]
 
 
-def raw_flow(optimizer, eps, params, xs, xs_p, steps):
+def flow_by_hand(optimizer, eps, values, slopes, params, xs, xs_p, steps):
     """What `df.transport` does for `gans.logit`, by hand."""
 
     def loss(params, xs):
-        on_p, on_q = value_of(params, xs_p), value_of(params, xs)
+        on_p, on_q = values(params, xs_p), values(params, xs)
         return jnp.mean(jax.nn.softplus(-on_p)) + jnp.mean(jax.nn.softplus(on_q))
 
     def step(state, _):
@@ -95,34 +95,25 @@ def raw_flow(optimizer, eps, params, xs, xs_p, steps):
         now, slope = jax.value_and_grad(loss)(params, xs)
         updates, memory = optimizer.update(slope, memory)
         params = optax.apply_updates(params, updates)
-        xs = xs + eps * jax.grad(lambda xs: jnp.sum(value_of(params, xs)))(xs)
-        return (params, memory, xs), now
+        return (params, memory, xs + eps * slopes(params, xs)), now
 
     begin = (params, optimizer.init(params), xs)
     (_, _, xs), losses = jax.lax.scan(step, begin, length=steps)
     return xs, losses
+
+
+def raw_flow(optimizer, eps, params, xs, xs_p, steps):
+    """By hand, with a network of plain arrays."""
+    slopes = jax.grad(lambda params, xs: jnp.sum(value_of(params, xs)), argnums=1)
+    return flow_by_hand(optimizer, eps, value_of, slopes, params, xs, xs_p, steps)
 
 
 def layered_flow(optimizer, eps, critic, xs, xs_p, steps):
-    """`raw_flow` of a critic made of equinox's layers, as users write theirs."""
+    """By hand, with a critic made of equinox's layers, as users write theirs."""
     params, rest = eqx.partition(critic, eqx.is_array)
-
-    def loss(params, xs):
-        values = jax.vmap(eqx.combine(params, rest))
-        on_p, on_q = values(xs_p), values(xs)
-        return jnp.mean(jax.nn.softplus(-on_p)) + jnp.mean(jax.nn.softplus(on_q))
-
-    def step(state, _):
-        params, memory, xs = state
-        now, slope = jax.value_and_grad(loss)(params, xs)
-        updates, memory = optimizer.update(slope, memory)
-        params = optax.apply_updates(params, updates)
-        xs = xs + eps * jax.vmap(jax.grad(eqx.combine(params, rest)))(xs)
-        return (params, memory, xs), now
-
-    begin = (params, optimizer.init(params), xs)
-    (_, _, xs), losses = jax.lax.scan(step, begin, length=steps)
-    return xs, losses
+    values = lambda params, xs: jax.vmap(eqx.combine(params, rest))(xs)
+    slopes = lambda params, xs: jax.vmap(jax.grad(eqx.combine(params, rest)))(xs)
+    return flow_by_hand(optimizer, eps, values, slopes, params, xs, xs_p, steps)
 
 
 def flows(widths, steps, rate, eps, count):

@@ -56,11 +56,11 @@ def dissipation(
     u, *rest = check_clouds("dissipation", **clouds)
     slope = _slope(h, u, "h") * (1.0 if of is None else _slope(of, u, "of"))
     parts = jax.tree.leaves(as_floats("dissipation", "grad_u", grad_u))
-    rates = slope * _squares([check_clouds("dissipation", grad_u=part)[0] for part in parts])
+    rates = slope * squares([check_clouds("dissipation", grad_u=part)[0] for part in parts])
     return -jnp.sum(rest[0] * rates) if rest else -jnp.mean(rates)
 
 
-def _squares(parts: list[AnyFloat]) -> Float[Array, " n"]:
+def squares(parts: list[AnyFloat]) -> Float[Array, " n"]:
     """Squared length of what each particle has in all parts."""
     return jnp.asarray(sum(jnp.sum(part**2, axis=tuple(range(1, part.ndim))) for part in parts))
 
@@ -111,4 +111,4 @@ def _with_length(
     """Adds the cloud's speed, the rate of the length."""
     xs, _ = state
     rate = check_rate("curve_length", "field", field(t, xs, args), xs)
-    return rate, safe_sqrt(jnp.mean(_squares(jax.tree.leaves(rate))))
+    return rate, safe_sqrt(jnp.mean(squares(jax.tree.leaves(rate))))

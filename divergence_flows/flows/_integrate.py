@@ -224,9 +224,7 @@ def _solve_in_scan(
 ) -> diffrax.Solution:
     """As `_solve`, for fixed steps to times that the host has seen; one look at all contents."""
     if one_way(solver):
-        mark = functools.partial(reverse_only, _no_forward_mode(names))
-        floats, rest = eqx.partition((rate, y0, args), eqx.is_inexact_array)
-        rate, y0, args = eqx.combine(jax.tree.map(mark, floats), rest)
+        rate, y0, args = _reverse_only(names, (rate, y0, args))
     solution = in_scan(diffrax.ODETerm(rate), solver, y0, ts, dt0, args, plan)
     if not throw:
         return solution
@@ -262,10 +260,8 @@ def _solve(
         faults[_NOT_FINITE.format(caller, names.state)] = any_not_finite(y0)
     y0, ts = raise_first((y0, ts), faults)
     if _is_one_way(settings):
-        mark = functools.partial(reverse_only, _no_forward_mode(names))
         inputs = rate, noise, y0, ts, dt0, settings
-        floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
-        rate, noise, y0, ts, dt0, settings = eqx.combine(jax.tree.map(mark, floats), rest)
+        rate, noise, y0, ts, dt0, settings = _reverse_only(names, inputs)
     terms = diffrax.ODETerm(rate)
     if noise is not None:
         terms = diffrax.MultiTerm(terms, noise(y0, ts, dt0))
@@ -293,6 +289,13 @@ def _is_one_way(settings: dict[str, Any]) -> bool:
     """Whether a solve has derivatives in reverse mode alone, as diffrax's own choice has."""
     one_way = diffrax.RecursiveCheckpointAdjoint, diffrax.BacksolveAdjoint
     return isinstance(settings.get("adjoint", one_way[0]()), one_way)
+
+
+def _reverse_only(names: Names, inputs: Any) -> Any:
+    """Marks all floats that a solve may be differentiated in."""
+    mark = functools.partial(reverse_only, _no_forward_mode(names))
+    floats, rest = eqx.partition(inputs, eqx.is_inexact_array)
+    return eqx.combine(jax.tree.map(mark, floats), rest)
 
 
 def _no_forward_mode(names: Names) -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
-from .._checks import some
+from .._checks import some_not_finite
 from .._types import BoolScalar
 
 _SAVES_STATE = diffrax.SubSaveAt(t1=True).fn
@@ -91,5 +91,5 @@ def _rows_or(rows: Bool[Array, " time"], values: Array, other: Any) -> Array:
 
 def any_not_finite(tree: PyTree) -> BoolScalar:
     """Whether any number of a pytree is NaN or inf."""
-    bad = (some(~jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
+    bad = map(some_not_finite, jax.tree.leaves(tree))
     return functools.reduce(jnp.logical_or, bad, jnp.zeros((), bool))

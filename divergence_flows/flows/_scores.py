@@ -14,7 +14,6 @@ from jax.tree_util import Partial
 
 from .._checks import check_counts, check_positive, described, raise_if, scalar_valued
 from .._types import (
-    AnyFloat,
     Field,
     Function,
     LogRatioFn,
@@ -25,6 +24,7 @@ from .._types import (
     as_partial,
     traced,
 )
+from ._diagnostics import squares
 from ._velocity import AnyEvent, AnyEventLike, as_floats, chain
 
 # Where h' is looked at to see whether it is constant [nats].
@@ -73,16 +73,15 @@ def score_velocity(
     References:
         Yin et al., DMD, CVPR 2024; Xu, Nie & Vahdat, f-distill, 2025.
     """
-    h, scores = as_partial(h), (as_partial(score_p), as_partial(score_q))
+    log_r = _ratio_or_constant("score_velocity", h, log_r)
+    scores = as_partial(score_p), as_partial(score_q)
+    return Partial(_score_velocity, as_partial(h), log_r, scores)
+
+
+def _ratio_or_constant(caller: str, h: ScalarFn, log_r: LogRatioFn | None) -> LogRatioFn:
+    """The ratio, or a constant one where h' is the same at all: any other h needs a ratio."""
     if log_r is not None:
-        return Partial(_score_velocity, Partial(_slope_at, h), as_partial(log_r), scores)
-    return Partial(
-        _score_velocity, Partial(_constant, _only_slope("score_velocity", h)), None, scores
-    )
-
-
-def _only_slope(caller: str, h: ScalarFn) -> Scalar:
-    """The slope of an h that has one; all others need a ratio."""
+        return as_partial(log_r)
     u = jnp.asarray(_TRIED, jnp.result_type(float))
     slopes = jax.vmap(jax.grad(scalar_valued(caller, "h", h)))(u)
     middle = slopes[len(_TRIED) // 2]
@@ -90,20 +89,16 @@ def _only_slope(caller: str, h: ScalarFn) -> Scalar:
     words = f"{caller}: h' depends on u = log p/q, and `log_r` is None; pass log_r(t, x, args)."
     if not traced(varies) and varies:
         raise ValueError(words)
-    return raise_if(middle, varies, words)
+    return Partial(_constant, raise_if(jnp.zeros_like(middle), varies, words))
 
 
-def _slope_at(h: ScalarFn, u: Scalar) -> Scalar:
-    return jax.grad(h)(u)
-
-
-def _constant(slope: Scalar, u: None) -> Scalar:
-    return slope
+def _constant(u: Scalar, t: ScalarLike, x: Any, args: Any) -> Scalar:
+    return u
 
 
 def _score_velocity(
-    slope: Function,
-    log_r: LogRatioFn | None,
+    h: ScalarFn,
+    log_r: LogRatioFn,
     scores: tuple[Function, Function],
     t: ScalarLike,
     xs: AnyEventLike,
@@ -111,30 +106,29 @@ def _score_velocity(
 ) -> AnyEvent:
     """Moves each particle on its own."""
     caller = "score_velocity"
-    if log_r is not None:
-        log_r = scalar_valued(caller, "log_r", log_r)
     cloud = as_floats(caller, "xs", xs)
-    move = functools.partial(_of_one, caller, slope, log_r, scores, t, args)
-    return jax.vmap(move)(cloud)
+    slope, gradient = jax.vmap(functools.partial(_parts, caller, h, log_r, scores, t, args))(cloud)
+    return jax.tree.map(lambda part: jax.vmap(chain)(slope, part).astype(part.dtype), gradient)
 
 
-def _of_one(
+def _parts(
     caller: str,
-    slope: Function,
-    log_r: LogRatioFn | None,
+    h: ScalarFn,
+    log_r: LogRatioFn,
     scores: tuple[Function, Function],
     t: ScalarLike,
     args: Any,
     x: Any,
-) -> Any:
-    """h'(u) times the difference of the scores at one point."""
+) -> tuple[Scalar, Any]:
+    """h'(u) and the difference of the scores at one point."""
     found = [score(t, x, args) for score in scores]
     for name, made in zip(("score_p", "score_q"), found, strict=True):
         if jax.tree.map(jnp.shape, made) != jax.tree.map(jnp.shape, x):
             words = f"`{name}` returns {described(made)} at a point {described(x)}"
             raise ValueError(f"{caller}: {words}; pass one that returns the point's gradient.")
-    factor = slope(None if log_r is None else log_r(t, x, args))
-    return jax.tree.map(lambda p, q: chain(factor, p - q).astype(p.dtype), *found)
+    u = scalar_valued(caller, "log_r", log_r)(t, x, args)
+    slope = jax.grad(scalar_valued(caller, "h", h))(u)
+    return slope, jax.tree.map(jnp.subtract, *found)
 
 
 def heat_flow_divergence(
@@ -195,21 +189,18 @@ def heat_flow_divergence(
     check_positive(caller, scale=scale)
     places, weights = np.polynomial.legendre.leggauss(levels)
     places, weights = (places + 1) / 2, weights / 2
-    h, scores = as_partial(h), (as_partial(score_p), as_partial(score_q))
-    slope = (
-        Partial(_slope_at, h) if log_r is not None else Partial(_constant, _only_slope(caller, h))
-    )
     width = as_float(scale)
     s = width * jnp.asarray(places / (1 - places), width.dtype)
     masses = width * jnp.asarray(weights / (1 - places) ** 2, width.dtype)
-    log_r = None if log_r is None else as_partial(log_r)
-    rate = Partial(_heat_rate, slope, log_r, scores, as_partial(draw), args)
+    log_r = _ratio_or_constant(caller, h, log_r)
+    scores = as_partial(score_p), as_partial(score_q)
+    rate = Partial(_heat_rate, as_partial(h), log_r, scores, as_partial(draw), args)
     return 0.5 * masses @ jax.lax.map(rate, s)
 
 
 def _heat_rate(
-    slope: Function,
-    log_r: LogRatioFn | None,
+    h: ScalarFn,
+    log_r: LogRatioFn,
     scores: tuple[Function, Function],
     draw: Function,
     args: Any,
@@ -218,24 +209,7 @@ def _heat_rate(
     """E[h'(u) |grad u|^2] at one noise level."""
     drawn = draw(s)
     xs, weights = drawn if isinstance(drawn, tuple) else (drawn, None)
-    caller, xs = "heat_flow_divergence", as_float(xs)
-    if log_r is not None:
-        log_r = scalar_valued(caller, "log_r", log_r)
-    one = functools.partial(_rate_of_one, caller, slope, log_r, scores, s, args)
-    rates = jax.vmap(one)(xs)
+    parts = functools.partial(_parts, "heat_flow_divergence", h, log_r, scores, s, args)
+    slopes, gradients = jax.vmap(parts)(as_float(xs))
+    rates = chain(slopes, squares([gradients]))
     return jnp.mean(rates) if weights is None else weights @ rates
-
-
-def _rate_of_one(
-    caller: str,
-    slope: Function,
-    log_r: LogRatioFn | None,
-    scores: tuple[Function, Function],
-    s: Scalar,
-    args: Any,
-    x: AnyFloat,
-) -> Scalar:
-    """h'(u) |grad u|^2 at one point; zero where the gradient is, even if h' overflows."""
-    gradient = _of_one(caller, Partial(_constant, jnp.ones_like(s)), None, scores, s, args, x)
-    factor = slope(None if log_r is None else log_r(s, x, args))
-    return chain(factor, jnp.sum(gradient**2)).astype(x.dtype)
