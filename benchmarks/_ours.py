@@ -10,13 +10,13 @@ import numpy as np
 from _peers import Prepared, Trace
 
 import divergence_flows as df
-from divergence_flows.gaussians._fit import rounds_of
-from divergence_flows.gaussians._judge import SETS
+from divergence_flows.fits._fit import rounds_of
+from divergence_flows.fits._judge import SETS
 
 ON_THE_WAY = (30.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # tolerances [nats] that stop a fit early
 NODES = 2**14  # for targets that are not Gaussian; 1024, the default, for others
 FEW = 256  # on the way
-STAGES = 3  # evaluations of the field in a step of Bosh3; its rest rule makes two more
+FRESH = 4  # the rule of rest asks one in so many of the fresh nodes
 
 
 def rounds(n, dim):
@@ -25,9 +25,10 @@ def rounds(n, dim):
 
 
 def evaluations(info, n, dim):
-    """Gradients of log p at most: rest rules ask own and fresh nodes; then the end is judged."""
+    """Gradients of log p at most: own nodes, fresh ones where they may end it, and the judges'."""
     steps = np.asarray(info.steps)
-    return int(np.sum((steps + 1) * ((STAGES + 1) * rounds(n, dim) + n)) + SETS * n)
+    looks = 2 * n * len(steps)
+    return int(np.sum((steps + 1) * (rounds(n, dim) + n // FRESH)) + looks + SETS * n)
 
 
 def fit(target, n, tol):

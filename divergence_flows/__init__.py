@@ -114,8 +114,6 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
 
     # Gaussians and mixtures
     from .gaussians import (
-        fit_gaussian as fit_gaussian,
-        FitInfo as FitInfo,
         bures_field as bures_field,
         fisher_rao_field as fisher_rao_field,
         forward_backward_step as forward_backward_step,
@@ -132,6 +130,7 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         trapezoid as trapezoid,
         stl_loss as stl_loss,
     )
+    from .fits import FitInfo as FitInfo, fit_gaussian as fit_gaussian
 
     # training, and long runs
     from .training import (

@@ -17,11 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from diffrax import (
     RESULTS as RESULTS,
+    AbstractAdaptiveSolver as AbstractAdaptiveSolver,
     AbstractProgressMeter as AbstractProgressMeter,
     AbstractSolver as AbstractSolver,
     AbstractStepSizeController as AbstractStepSizeController,
-    Bosh3 as Bosh3,
+    AbstractTerm as AbstractTerm,
     Kvaerno3 as Kvaerno3,
+    LocalLinearInterpolation as LocalLinearInterpolation,
     NoProgressMeter as NoProgressMeter,
     PIDController as PIDController,
     TqdmProgressMeter as TqdmProgressMeter,

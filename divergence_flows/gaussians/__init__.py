@@ -1,11 +1,10 @@
 """Where q is a Gaussian, or a mixture of them, the flow is an ODE on its mean and covariance.
 
 Expectations under q are sums over nodes, so that fields are smooth functions of q. A geometry
-(Bures-Wasserstein or Fisher-Rao) turns the path gradient into a field, and `fit_gaussian` follows
-it until it rests and reports how good the fit is.
+(Bures-Wasserstein or Fisher-Rao) turns the path gradient into a field, which `fit_gaussian`
+follows until it rests.
 """
 
-from ._fit import FitInfo as FitInfo, fit_gaussian as fit_gaussian
 from ._flows import (
     bures_field as bures_field,
     fisher_rao_field as fisher_rao_field,

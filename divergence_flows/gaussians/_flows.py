@@ -1,46 +1,25 @@
 r"""Flows of one Gaussian: how a target's ratio moves its mean and its factor.
 
 All need two expectations under q, $E[g]$ and $G = E[g z^T]$ with $g(x) = \nabla_x h(\log p/q)$. How
-they are estimated is an *estimator*; what is done with them is a *geometry*, one function and one
-row of `GEOMETRIES`. The choices are independent.
+they are estimated is an *estimator*; what is done with them is a *geometry*. The choices are
+independent.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, ArrayLike, Int, PyTree, Real
+from jaxtyping import Array, ArrayLike, PyTree, Real
 
 from .._linalg import product, symmetric
 from .._types import Field, Frozen, Function, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
-from ..flows._integrate import (
-    RESULTS,
-    AbstractSolver,
-    AbstractStepSizeController,
-    Bosh3,
-    Kvaerno3,
-    PIDController,
-    Tsit5,
-    root_mean_square,
-)
 from ._expectations import Moments, Rule, Target, check_dimension, moments, rising
 from ._gaussian import Gaussian
 from ._nodes import Nodes
 
 Pair = tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]]
-# Bosh3's stability function vanishes at -1.596: a step of that length ends every mode of rate 1,
-# and near its rest all modes of the Fisher-Rao flow have that rate, on a Gaussian target exactly.
-_LONGEST = 1.596
-# A loose tolerance suffices: where the flow ends does not depend on the path.
-_LOCAL = 0.1
-# Nearer to rest than this, in units of q, a step may move q by no more than a jump of the field.
-_NEAR = 0.1
-# A kinked target lets the field jump; after so many jumps without a slower step, the flow rests.
-_PATIENCE = 8
-_SLOWER = 0.7
 
 
 def gaussian_field(
@@ -182,6 +161,21 @@ def fisher_rao_motion(q: Gaussian, rate: Array, moment: Array, triangular: bool)
     return product(q.scale, q.scale.T, rate[:, None])[:, 0], product(q.scale, half)
 
 
+def natural_step(q: Gaussian, found: Moments, share: Scalar) -> Gaussian:
+    """Moves the precision that share of its way, and the mean by the new covariance.
+
+    The law is NaN where the precision is not positive definite.
+    """
+    rate, moment = found
+    if q.diagonal:
+        scale = q.scale * jax.lax.rsqrt(1 - share * q.scale * moment)
+        return Gaussian(q.mean + share * scale**2 * rate, scale)
+    own = symmetric(product(q.scale.T, moment))
+    low = jnp.linalg.cholesky(jnp.eye(q.mean.size, dtype=own.dtype) - share * own)
+    scale = jax.scipy.linalg.solve_triangular(low, q.scale.T, lower=True).T
+    return Gaussian(q.mean + share * product(scale, scale.T, rate[:, None])[:, 0], scale)
+
+
 def _low(matrix: Matrix) -> Matrix:
     """Keeps the lower triangle with half the diagonal: A + A^T for symmetric results."""
     return jnp.tril(matrix, -1) + 0.5 * jnp.diag(jnp.diag(matrix))
@@ -210,97 +204,3 @@ def _covariance_rates(
     rate, moment = moments(target, nodes, Gaussian(mean, scale))
     half = product(moment, scale.T)
     return rate, half + half.T
-
-
-class _Steps(NamedTuple):
-    """State of `AffineInvariantController`: a rejected step, the lowest speed, jumps since then."""
-
-    inner: Any
-    length: Scalar
-    error: Scalar
-    speed: Scalar
-    jumps: Int[Array, ""]
-
-
-class AffineInvariantController(AbstractStepSizeController):
-    """Adapts steps to errors in units of the Gaussian itself, S^{-1} d mu and S^{-1} d S.
-
-    A field that jumps, near rest, is not followed to ever smaller steps: an error that does not
-    shrink with the step is no error of the solver, and after `_PATIENCE` of them the solve ends.
-    """
-
-    pid: PIDController
-
-    def wrap(self, direction: Any) -> "AffineInvariantController":
-        return self
-
-    def init(self, *args: Any) -> Any:
-        end, inner = self.pid.init(*args)
-        never = jnp.full((), jnp.inf, jnp.result_type(end))
-        return end, _Steps(inner, jnp.ones_like(never), never, never, jnp.zeros((), jnp.int32))
-
-    def adapt_step_size(
-        self,
-        t0: Any,
-        t1: Any,
-        y0: Gaussian,
-        y1_candidate: Gaussian,
-        args: PyTree,
-        y_error: Gaussian,
-        error_order: Any,
-        controller_state: Any,
-    ) -> Any:
-        """Lets the inner controller see the error in units of the state before the step."""
-        last, length = controller_state, t1 - t0
-        change = jax.tree.map(jnp.subtract, y1_candidate, y0)
-        moved = root_mean_square(_in_units_of(y0, change)).astype(length.dtype)
-        error = _in_units_of(y0, y_error)
-        size = root_mean_square(error).astype(length.dtype)
-        jump = (size > last.error * (length / last.length) ** 2) & (moved < _NEAR)
-        share = jnp.where(jump, 0, 1 / jnp.minimum(moved, 1)).astype(y0.mean.dtype)
-        error = jax.tree.map(partial(jnp.multiply, share), error)
-        keep, start, end, made_jump, inner, result = self.pid.adapt_step_size(
-            t0, t1, error, error, args, error, error_order, last.inner
-        )
-        slower = keep & (moved / length < _SLOWER * last.speed)
-        jumps = jnp.where(slower, 0, last.jumps + jump)
-        speed = jnp.where(slower, moved / length, last.speed)
-        rejected = jnp.where(keep, 1, length), jnp.where(keep, jnp.inf, size)
-        state = _Steps(inner, *rejected, speed, jumps)
-        result = RESULTS.where(jumps >= _PATIENCE, RESULTS.max_steps_rejected, result)
-        result = RESULTS.where(~keep & ~(end > start), RESULTS.dt_min_reached, result)
-        return keep, start, end, made_jump, jax.lax.stop_gradient(state), result
-
-
-def _in_units_of(q: Gaussian, change: Gaussian) -> Gaussian:
-    """Multiplies a change of q by S^{-1}."""
-    if q.diagonal:
-        return Gaussian(change.mean / q.scale, change.scale / q.scale)
-    both = jnp.concatenate([change.mean[:, None], change.scale], axis=1)
-    local = jnp.linalg.solve(q.scale, both)
-    return Gaussian(local[:, 0], local[:, 1:])
-
-
-class Geometry(NamedTuple):
-    """How a geometry moves a Gaussian, and how `fit_gaussian` follows it by default."""
-
-    motion: Callable[..., Moments]
-    # One solver, or one for a stiff flow and one for others.
-    solvers: tuple[AbstractSolver, ...]
-    # None is as in `integrate`.
-    stepsize_controller: AbstractStepSizeController | None = None
-    # Of the gap at the start; None lets diffrax choose.
-    first_step: Callable[[Scalar], Scalar] | None = None
-    max_steps: int = 4096
-
-
-_IN_ITS_UNITS = AffineInvariantController(PIDController(rtol=0.0, atol=_LOCAL, dtmax=_LONGEST))
-GEOMETRIES = {
-    "fisher_rao": Geometry(
-        motion=fisher_rao_motion,
-        solvers=(Bosh3(),),
-        stepsize_controller=_IN_ITS_UNITS,
-        first_step=lambda gap: _LONGEST / (1 + 10 * jnp.sqrt(gap)),
-    ),
-    "bures": Geometry(motion=bures_motion, solvers=(Kvaerno3(), Tsit5())),
-}

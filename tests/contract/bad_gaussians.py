@@ -23,7 +23,7 @@ from bad_good import (
 from jax.tree_util import Partial
 
 import divergence_flows as df
-from divergence_flows.gaussians._fit import _unraveller
+from divergence_flows.fits._fit import _unraveller
 
 INDEFINITE, SINGULAR = jnp.array([[1.0, 2.0], [2.0, 1.0]]), jnp.ones((2, 2))
 MANY = df.Gaussian(jnp.zeros((4, 2)), jnp.ones((4, 2)))

@@ -29,7 +29,7 @@ FLOORS = (
     ("_hook", "_types", "_linalg"),
     ("_checks", "calculus", "bures"),
     ("divergences", "ratios", "networks", "flows"),
-    ("gans", "gaussians", "runs"),
+    ("gans", "gaussians", "fits", "runs"),
     ("training",),
     ("plot",),
     ("__init__",),

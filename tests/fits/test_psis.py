@@ -11,7 +11,7 @@ import pytest
 from jax.tree_util import Partial
 
 import divergence_flows as df
-from divergence_flows.gaussians._pareto import pareto_k
+from divergence_flows.fits._pareto import pareto_k
 
 N = 40_000
 

@@ -186,7 +186,7 @@ def a_start(number, x):
 
 @pytest.mark.parametrize("name", STARTS)
 def test_a_bad_start_says_at_once_what_was_found(name, monkeypatch):
-    monkeypatch.setattr(f"{df.__name__}.gaussians._fit._fit", never)
+    monkeypatch.setattr(f"{df.__name__}.fits._fit._fit", never)
     log_p = Partial(a_start, jnp.asarray(list(STARTS).index(name)))
     with pytest.raises(eqx.EquinoxRuntimeError, match=STARTS[name][1]):
         jax.block_until_ready(df.fit_gaussian(log_p, standard(2), n=64, key=KEY))

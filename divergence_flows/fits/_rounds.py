@@ -1,22 +1,40 @@
 r"""Settling a flow of Gaussians on one set of nodes after another."""
 
 import operator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, Int, PyTree
 
-from .._types import BoolScalar, Function, Scalar, ScalarLike
-from ..flows._integrate import RESULTS, AbstractSolver
+from .._types import BoolScalar, Function, Scalar
+from ..flows._integrate import (
+    RESULTS,
+    AbstractSolver,
+    AbstractStepSizeController,
+    Kvaerno3,
+    Tsit5,
+)
 from ..flows._settle import settle
-from ._expectations import Rule, Target, elbo, gap, gap_of, mean_hessian, moments
-from ._flows import Geometry, flow
-from ._gaussian import Gaussian
-from ._nodes import Blocks, Nodes
+from ..gaussians._expectations import (
+    Moments,
+    Rule,
+    Target,
+    elbo,
+    gap,
+    gap_of,
+    mean_hessian,
+    moments,
+)
+from ..gaussians._flows import bures_motion, fisher_rao_motion, flow
+from ..gaussians._gaussian import Gaussian
+from ..gaussians._nodes import Blocks, Nodes, few_of
+from ._natural import BY_USE, NaturalSteps, first_step, moments_at
 
 # Beyond this ratio of curvatures an explicit solver of the Bures-Wasserstein flow is slower.
 _STIFF = 30.0
@@ -27,6 +45,8 @@ _LOST = 1e9
 SHARE = 1e-2
 # Into so many blocks the last round's nodes are cut at most; a GPU takes them one by one.
 _MOST_BLOCKS = 16
+# Of the fresh nodes so many at least tell when to rest; all of them judge a round.
+_FEWEST_FRESH = 64
 Settled = tuple[Gaussian, Any, Int[Array, ""]]  # q, diffrax's result, number of steps
 
 
@@ -68,17 +88,34 @@ def fit_in_rounds(
     return q, result, steps
 
 
+class Geometry(NamedTuple):
+    """How `fit_gaussian` follows a geometry by default."""
+
+    motion: Callable[..., Moments]
+    # One solver, or one for a stiff flow and one for others.
+    solvers: tuple[AbstractSolver, ...]
+    # None is as in `integrate`.
+    stepsize_controller: AbstractStepSizeController | None = None
+    max_steps: int = 4096
+
+
+GEOMETRIES = {
+    "fisher_rao": Geometry(fisher_rao_motion, (NaturalSteps(),), BY_USE),
+    "bures": Geometry(bures_motion, (Kvaerno3(), Tsit5())),
+}
+
+
 def settle_on(
     target: Target, fresh: Nodes | None, tol: Scalar, way: Geometry, nodes: Rule, q: Gaussian
 ) -> Settled:
     """Settles the flow on one set of nodes: to `tol`, or to a share of the gap on fresh ones."""
-    field = flow(target, nodes, way.motion, False)
     start = moments(target, nodes, q)
     first = gap_of(q, start)
+    if fresh is not None and fresh.batches is None:
+        fresh = few_of(fresh, max(_FEWEST_FRESH, fresh.weights.size // 4))
 
-    def rests(t: ScalarLike, q: Gaussian, args: PyTree) -> BoolScalar:
+    def rests(q: Gaussian, left: Scalar) -> BoolScalar:
         """Whether q rests on the nodes, or is as good as they can tell, or is lost."""
-        left = gap(target, nodes, q)
         rests = left < tol
         if fresh is not None:
             # Far from rest the fresh nodes would show nothing new, so they are not evaluated.
@@ -87,15 +124,33 @@ def settle_on(
             rests = rests | (left < SHARE * other)
         return rests | ~(left <= _LOST * jnp.maximum(first, 1))
 
-    def settled(solver: AbstractSolver, q: Gaussian) -> Settled:
+    def stepped(solver: AbstractSolver, q: Gaussian) -> Settled:
+        """Settles by steps that carry the moments along."""
+        end = settled(
+            Partial(moments_at, target, nodes),
+            lambda t, known, args: rests(known[0], gap_of(*known)),
+            (q, start),
+            solver,
+            first_step(first),
+        )
+        return end[0][0], *end[1:]
+
+    def flowed(solver: AbstractSolver, q: Gaussian) -> Settled:
+        """Settles by a solver of the field."""
+        field = flow(target, nodes, way.motion, False)
+        dt0 = first_step(first) if way.motion is fisher_rao_motion else None
+        return settled(field, lambda t, q, args: rests(q, gap(target, nodes, q)), q, solver, dt0)
+
+    def settled(field: Any, rest: Function, y0: Any, solver: Any, dt0: Any) -> Any:
         """Settles, and drops the axis of the single time."""
-        dt0 = None if way.first_step is None else way.first_step(first)
         how = {"solver": solver, "stepsize_controller": way.stepsize_controller, "dt0": dt0}
-        solution = settle(field, q, rest=rests, max_steps=way.max_steps, throw=False, **how)
+        solution = settle(field, y0, rest=rest, max_steps=way.max_steps, throw=False, **how)
         end = jax.tree.map(operator.itemgetter(0), solution.ys)
         return end, solution.result, jnp.asarray(solution.stats["num_steps"])
 
-    ways = [partial(settled, solver) for solver in way.solvers]
+    if isinstance(way.solvers[0], NaturalSteps):
+        return stepped(way.solvers[0], q)
+    ways = [partial(flowed, solver) for solver in way.solvers]
     return ways[0](q) if len(ways) == 1 else jax.lax.cond(_is_stiff(q, start[1]), *ways, q)
 
 

@@ -26,13 +26,12 @@ from .._types import (
     as_partial,
 )
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
-from ._expectations import Target, gap
-from ._flows import GEOMETRIES, Geometry
-from ._gaussian import Gaussian
-from ._judge import check_start, has_rested, judge, raise_unless_rested
-from ._nodes import Nodes, cubature, few_of, sobol_nodes
+from ..gaussians._expectations import Target, gap
+from ..gaussians._gaussian import Gaussian
+from ..gaussians._nodes import Nodes, cubature, few_of, sobol_nodes
+from ._judge import check_start, has_rested, is_far, judge, raise_unless_rested
 from ._pareto import FEWEST_DRAWS, pareto_k
-from ._rounds import SHARE, fit_in_rounds, settle_on
+from ._rounds import GEOMETRIES, SHARE, Geometry, fit_in_rounds, settle_on
 
 _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
 # A round between the cubature points and all nodes has at least so many.
@@ -108,10 +107,11 @@ def fit_gaussian(
         n: Number of the last nodes, and of each set that judges; at least 25. By default 1024, or 2
             dim if that is more and the scale a matrix. Raise it to lower `info.gap`.
         tol: Gap at which to rest [nats]; 1e-10 in float64, 1e-5 in float32.
-        solver: A diffrax solver. By default Bosh3 for "fisher_rao"; for "bures" Kvaerno3 if the
-            curvatures at `q0` differ by a factor beyond 30, else Tsit5.
-        stepsize_controller: By default, for "fisher_rao", errors in units of q itself, which makes
-            the whole fit commute with affine maps; for "bures" as in `integrate`.
+        solver: A diffrax solver of the flow. By default steps of natural parameters for
+            "fisher_rao", which commute with affine maps and reach a Gaussian target at once; for
+            "bures" Kvaerno3 if the curvatures at `q0` differ by a factor beyond 30, else Tsit5.
+        stepsize_controller: Of the flow. By default, for those steps, by the gap that is left
+            after each; for solvers as in `integrate`.
         max_steps: Steps allowed in each round.
         throw: Whether a fit that has not come to rest raises.
         key: Key of the Sobol nodes, those that judge included; all sets are independent.
@@ -167,7 +167,7 @@ def fit_gaussian(
     check_positive("fit_gaussian", tol=tol)
     way = GEOMETRIES[geometry]._replace(max_steps=max_steps)
     if solver is not None:
-        way = way._replace(solvers=(solver,))
+        way = way._replace(solvers=(solver,), stepsize_controller=None)
     if stepsize_controller is not None:
         way = way._replace(stepsize_controller=stepsize_controller)
     first_key, fresh_key, key = jr.split(key, 3)
@@ -227,13 +227,14 @@ def _fit(
     q, result, steps = fit_in_rounds(target, settle, rounds, fresh, own_tol, start)
     left = gap(target, rounds[-1], q)
     found = judge(target, q, judges, fresh.weights.size, key)
-    rested = has_rested(result, left, found, tol, batched)
+    far = is_far(start, q)
+    rested = has_rested(far, result, left, found, tol, batched)
     jumped = result == RESULTS.max_steps_rejected
     k_hat = jnp.full_like(left, jnp.inf) if batched else pareto_k(found.log_weights, found.rounding)
     worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)
     report = (found.elbo, worst, found.gradient_norm, k_hat, steps, rested, result)
     info = FitInfo(*report, unravel(q.mean), unravel)
-    return raise_unless_rested(start, q, rested, result, left, found) if throw else q, info
+    return raise_unless_rested(far, q, rested, result, left, found) if throw else q, info
 
 
 def rounds_of(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:

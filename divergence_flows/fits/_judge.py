@@ -15,9 +15,17 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import raise_first, some
 from .._types import BoolScalar, Scalar
 from ..flows._integrate import RESULTS
-from ._expectations import Target, check_dimension, gap, gap_of, log_weights, moments, velocities
-from ._gaussian import Gaussian
-from ._nodes import Nodes, sobol_nodes
+from ..gaussians._expectations import (
+    Target,
+    check_dimension,
+    gap,
+    gap_of,
+    log_weights,
+    moments,
+    velocities,
+)
+from ..gaussians._gaussian import Gaussian
+from ..gaussians._nodes import Nodes, sobol_nodes
 
 # One set hides two thirds of the gap with a chance of .28 at most if b is normal with the variance
 # of a: eight at once with one of 4e-5.
@@ -154,26 +162,32 @@ def _errors(target: Target, q: Gaussian, nodes: Nodes) -> tuple[Scalar, Scalar]:
 
 
 def has_rested(
-    result: Any, left: Scalar, found: Judgement, tol: Scalar, batched: bool
+    far: BoolScalar, result: Any, left: Scalar, found: Judgement, tol: Scalar, batched: bool
 ) -> BoolScalar:
     """Whether a fit came to rest; `left` is the gap on its own nodes."""
     # Where log_p has kinks, averages over nodes jump, and cannot fall below a jump. Such a flow
     # rests when its steps lead nowhere and what is left is like the error of the nodes.
     jumps = (result == RESULTS.max_steps_rejected) & (left <= jnp.minimum(_LIKE * found.gap, 1))
+    jumps = jumps & ~far
     ended = (result == RESULTS.event_occurred) & (left <= jnp.maximum(tol, 1))
     rested = (ended | jumps) & jnp.isfinite(found.elbo) & (found.gap < jnp.inf)
     return rested & (found.gap <= tol) if batched else rested
 
 
+def is_far(start: Gaussian, q: Gaussian) -> BoolScalar:
+    """Whether q has left the start's scale far behind, or is not finite."""
+    reach = jnp.maximum(jnp.max(jnp.abs(q.scale)), jnp.max(jnp.abs(q.mean - start.mean)))
+    return ~(reach < _FAR * jnp.max(jnp.abs(start.scale)))
+
+
 def raise_unless_rested(
-    start: Gaussian, q: Gaussian, rested: BoolScalar, result: Any, left: Scalar, found: Judgement
+    far: BoolScalar, q: Gaussian, rested: BoolScalar, result: Any, left: Scalar, found: Judgement
 ) -> Gaussian:
     """Refuses an end without rest; use the Gaussian returned."""
-    reach = jnp.maximum(jnp.max(jnp.abs(q.scale)), jnp.max(jnp.abs(q.mean - start.mean)))
     stopped = result == RESULTS.event_occurred
     ended = stopped & (left < _FAR)
     causes = (
-        ~ended & ~(reach < _FAR * jnp.max(jnp.abs(start.scale))),
+        ~ended & far,
         ended & ~(jnp.isfinite(found.gap) & jnp.isfinite(found.elbo)),
         ended,
         result == RESULTS.max_steps_reached,
