@@ -39,7 +39,9 @@ bures/_maps | other * inside.T) | other * inside) | hypothesis_geometry | tangen
 _linalg | 0.5 * a + 0.5 * a.T | 0.5 * a + 0.5 * a | bures | both_triangles
 _linalg | zero = x == 0 | zero = x != 0 | gan_train | linear_critic_pays
 gaussians/_mixture | values - jnp.sum(q | values + jnp.sum(q | mixture | euclidean
-gans/_losses | return -jnp.mean(gan.h_t | return jnp.mean(gan.h_t | losses | generator_loss
+gans/_losses | return -jnp.mean(h_t_of | return jnp.mean(h_t_of | losses | generator_loss
+gans/_losses | [:, None] - jnp.ravel(d_q) | [:, None] + jnp.ravel(d_q) | pair | best_critic
+gans/_pair | d[..., None] - d_p | d[..., None] + d_p | pair | pull_depends
 gaussians/_nodes | 0.5 / dim | 0.5 * dim | nodes | weights_are_positive
 gaussians/_nodes | (points**2) / 2) | (points**2) / 3) | nodes | trapezoid
 training/_penalty | (squared) - 1) ** 2 | (squared) + 1) ** 2 | gan_train | linear_critic_pays

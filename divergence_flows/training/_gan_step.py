@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_critic, check_generator, check_positive
 from .._types import Scalar, ScalarLike, vmapped
-from ..gans._losses import generator_loss, regression_loss
+from ..gans._losses import regression_loss
 from ..runs._batches import Data, Samples, samples
 from ..runs._loop import scan
 from ._ratio_step import (
@@ -113,7 +113,6 @@ def unchecked_gan_step(
     config: GANConfig, data_p: Data, state: GANState, key: PRNGKeyArray
 ) -> tuple[GANState, GANInfo]:
     """`gan_step` of arguments that have been checked."""
-    gan = config.critic.gan
     key_noise, key_critics = jax.random.split(key)
     latents = config.latents(key_noise, data_p)
     fakes = made(state.generator, latents)
@@ -132,13 +131,14 @@ def unchecked_gan_step(
     ratio = RatioState(state.discriminator, state.d_opt_state)
     ratio, metrics = scan(critic, ratio, jax.random.split(key_critics, config.critic_steps))
     d, moved = ratio.discriminator, None
+    h_t = config.critic.h_t(d, data_p, jax.random.fold_in(key_noise, 2))
     if config.form == "distillation":
-        moved = unchecked_particle_step(gan, d, fakes, config.step_size)
+        moved = unchecked_particle_step(h_t, d, fakes, config.step_size)
 
     def loss(generator: PyTree) -> tuple[Scalar, Scalar]:
         xs, *conditions = made(generator, latents)
         if moved is None:
-            value = generator_loss(gan, vmapped(d)(xs, *conditions))
+            value = -jnp.mean(h_t(vmapped(d)(xs, *conditions)))
             return value, value
         return regression_loss(xs, moved[0]), moved[1].loss
 
@@ -178,7 +178,7 @@ def gan_step(
     $\epsilon \nabla h_T(d)$. The first regression step has eps times the gradient of the loss.
 
     Args:
-        gan: A `GAN` or an `IPM`.
+        gan: A `GAN`, an `IPM` or a `PairGAN`.
         d_optimizer: Of the discriminator, any of optax.
         g_optimizer: Of the generator.
         state: Where training stands, from `GANState.start`.

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import Network
 from .._types import Scalar, ScalarLike, vmapped
 from ..flows._integrate import AbstractProgressMeter
-from ..gans._losses import generator_loss
 from ..runs._batches import Data, Source, first_of, sources
 from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
@@ -64,7 +63,8 @@ def _stop(
     if len(info["g_losses"]) < STILL:
         return flags
     d, (xs, *conditions) = vmapped(new.discriminator), fakes
-    pull = jax.grad(lambda xs: generator_loss(config.critic.gan, d(xs, *conditions)))(xs)
+    h_t = config.critic.h_t(new.discriminator, data_p, key)
+    pull = jax.grad(lambda xs: jnp.sum(h_t(d(xs, *conditions))))(xs)
     unchanged = jnp.asarray(eqx.tree_equal(old.generator, new.generator))
     still = jnp.all(pull == 0) & unchanged & extent.apart(fakes[0])
     problem = "is none: the generator rests in the steps before, and its samples are not p's"
@@ -103,7 +103,7 @@ def train_gan(
     (and, if you like, over networks, GANs and samples) it trains many seeds at once.
 
     Args:
-        gan: A `GAN`, or an `IPM` with a penalty or `networks.spectral` critics.
+        gan: A `GAN`, a `PairGAN`, or an `IPM` with a penalty or `networks.spectral` critics.
         discriminator: A module d(x) of one sample, for instance `networks.Discriminator`; or
             d(x, c), if samples have conditions.
         generator: A module g(z) of one noise vector, for instance `networks.Generator`; or

@@ -84,6 +84,7 @@ GOOD = {
     "divergences.alpha": {"a": 2.0},
     "divergences.shifted_vanilla": {"c": 2.0},
     **alike(TRIPLE, "GAN", "gans.GAN", "IPM"),
+    "PairGAN": {"critic": log_sigmoid, "generator": double},
     "gans.vanilla": {"shift": 2.0},
     "gans.ebm": {"lam": 2.0},
     **{

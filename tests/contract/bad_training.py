@@ -40,6 +40,13 @@ VALUES = [
         "learned_log_ratio flow_log_ratio flow_ratio_step train_flow_ratio",
         *({"gan": G.wasserstein()}, "`gan` is a", "has no `log_t`"),
     ),
+    (
+        "learned_log_ratio flow_log_ratio flow_ratio_step train_flow_ratio",
+        *({"gan": G.relativistic()}, "`gan` is a PairGAN", "`log_t`", "up to a constant"),
+    ),
+    ("generator_loss", {"gan": G.relativistic()}, "`d_p` is None", "pass `d_p`"),
+    ("particle_step", {"gan": G.relativistic()}, "`xs_p` is None", "pass `xs_p`"),
+    ("transport", {"gan": G.relativistic(), "keep_map": 2}, "`keep_map` is 2 with a PairGAN"),
     ("generator_loss", {"gan": PEARSON}, "`gan` is a Divergence", "h_eff", "pass a GAN"),
     ("gradient_penalty", {"penalty": "one"}, "pass `key`"),
     ("gradient_penalty", {"penalty": "one", "key": KEY, "xs_q": XS[:0]}, "`xs_q` has no samples"),

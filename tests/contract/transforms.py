@@ -159,6 +159,10 @@ def ipm(g, d):
     return {"phi": g.phi(d), "psi": g.psi(d), "h_t": g.h_t(d)}
 
 
+def pair(g, v):
+    return {"critic": g.critic(v), "generator": g.generator(v), "against": g.against(v)(v)}
+
+
 def mine(kind, a):
     """A game of one's own."""
     return kind(Partial(line, a), minus_exp, Partial(rise, a))
@@ -204,6 +208,7 @@ CALCULUS = {
         "Divergence": lambda a, u: divergence(df.Divergence(Partial(bowl, a)), u),
         "GAN": lambda a, u: derived(mine(df.GAN, a), u),
         "IPM": lambda a, u: ipm(mine(df.IPM, a), u),
+        "PairGAN": lambda a, u: pair(df.PairGAN(Partial(rise, a), Partial(line, a)), u),
         "divergences.alpha": lambda a, u: divergence(D.alpha(a), u),
         "divergences.shifted_vanilla": lambda a, u: divergence(D.shifted_vanilla(a), u),
         "gans.vanilla": lambda a, u: gan(G.vanilla(a), u),
@@ -222,6 +227,7 @@ TABLES = {
     **{f"gans.{name}": of_gan(getattr(G, name)) for name in OF_NOTHING},
     **{f"gans.{name}": of_gan(getattr(G, name), div) for name, div in OF_A_DIVERGENCE.items()},
     "gans.wasserstein": Row(lambda x: ipm(G.wasserstein(), x["u"]), U),
+    "gans.relativistic": Row(lambda x: pair(G.relativistic(), x["u"]), U),
 }
 
 
