@@ -44,6 +44,7 @@ gans/_losses | [:, None] - jnp.ravel(d_q) | [:, None] + jnp.ravel(d_q) | pair | 
 gans/_pair | d[..., None] - d_p | d[..., None] + d_p | pair | pull_depends
 gaussians/_nodes | 0.5 / dim | 0.5 * dim | nodes | weights_are_positive
 gaussians/_nodes | (points**2) / 2) | (points**2) / 3) | nodes | trapezoid
+training/_penalty | "r2": [data_q] | "r2": [data_p] | gan_train | r1_and_r2
 training/_penalty | (squared) - 1) ** 2 | (squared) + 1) ** 2 | gan_train | linear_critic_pays
 ratios/_least_squares | 0.5 * square - jnp | 0.5 * square + jnp | ratios | loss_that_chooses
 ratios/_check | logsumexp(-u_p) | logsumexp(u_p) | ratio_sizes | true_ratio_passes

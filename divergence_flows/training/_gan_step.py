@@ -190,7 +190,7 @@ def gan_step(
         generator_steps: Generator updates on one target; more than 1 only in distillation.
         form: "loss" or "distillation".
         step_size: eps of the distillation's target [units of flow time]; the loss has none.
-        penalty: None, or a `gradient_penalty`: "r1", "zero" or "one".
+        penalty: None, or a `gradient_penalty`: "r1", "r2", "r1+r2", "zero" or "one".
         penalty_weight: Its weight in the discriminator's loss.
         ema_decay: Weight of the past in the generator's average.
         share_fakes: Whether discriminator and generator see one batch of fakes, or each update of

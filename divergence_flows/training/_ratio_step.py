@@ -18,7 +18,7 @@ from .._types import Cloud, Scalar, ScalarFn, ScalarLike, Values, vmapped
 from ..gans._losses import discriminator_loss, h_t_of, require_fields, require_p
 from ..networks._spectral import refresh
 from ..runs._batches import Data, Samples, samples
-from ._penalty import check_penalty, unchecked_penalty
+from ._penalty import DRAWING, check_penalty, unchecked_penalty
 from ._update import Optimizer, check_opt_state, descend, initial
 
 # Samples of q first, then of p.
@@ -141,7 +141,7 @@ def ratio_step(
         batch: `(xs_q, xs_p)`: samples of q, then of p [units of x], each an array or, with
             conditions, a tuple `(xs, cs)` of which a discriminator d(x, c) sees both.
         batch_size: Samples of each to draw, with replacement, for this step; all by default.
-        penalty: None, or a `gradient_penalty`: "r1", "zero" or "one".
+        penalty: None, or a `gradient_penalty`: "r1", "r2", "r1+r2", "zero" or "one".
         penalty_weight: Its weight in the loss.
         key: Randomness of the draw and of the penalty's points; without both it may be left out.
 
@@ -162,7 +162,7 @@ def ratio_step(
     data = samples(caller, xs_q=batch[0], xs_p=batch[1])
     check_critic(caller, "state.discriminator", state.discriminator, data[0], bool(penalty))
     check_opt_state(caller, optimizer, state.discriminator, state.opt_state)
-    if key is None and (batch_size is not None or penalty in ("zero", "one")):
+    if key is None and (batch_size is not None or penalty in DRAWING):
         words = "`batch_size` and the penalties between p and q draw; pass `key` too."
         raise ValueError(f"{caller}: {words}")
     return unchecked_ratio_step(config, data, state, key)

@@ -235,7 +235,8 @@ def transport(
         optimizer: Of the discriminator; Adam from 2e-3 down a cosine to zero by default.
         batch_size: Samples of p and of q drawn, with replacement, for each discriminator step; a
             cloud of no more samples is used whole, and all are by default.
-        penalty: None, or a `gradient_penalty` of the discriminator: "r1", "zero" or "one".
+        penalty: None, or a `gradient_penalty` of the discriminator: "r1", "r2",
+            "r1+r2", "zero" or "one".
         penalty_weight: Its weight in the discriminator's loss.
         keep_map: Whether to keep the discriminator of each step, in host memory, for
             `info.push`; a number k keeps one of k, and `info.map.error` says what that costs. Not

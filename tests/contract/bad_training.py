@@ -50,6 +50,12 @@ VALUES = [
     ("generator_loss", {"gan": PEARSON}, "`gan` is a Divergence", "h_eff", "pass a GAN"),
     ("gradient_penalty", {"penalty": "one"}, "pass `key`"),
     ("gradient_penalty", {"penalty": "one", "key": KEY, "xs_q": XS[:0]}, "`xs_q` has no samples"),
+    ("gradient_penalty", {"penalty": "r2", "xs_q": XS[:0]}, "`xs_q` has no samples"),
+    (
+        "gradient_penalty ratio_step gan_step train_gan transport",
+        {"penalty": "r3"},
+        "'r1+r2', 'zero'",
+    ),
     ("gradient_penalty", {"discriminator": itself}, "`discriminator` makes", "function of one"),
     # --- steps and loops ---
     ("ratio_step", {"batch_size": 2}, "pass `key` too"),
