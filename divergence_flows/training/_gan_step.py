@@ -4,6 +4,7 @@ The generator moves its samples along $\nabla h_T(d)$: by the gradient of its lo
 regression onto moved samples. At the weights that made the samples the two are the same step.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -113,6 +114,7 @@ def unchecked_gan_step(
     config: GANConfig, data_p: Data, state: GANState, key: PRNGKeyArray
 ) -> tuple[GANState, GANInfo]:
     """`gan_step` of arguments that have been checked."""
+    at_step = config.critic.at(state.step)
     key_noise, key_critics = jax.random.split(key)
     latents = config.latents(key_noise, data_p)
     fakes = made(state.generator, latents)
@@ -126,7 +128,7 @@ def unchecked_gan_step(
         data_q = fakes
         if not config.share_fakes:
             data_q = made(state.generator, config.latents(key_noise, real))
-        return descend_ratio(config.critic, (data_q, real), ratio, key)
+        return descend_ratio(at_step, (data_q, real), ratio, key)
 
     ratio = RatioState(state.discriminator, state.d_opt_state)
     ratio, metrics = scan(critic, ratio, jax.random.split(key_critics, config.critic_steps))
@@ -167,7 +169,7 @@ def gan_step(
     form: str = "loss",
     step_size: ScalarLike = 0.1,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     ema_decay: ScalarLike = 0.999,
     share_fakes: bool = False,
     key: PRNGKeyArray,
@@ -191,7 +193,8 @@ def gan_step(
         form: "loss" or "distillation".
         step_size: eps of the distillation's target [units of flow time]; the loss has none.
         penalty: None, or a `gradient_penalty`: "r1", "r2", "r1+r2", "zero" or "one".
-        penalty_weight: Its weight in the discriminator's loss.
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight`.
         ema_decay: Weight of the past in the generator's average.
         share_fakes: Whether discriminator and generator see one batch of fakes, or each update of
             the discriminator and the generator's draw fresh ones.

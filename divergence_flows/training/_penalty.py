@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import Network, check_critic, check_number
 from .._linalg import safe_sqrt
-from .._types import Scalar, ScalarLike
+from .._types import Function, Scalar, ScalarLike
 from ..runs._batches import Data, Samples, samples
 
 PENALTIES = ("r1", "r2", "r1+r2", "zero", "one")
@@ -23,9 +23,10 @@ def check_weights(caller: str, **weights: Any) -> None:
         check_number(caller, name, value, (value >= 0) & (value < np.inf), "0 or more")
 
 
-def check_penalty(caller: str, penalty: str | None, weight: ScalarLike = 0.0) -> None:
-    """Refuses an unknown penalty, and a weight that is none."""
-    check_weights(caller, penalty_weight=weight)
+def check_penalty(caller: str, penalty: str | None, weight: ScalarLike | Function = 0.0) -> None:
+    """Refuses an unknown penalty, and a weight that is none; a schedule is not known yet."""
+    if not callable(weight):
+        check_weights(caller, penalty_weight=weight)
     if penalty is not None and penalty not in PENALTIES:
         raise ValueError(f"{caller}: `penalty` is {penalty!r}; pass {_NAMES}.")
 

@@ -4,6 +4,7 @@ Every state is a pytree whose only leaves are arrays, so plain `jit`, `vmap` (ov
 `scan` take it. `transport` loops over these steps.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_critic, check_positive
-from .._types import Cloud, Scalar, ScalarFn, ScalarLike, Values, vmapped
+from .._types import Cloud, IntScalar, Scalar, ScalarFn, ScalarLike, Values, vmapped
 from ..gans._losses import discriminator_loss, h_t_of, require_fields, require_p
 from ..networks._spectral import refresh
 from ..runs._batches import Data, Samples, samples
@@ -58,13 +59,19 @@ class RatioConfig(eqx.Module):
     optimizer: Optimizer
     batch_size: int | None
     penalty: str | None
-    penalty_weight: ScalarLike
+    penalty_weight: Any  # a number, or a schedule `step -> weight` until `at` asks it
 
     def check(self, caller: str, *fields: str) -> None:
         """Refuses options that make no step, and a GAN without these fields."""
         require_fields(caller, self.gan, *fields)
         check_penalty(caller, self.penalty, self.penalty_weight)
         check_counts(caller, {"batch_size": self.batch_size})
+
+    def at(self, step: IntScalar) -> "RatioConfig":
+        """The same at one step of a game, where the weight of the penalty is a number."""
+        if not callable(self.penalty_weight):
+            return self
+        return dataclasses.replace(self, penalty_weight=self.penalty_weight(step))
 
     def h_t(self, discriminator: PyTree, data_p: Data, key: PRNGKeyArray) -> ScalarFn:
         """h_T with the discriminator as it is; that of pairs looks at a minibatch of p."""

@@ -87,7 +87,7 @@ def train_gan(
     form: str = "loss",
     step_size: ScalarLike = 0.1,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     ema_decay: ScalarLike = 0.999,
     share_fakes: bool = False,
     chunk: int = 200,
@@ -121,7 +121,8 @@ def train_gan(
         form: "loss" or "distillation".
         step_size: eps of the distillation's target [units of flow time].
         penalty: None, or a `gradient_penalty`: "r1", "r2", "r1+r2", "zero" or "one".
-        penalty_weight: Its weight in the discriminator's loss.
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight`.
         ema_decay: Weight of the past in the generator's average.
         share_fakes: Whether discriminator and generator see one batch of fakes.
         chunk: Steps between two visits to the host, as in `transport`.

@@ -137,7 +137,8 @@ def _step(
     """A few discriminator steps, then one Euler step; conditions stay as at the start."""
     data_q = state.xs, *start[1:]
     keys = jax.random.split(jax.random.fold_in(key, state.step), config.critic_steps)
-    critic = functools.partial(unchecked_ratio_step, config.critic, (data_q, data_p))
+    at_step = config.critic.at(state.step)
+    critic = functools.partial(unchecked_ratio_step, at_step, (data_q, data_p))
     ratio, metrics = scan(critic, state.ratio, keys)
     eps = jnp.asarray(config.schedule(state.step), state.xs.dtype)
     # One key more than those of the discriminator's steps.
@@ -201,7 +202,7 @@ def transport(
     optimizer: Optimizer | None = None,
     batch_size: int | None = None,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     keep_map: bool | int = False,
     chunk: int = 200,
     progress: bool | AbstractProgressMeter = True,
@@ -237,7 +238,8 @@ def transport(
             cloud of no more samples is used whole, and all are by default.
         penalty: None, or a `gradient_penalty` of the discriminator: "r1", "r2",
             "r1+r2", "zero" or "one".
-        penalty_weight: Its weight in the discriminator's loss.
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight` of Euler steps.
         keep_map: Whether to keep the discriminator of each step, in host memory, for
             `info.push`; a number k keeps one of k, and `info.map.error` says what that costs. Not
             with a `PairGAN`, whose h_T changes with the samples of p.

@@ -149,6 +149,27 @@ def test_r1_and_r2_are_mean_squares_of_slopes_at_p_and_q_by_finite_differences()
     chex.assert_trees_all_close(found, wanted, rtol=1e-7)
 
 
+@pytest.mark.parametrize("run", ["train_gan", "transport"])
+def test_a_penaltys_weight_may_be_a_schedule_of_the_steps(run):
+    """With a weight that is 0 but at the second step, that step alone differs."""
+    weights = {"none": 0.0, "second": lambda step: jnp.where(step == 1, 0.5, 0.0), "all": 0.5}
+
+    def losses(weight, steps):
+        options = {"penalty": "r1+r2", "penalty_weight": weight, "steps": steps, "key": jr.key(0)}
+        if run == "transport":
+            last = {"step_size": 0.1, "critic_steps": 1, "optimizer": optax.sgd(0.1)}
+            return df.transport(df.gans.logit(), critic(), XS_P - 2, XS_P, **last, **options)[1]
+        last = {"latent": 3, "batch_size": 8, "d_optimizer": optax.sgd(0.1), "g_optimizer": FROZEN}
+        return df.train_gan(df.gans.logit(), critic(), maker(), XS_P, **last, **options)[1]
+
+    found = {name: losses(weight, 3) for name, weight in weights.items()}
+    at = {
+        name: getattr(info, "d_losses", getattr(info, "losses", 0)) for name, info in found.items()
+    }
+    same(at["second"][:2], at["none"][:2])
+    assert at["second"][2] != at["none"][2] and at["all"][1] != at["none"][1]
+
+
 def half_square(x):
     return jnp.sum(x**2) / 2
 
