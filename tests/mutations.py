@@ -48,6 +48,7 @@ training/_penalty | "r2": [data_q] | "r2": [data_p] | gan_train | r1_and_r2
 training/_penalty | (squared) - 1) ** 2 | (squared) + 1) ** 2 | gan_train | linear_critic_pays
 ratios/_least_squares | 0.5 * square - jnp | 0.5 * square + jnp | ratios | loss_that_chooses
 ratios/_check | logsumexp(-u_p) | logsumexp(u_p) | ratio_sizes | true_ratio_passes
+ratios/_drift | -of_q * sum_p | -of_q * sum_q | drift | formula
 ratios/_kernels | -1 / (dim + 4) | -1 / (dim - 4) | ratios | kde_is_scipys
 flows/_diagnostics | / rate.shape | * rate.shape | optimal_transport | circles_and
 flows/_optimal_transport | (1 - fraction) | (1 + fraction) | optimal_transport | displacement

@@ -47,7 +47,7 @@ ANYTHING = {
 ANY_EVENT = {
     *("distillation_loss", "gradient_penalty", "with_log_prob", "langevin", "curve_length"),
     *("coupling", "wasserstein2", "displacement", "ratio_check", "particle_step", "gan_step"),
-    *("transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
+    *("drift_field", "transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
     *("velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
 }
 # Numbers, arrays and trees of any shape, and points that go on to a network.

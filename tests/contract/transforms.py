@@ -355,6 +355,9 @@ RATIOS = {
         lambda x, key: at(x, df.ulsif_ratio, centres=3, ridge=x["b"], key=key), at_point
     ),
     "ratio_bandwidth": Row(chosen_bandwidth, at_point),
+    "drift_field": Row(
+        lambda x: df.drift_field(x["q"], x["p"], radii=(x["b"], x["b"] / 5)), at_point
+    ),
 }
 
 
