@@ -58,6 +58,7 @@ flows/_velocity | return -jax.vmap(slope | return jax.vmap(slope | velocity | in
 flows/_langevin | math.sqrt(2.0) | math.sqrt(3.0) | flow | langevin_has
 gaussians/_path_gradient | (log_q + jnp | (log_q - jnp | path_gradient | equal_to_p_the_gradient
 training/_update | past, 1 - decay | past, 1 + decay | gan_train | average_has
+training/_gan_step | xs.dtype) + value, value | xs.dtype) - value, value | proximal | frozen_log
 training/_ratio_step | moved = xs + jnp | moved = xs - jnp | train | particle_step_is_euler
 training/_flow_ratio_step | (1 + step) / (10 | (1 - step) / (10 | flow_ratio | average_forgets
 """

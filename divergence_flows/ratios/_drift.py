@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Real
 
 from .._checks import check_samples
 from .._linalg import or_one, safe_sqrt
-from .._types import AnyCloud, AnyCloudLike, Scalar, ScalarLike
+from .._types import AnyCloudLike, Scalar, ScalarLike
 from ._bandwidth import positive
 
 # As released: how far a sample is from itself, in mean distances; what a product of softmaxes and
@@ -25,7 +25,7 @@ def drift_field(
     xs_p: AnyCloudLike,
     *,
     radii: Sequence[ScalarLike] | Real[Array | np.ndarray, " radii"] = (0.02, 0.05, 0.2),
-) -> AnyCloud:
+) -> Float[Array, "n *event"]:
     r"""The drift of a drifting model at each sample of q: towards samples of p, away from q's own.
 
     With distances $\delta_{ij}$ from sample i of q to sample j of q or p, in units of their mean,

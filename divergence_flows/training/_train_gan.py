@@ -86,6 +86,7 @@ def train_gan(
     generator_steps: int = 1,
     form: str = "loss",
     step_size: ScalarLike = 0.1,
+    tau: ScalarLike = 1.0,
     penalty: str | None = None,
     penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     ema_decay: ScalarLike = 0.999,
@@ -117,9 +118,11 @@ def train_gan(
             of the MonoFlow paper's image runs; small networks learn faster at 1e-3.
         batch_size: Fakes, and samples of p, for each update.
         critic_steps: Discriminator updates at each step.
-        generator_steps: Generator updates on one target; more than 1 only in distillation.
-        form: "loss" or "distillation".
+        generator_steps: Generator updates on one batch of noise; more than 1 only in distillation
+            and in a proximal step.
+        form: "loss", "distillation" or "proximal".
         step_size: eps of the distillation's target [units of flow time].
+        tau: Length of a proximal step [units of flow time].
         penalty: None, or a `gradient_penalty`: "r1", "r2", "r1+r2", "zero" or "one".
         penalty_weight: Its weight in the discriminator's loss, a number or a schedule
             `step -> weight`.
@@ -160,7 +163,7 @@ def train_gan(
     caller = "train_gan"
     loop = Loop(caller, steps, chunk, progress, checkpoint, save_every, on_chunk)
     critic = RatioConfig(gan, d_optimizer, batch_size, penalty, penalty_weight)
-    options = (latent, critic_steps, generator_steps, form, step_size, ema_decay, share_fakes)
+    options = (latent, critic_steps, generator_steps, form, step_size, tau, ema_decay, share_fakes)
     config = GANConfig(critic, g_optimizer, *options)
     (data_p,) = sources(caller, xs_p=xs_p)
     config.check(caller, discriminator, generator, first_of(data_p))

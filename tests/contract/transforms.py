@@ -502,7 +502,8 @@ def ratio_step(x, key):
 
 def gan_step(x, key):
     state = df.GANState.start(x["d"], x["g"], SGD, SGD)
-    return df.gan_step(G.vanilla(), SGD, SGD, state, x["p"], latent=2, batch_size=4, key=key)
+    options = {"latent": 2, "batch_size": 4, "form": "proximal", "tau": x["eps"], "key": key}
+    return df.gan_step(G.vanilla(), SGD, SGD, state, x["p"], **options, generator_steps=2)
 
 
 def transport(x, key):
