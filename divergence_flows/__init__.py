@@ -71,6 +71,7 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
     from .divergences import Divergence as Divergence
     from .gans import GAN as GAN
     from .gans._ipm import IPM as IPM
+    from .gans._pair import PairGAN as PairGAN
     from .gans._losses import (
         discriminator_loss as discriminator_loss,
         distillation_loss as distillation_loss,
@@ -106,6 +107,7 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         ratio_bandwidth as ratio_bandwidth,
         ratio_check as ratio_check,
         RatioCheck as RatioCheck,
+        drift_field as drift_field,
         kde_log_prob as kde_log_prob,
         mmd_witness as mmd_witness,
         ulsif_ratio as ulsif_ratio,

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from _formula import evaluate
+from scipy.stats import norm
 
 import divergence_flows as df
 
@@ -160,6 +161,16 @@ ROWS = (
     ),
 )
 
+# Of critics of pairs: what each player maximises of a difference v, and h'(u) for each x of p.
+PAIRS = {
+    "relativistic()": (
+        *(r"-\operatorname{sp}(-v)", r"-\operatorname{sp}(-v)"),
+        r"\sigma(\log r(x) - u)",
+    ),
+}
+BESIDE = ("non_saturating()", "vanilla()", "logit()")  # their h'(u), for comparison
+AT = (-5.0, 0.0, 5.0)
+
 
 def divergence(name):
     """A row of `df.divergences` by name, with its number if it takes one."""
@@ -168,10 +179,10 @@ def divergence(name):
     return found(float(number.rstrip(")"))) if number else found
 
 
-def gan_of(row):
-    """The GAN of a row's call."""
+def gan_of(call):
+    """The GAN of a call."""
     scope = {**vars(df.divergences), **vars(df.gans)}
-    return eval(row.call, {"__builtins__": {}}, scope)
+    return eval(call, {"__builtins__": {}}, scope)
 
 
 @eqx.filter_jit
@@ -223,7 +234,7 @@ class Found(NamedTuple):
 
 def ask(row):
     """What a row measures and descends; every formula is compared with the library."""
-    gan, rs = gan_of(row), np.exp(U)
+    gan, rs = gan_of(row.call), np.exp(U)
     d = values(gan.inverse, U)
     pairs = {"phi": gan.phi, "psi": gan.psi, "log_t": gan.log_t, "h_t": gan.h_t}
     errors = [
@@ -250,6 +261,25 @@ def ask(row):
     if max(errors) > ALLOWED:
         raise RuntimeError(f"{row.call}: formulas and library differ: {errors}")
     return Found(*both, float(slopes(gan.h, np.array([-5.0]))[0]), max(errors))
+
+
+def pull_of_pairs(call):
+    """h'(u) of a game of pairs for p = N(0, 1) and q = N(1, 1), by the library and by formula."""
+    gan, (critic, generator, h_prime) = gan_of(call), PAIRS[call]
+    errors = [
+        differ(evaluate(formula, v=U), values(function, U))
+        for formula, function in ((critic, gan.critic), (generator, gan.generator))
+    ]
+    # log r = 1/2 - x, at 200,000 quantiles of p, and at the nodes of Gauss and Hermite.
+    h_t = gan.against(0.5 - norm.ppf((np.arange(200_000) + 0.5) / 200_000))
+    found = np.array([jax.grad(h_t)(u) for u in AT])
+    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+    inner = h_prime.replace(r"\log r(x)", "y")
+    at = np.array([evaluate(inner, y=0.5 - nodes, u=u) for u in AT])
+    errors.append(differ(at @ weights / np.sum(weights), found))
+    if max(errors) > ALLOWED:
+        raise RuntimeError(f"{call}: formulas and library differ: {errors}")
+    return found
 
 
 def named(name, factor):
@@ -286,6 +316,20 @@ def verdicts(rows, found):
         two = [named(*each.measures), named(*each.descends)]
         body.append([f"`{row.call}`", formula(row.h), *two, one, f"{each.pull:.2g}"])
     return table(head, body)
+
+
+def pairs():
+    """The players of games of pairs, and their pulls beside those of others."""
+    head = ["`gans.`", "critic, of $d(x) - d(y)$", "generator, of $d(y) - d(x)$", "$h'(u)$"]
+    body = [
+        [f"`{call}`", *map(formula, row[:2]), f"$E_p[{row[2].replace('(x)', '(X)')}]$"]
+        for call, row in PAIRS.items()
+    ]
+    pulls = {call: pull_of_pairs(call) for call in PAIRS}
+    pulls |= {call: slopes(gan_of(call).h, np.array(AT)) for call in BESIDE}
+    rows = [[f"`{call}`", *(f"{x:.3g}" for x in each)] for call, each in pulls.items()]
+    at = table(["`gans.`", *(f"$h'({u:g})$" for u in AT)], rows)
+    return f"{table(head, body)}\n\n{at}"
 
 
 def errata(rows):
@@ -336,6 +380,15 @@ VERDICTS
 *One?* says whether the generator descends what the discriminator measures. In a zero-sum game,
 $h_T = -\\psi$, it always does.
 
+## Critics of pairs
+
+A relativistic critic sees pairs, x of p and y of q, and is at its best $d = \\log r + c$ for any
+number $c$. It has no $\\phi$, $\\psi$ or $T$, and its generator follows an $h$ that depends on $p$
+and $q$, so no divergence is named. Below, its pull for $p = N(0, 1)$ and $q = N(1, 1)$ beside
+that of three GANs; $v$ is the difference, $u = \\log r$ at the sample that is pulled.
+
+PAIRS
+
 ## What the slides say
 
 ERRATA
@@ -361,12 +414,13 @@ $f$ of each row: `python examples/what_does_it_minimise.py`.
 def page():
     """The page as Markdown."""
     with jax.enable_x64(True):
-        found = [ask(row) for row in ROWS]
+        found, of_pairs = [ask(row) for row in ROWS], pairs()
     worst = max(each.error for each in found)
     parts = {
         "WORST": f"{worst:.0e}",
         "VERDICTS": verdicts(ROWS, found),
         "ERRATA": errata(ROWS),
+        "PAIRS": of_pairs,
         "PLAYERS": players(ROWS),
         "FORMULAS": formulas(found),
     }

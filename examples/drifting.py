@@ -1,16 +1,17 @@
-"""A drifting model, in its Gaussian-kernel form, is our distillation step with a kernel field.
+"""A drifting model is our distillation step with a kernel field, of which three stand here.
 
     python examples/drifting.py [--fast]
 
 A one-step generator is trained by regression onto its own samples, each moved by a drift: a mean
-shift towards samples of p minus one towards its own. This is the Gaussian-kernel form; the code
-that its authors released normalises another kernel over both samples, in a feature space, and is
-not offered here. With kernels normalised as in a mean shift the drift is
-b^2 grad(log kde_p - log kde_q), b the bandwidth: `df.velocity` of the log ratio of two kernel
-densities, hence the flow of KL(q||p) between the smoothed densities; `check` measures it. The
-other field here is the slope of an MMD's witness. The bandwidth decides: samples farther than a
-few b from all data feel little of it, and modes closer than b are one. Writes
-examples/out/drifting.png, the first seed of each.
+shift towards samples of p minus one towards its own. In the Gaussian-kernel form, with kernels
+normalised as in a mean shift the drift is b^2 grad(log kde_p - log kde_q), b the bandwidth:
+`df.velocity` of the log ratio of two kernel densities, hence the flow of KL(q||p) between the
+smoothed densities; `check` measures it. The second field is the slope of an MMD's witness, the
+third the drift as its authors released it, `df.drift_field`, which weighs pairs over rows and
+columns and has the same size however near q is to p; its radius is in units of the mean distance.
+It is meant for features of a pretrained network: on pixels, where all distances are alike, it
+fails. The bandwidth decides: samples farther than a few b from all data feel little of it, and
+modes closer than b are one. Writes examples/out/drifting.png, the first seed of each.
 """
 
 import argparse
@@ -77,7 +78,15 @@ def witness(xs_q, xs_p, bandwidth):
     return lambda xs: bandwidth**2 * field(0.0, xs, None)
 
 
-FIELDS = {"grad log kde_p/kde_q": normalised, "grad of MMD's witness": witness}
+def released(xs_q, xs_p, bandwidth):
+    return lambda xs: df.drift_field(xs, xs_p, radii=[bandwidth])
+
+
+FIELDS = {
+    "grad log kde_p/kde_q": normalised,
+    "grad of MMD's witness": witness,
+    "as released": released,
+}
 WIDTHS = {"0.1": (0.1, 0.1), "0.3": (0.3, 0.3), "1": (1.0, 1.0), "1 to 0.1": (1.0, 0.1)}
 
 

@@ -39,12 +39,16 @@ bures/_maps | other * inside.T) | other * inside) | hypothesis_geometry | tangen
 _linalg | 0.5 * a + 0.5 * a.T | 0.5 * a + 0.5 * a | bures | both_triangles
 _linalg | zero = x == 0 | zero = x != 0 | gan_train | linear_critic_pays
 gaussians/_mixture | values - jnp.sum(q | values + jnp.sum(q | mixture | euclidean
-gans/_losses | return -jnp.mean(gan.h_t | return jnp.mean(gan.h_t | losses | generator_loss
+gans/_losses | return -jnp.mean(h_t_of | return jnp.mean(h_t_of | losses | generator_loss
+gans/_losses | [:, None] - jnp.ravel(d_q) | [:, None] + jnp.ravel(d_q) | pair | best_critic
+gans/_pair | d[..., None] - d_p | d[..., None] + d_p | pair | pull_depends
 gaussians/_nodes | 0.5 / dim | 0.5 * dim | nodes | weights_are_positive
 gaussians/_nodes | (points**2) / 2) | (points**2) / 3) | nodes | trapezoid
+training/_penalty | "r2": [data_q] | "r2": [data_p] | gan_train | r1_and_r2
 training/_penalty | (squared) - 1) ** 2 | (squared) + 1) ** 2 | gan_train | linear_critic_pays
 ratios/_least_squares | 0.5 * square - jnp | 0.5 * square + jnp | ratios | loss_that_chooses
 ratios/_check | logsumexp(-u_p) | logsumexp(u_p) | ratio_sizes | true_ratio_passes
+ratios/_drift | -of_q * sum_p | -of_q * sum_q | drift | formula
 ratios/_kernels | -1 / (dim + 4) | -1 / (dim - 4) | ratios | kde_is_scipys
 flows/_diagnostics | / rate.shape | * rate.shape | optimal_transport | circles_and
 flows/_optimal_transport | (1 - fraction) | (1 + fraction) | optimal_transport | displacement
@@ -54,6 +58,7 @@ flows/_velocity | return -jax.vmap(slope | return jax.vmap(slope | velocity | in
 flows/_langevin | math.sqrt(2.0) | math.sqrt(3.0) | flow | langevin_has
 gaussians/_path_gradient | (log_q + jnp | (log_q - jnp | path_gradient | equal_to_p_the_gradient
 training/_update | past, 1 - decay | past, 1 + decay | gan_train | average_has
+training/_gan_step | xs.dtype) + value, value | xs.dtype) - value, value | proximal | frozen_log
 training/_ratio_step | moved = xs + jnp | moved = xs - jnp | train | particle_step_is_euler
 training/_flow_ratio_step | (1 + step) / (10 | (1 - step) / (10 | flow_ratio | average_forgets
 """

@@ -9,6 +9,7 @@ References:
 
 from ._gan import GAN as GAN
 from ._ipm import wasserstein as wasserstein
+from ._pair import relativistic as relativistic
 from ._stack import stack as stack
 from ._table import (
     arcsinh as arcsinh,

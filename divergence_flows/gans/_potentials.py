@@ -34,7 +34,8 @@ def learned_log_ratio(gan: Any, discriminator: Network, condition: PyTree = None
         `log_r(t, x, args)` of one point [nats], for `velocity` and `ratio_check`.
 
     Raises:
-        ValueError: If `gan` has no log T: an `IPM` gives no ratio, and `witness` is for it.
+        ValueError: If `gan` has no log T: an `IPM` gives no ratio, a `PairGAN` one up to a
+            constant, and `witness` is for both.
 
     References:
         Yi, Zhu & Liu, MonoFlow, ICML 2023, Lemma 3.4.
@@ -84,6 +85,7 @@ def witness(discriminator: Callable[..., Any], condition: PyTree = None) -> LogR
     r"""A critic's value as a potential at all times: `velocity(gan.h_t, witness(d))` moves.
 
     The velocity is $\nabla h_T(d(x))$, for an `IPM` as for a `GAN`; the value is no log ratio.
+    h_T of a `PairGAN` is `gan.against(d_p)`; its value is log r up to a constant.
 
     Args:
         discriminator: A module d(x) of one sample; its leaves should be arrays only.

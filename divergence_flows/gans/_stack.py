@@ -8,18 +8,26 @@ from .._types import IntScalar
 from ..divergences._stack import choice, label_of_choice, stacked
 from ._gan import GAN
 from ._ipm import IPM
+from ._pair import PairGAN
 
 _DERIVED = ("log_t", "inverse", "h", "descends", "measures")
 
 
-def _choose(members: tuple[GAN | IPM, ...], which: IntScalar) -> GAN | IPM:
-    kind, names = (GAN, _DERIVED) if all(isinstance(one, GAN) for one in members) else (IPM, ())
-    triple: Any = [choice(members, name, which) for name in ("phi", "psi", "h_t")]
-    made = kind(*triple, **{name: choice(members, name, which) for name in names})
+Game = GAN | IPM | PairGAN
+
+
+def _choose(members: tuple[Game, ...], which: IntScalar) -> Game:
+    kinds = {type(one) for one in members}
+    kind, names = (GAN, _DERIVED) if kinds == {GAN} else (IPM, ())
+    players: tuple[str, ...] = ("phi", "psi", "h_t")
+    if PairGAN in kinds:
+        kind, players = PairGAN, ("critic", "generator")
+    functions: Any = [choice(members, name, which) for name in players]
+    made = kind(*functions, **{name: choice(members, name, which) for name in names})
     return eqx.tree_at(lambda one: one._label, made, label_of_choice(members))
 
 
-def stack(*gans: GAN | IPM) -> GAN | IPM:
+def stack(*gans: GAN | IPM | PairGAN) -> GAN | IPM | PairGAN:
     r"""Several GANs as one, so that one program plays all games, by `jax.vmap`.
 
     Every leaf has a leading axis, one entry for each: with
@@ -31,12 +39,16 @@ def stack(*gans: GAN | IPM) -> GAN | IPM:
     network.
 
     Args:
-        *gans: The GANs. An `IPM` among them makes the whole an `IPM`, which has no ratio.
+        *gans: The GANs. An `IPM` among them makes the whole an `IPM`, which has no ratio; a
+            `PairGAN` has other functions, and stands with its like alone.
 
     Returns:
         One GAN of them, to be taken apart by `jax.vmap`, or by an index into its leaves.
 
     Raises:
-        ValueError: If there are none, or one is no GAN.
+        ValueError: If there are none, one is no GAN, or only some are a `PairGAN`.
     """
-    return stacked("gans.stack", gans, (GAN, IPM), _choose)
+    if 0 < sum(isinstance(one, PairGAN) for one in gans) < len(gans):
+        words = "a PairGAN has no phi and psi, and others have no functions of pairs"
+        raise ValueError(f"gans.stack: {words}; pass games of pairs alone, or none.")
+    return stacked("gans.stack", gans, Game, _choose)

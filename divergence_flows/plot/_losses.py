@@ -11,6 +11,8 @@ from .._checks import check_some
 from .._types import AnyArray
 from ..gans._gan import GAN
 from ..gans._ipm import IPM
+from ..gans._losses import discriminator_loss, generator_loss
+from ..gans._pair import PairGAN
 from ..training._train_flow_ratio import FlowRatioInfo
 from ..training._train_gan import TrainInfo
 from ..training._transport import TransportInfo
@@ -33,7 +35,7 @@ def losses(
     | Mapping[str, Real[AnyArray, "... steps"]]
     | Real[AnyArray, "... steps"],
     *,
-    gan: GAN | IPM | None = None,
+    gan: GAN | IPM | PairGAN | None = None,
     ax: Axes = None,
     **options: Options,
 ) -> Axes:
@@ -96,7 +98,7 @@ def _curves_of(info: Any) -> list[tuple[str, Any, str]]:
     return [("loss", info, "d")]
 
 
-def _names(gan: GAN | IPM | None) -> dict[str, str]:
+def _names(gan: GAN | IPM | PairGAN | None) -> dict[str, str]:
     """What is said of each player's divergence."""
     if not isinstance(gan, GAN):
         return {}
@@ -106,7 +108,8 @@ def _names(gan: GAN | IPM | None) -> dict[str, str]:
     return {player: f", {verbs[player]} {name}" for player, name in names.items() if name}
 
 
-def _at_the_match(gan: GAN | IPM, player: str) -> float:
+def _at_the_match(gan: GAN | IPM | PairGAN, player: str) -> float:
     """A player's loss where p = q and the discriminator is at its optimum."""
     d = gan.inverse(jnp.zeros(())) if isinstance(gan, GAN) else jnp.zeros(())
-    return float(-gan.h_t(d) if player == "g" else -gan.phi(d) - gan.psi(d)) + 0.0  # never -0
+    loss = generator_loss if player == "g" else discriminator_loss
+    return float(loss(gan, d, d)) + 0.0  # never -0

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._checks import Network
 from .._types import Scalar, ScalarLike, vmapped
 from ..flows._integrate import AbstractProgressMeter
-from ..gans._losses import generator_loss
 from ..runs._batches import Data, Source, first_of, sources
 from ..runs._loop import Loop, run_chunks
 from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
@@ -64,7 +63,8 @@ def _stop(
     if len(info["g_losses"]) < STILL:
         return flags
     d, (xs, *conditions) = vmapped(new.discriminator), fakes
-    pull = jax.grad(lambda xs: generator_loss(config.critic.gan, d(xs, *conditions)))(xs)
+    h_t = config.critic.h_t(new.discriminator, data_p, key)
+    pull = jax.grad(lambda xs: jnp.sum(h_t(d(xs, *conditions))))(xs)
     unchanged = jnp.asarray(eqx.tree_equal(old.generator, new.generator))
     still = jnp.all(pull == 0) & unchanged & extent.apart(fakes[0])
     problem = "is none: the generator rests in the steps before, and its samples are not p's"
@@ -86,8 +86,9 @@ def train_gan(
     generator_steps: int = 1,
     form: str = "loss",
     step_size: ScalarLike = 0.1,
+    tau: ScalarLike = 1.0,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     ema_decay: ScalarLike = 0.999,
     share_fakes: bool = False,
     chunk: int = 200,
@@ -103,7 +104,7 @@ def train_gan(
     (and, if you like, over networks, GANs and samples) it trains many seeds at once.
 
     Args:
-        gan: A `GAN`, or an `IPM` with a penalty or `networks.spectral` critics.
+        gan: A `GAN`, a `PairGAN`, or an `IPM` with a penalty or `networks.spectral` critics.
         discriminator: A module d(x) of one sample, for instance `networks.Discriminator`; or
             d(x, c), if samples have conditions.
         generator: A module g(z) of one noise vector, for instance `networks.Generator`; or
@@ -117,11 +118,14 @@ def train_gan(
             of the MonoFlow paper's image runs; small networks learn faster at 1e-3.
         batch_size: Fakes, and samples of p, for each update.
         critic_steps: Discriminator updates at each step.
-        generator_steps: Generator updates on one target; more than 1 only in distillation.
-        form: "loss" or "distillation".
+        generator_steps: Generator updates on one batch of noise; more than 1 only in distillation
+            and in a proximal step.
+        form: "loss", "distillation" or "proximal".
         step_size: eps of the distillation's target [units of flow time].
-        penalty: None, or a `gradient_penalty`: "r1", "zero" or "one".
-        penalty_weight: Its weight in the discriminator's loss.
+        tau: Length of a proximal step [units of flow time].
+        penalty: None, or a `gradient_penalty`: "r1", "r2", "r1+r2", "zero" or "one".
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight`.
         ema_decay: Weight of the past in the generator's average.
         share_fakes: Whether discriminator and generator see one batch of fakes.
         chunk: Steps between two visits to the host, as in `transport`.
@@ -159,7 +163,7 @@ def train_gan(
     caller = "train_gan"
     loop = Loop(caller, steps, chunk, progress, checkpoint, save_every, on_chunk)
     critic = RatioConfig(gan, d_optimizer, batch_size, penalty, penalty_weight)
-    options = (latent, critic_steps, generator_steps, form, step_size, ema_decay, share_fakes)
+    options = (latent, critic_steps, generator_steps, form, step_size, tau, ema_decay, share_fakes)
     config = GANConfig(critic, g_optimizer, *options)
     (data_p,) = sources(caller, xs_p=xs_p)
     config.check(caller, discriminator, generator, first_of(data_p))

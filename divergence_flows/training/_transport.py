@@ -137,10 +137,14 @@ def _step(
     """A few discriminator steps, then one Euler step; conditions stay as at the start."""
     data_q = state.xs, *start[1:]
     keys = jax.random.split(jax.random.fold_in(key, state.step), config.critic_steps)
-    critic = functools.partial(unchecked_ratio_step, config.critic, (data_q, data_p))
+    at_step = config.critic.at(state.step)
+    critic = functools.partial(unchecked_ratio_step, at_step, (data_q, data_p))
     ratio, metrics = scan(critic, state.ratio, keys)
     eps = jnp.asarray(config.schedule(state.step), state.xs.dtype)
-    xs, speed = euler_step(config.critic.gan, ratio.discriminator, data_q, eps)
+    # One key more than those of the discriminator's steps.
+    key_p = jax.random.fold_in(jax.random.fold_in(key, state.step), config.critic_steps)
+    h_t = config.critic.h_t(ratio.discriminator, data_p, key_p)
+    xs, speed = euler_step(h_t, ratio.discriminator, data_q, eps)
     new = TransportState(xs, ratio, state.step + 1)
     return new, {"losses": metrics.loss[-1], "speeds": speed, "step_sizes": eps}
 
@@ -198,7 +202,7 @@ def transport(
     optimizer: Optimizer | None = None,
     batch_size: int | None = None,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     keep_map: bool | int = False,
     chunk: int = 200,
     progress: bool | AbstractProgressMeter = True,
@@ -215,7 +219,8 @@ def transport(
     unit scale: standardise first.
 
     Args:
-        gan: The `GAN`, or `IPM`: phi and psi train the discriminator, h_T moves the particles.
+        gan: The `GAN`, or `IPM`: phi and psi train the discriminator, h_T moves the particles. Or
+            a `PairGAN`, with all pairs of a minibatch.
         discriminator: A module d(x) of one sample, for instance `networks.Discriminator`; or
             d(x, c), if samples have conditions.
         xs_q: Samples of q, the particles to move [units of x]; or `(xs, cs)` with conditions c,
@@ -231,10 +236,13 @@ def transport(
         optimizer: Of the discriminator; Adam from 2e-3 down a cosine to zero by default.
         batch_size: Samples of p and of q drawn, with replacement, for each discriminator step; a
             cloud of no more samples is used whole, and all are by default.
-        penalty: None, or a `gradient_penalty` of the discriminator: "r1", "zero" or "one".
-        penalty_weight: Its weight in the discriminator's loss.
+        penalty: None, or a `gradient_penalty` of the discriminator: "r1", "r2",
+            "r1+r2", "zero" or "one".
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight` of Euler steps.
         keep_map: Whether to keep the discriminator of each step, in host memory, for
-            `info.push`; a number k keeps one of k, and `info.map.error` says what that costs.
+            `info.push`; a number k keeps one of k, and `info.map.error` says what that costs. Not
+            with a `PairGAN`, whose h_T changes with the samples of p.
         chunk: Euler steps between two visits to the host: a compiled program for this length, and
             one more for the rest if it does not divide `steps`. The batches of a chunk are in
             memory together.
@@ -280,6 +288,9 @@ def transport(
     optimizer = default_optimizer(steps * critic_steps) if optimizer is None else optimizer
     critic = RatioConfig(gan, optimizer, batch_size, penalty, penalty_weight)
     critic.check(caller, "phi", "psi", "h_t")
+    if keep_map and not hasattr(gan, "h_t"):
+        words = f"`keep_map` is {keep_map} with a PairGAN, whose h_T changes with samples of p"
+        raise ValueError(f"{caller}: {words}; leave it out, or take a GAN of `gans`.")
     data_q, data_p = sources(caller, xs_q=xs_q, xs_p=xs_p)
     start = whole(caller, "xs_q", data_q, "these are the particles, which all move")
     check_critic(caller, "discriminator", discriminator, start)

@@ -14,7 +14,7 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, PyTree
 
-from .._types import Cloud, Scalar, Values, Vector
+from .._types import Cloud, Scalar, ScalarFn, Values, Vector
 from ..runs._batches import Data
 from ._ratio_step import unchecked_particle_step
 
@@ -24,11 +24,13 @@ _PIECE = 256
 Carry = tuple[Cloud, Values | None]
 
 
-def euler_step(gan: Any, discriminator: PyTree, data: Data, eps: Scalar) -> tuple[Cloud, Scalar]:
+def euler_step(
+    h_t: ScalarFn, discriminator: PyTree, data: Data, eps: Scalar
+) -> tuple[Cloud, Scalar]:
     """A particle step that is compiled alike in all programs, so that a replay is bit for bit."""
     arrays, rest = eqx.partition(discriminator, eqx.is_array)
     arrays, data, eps = jax.lax.optimization_barrier((arrays, data, eps))
-    moved, info = unchecked_particle_step(gan, eqx.combine(arrays, rest), data, eps)
+    moved, info = unchecked_particle_step(h_t, eqx.combine(arrays, rest), data, eps)
     return jax.lax.optimization_barrier((moved, info.speed))
 
 
@@ -83,7 +85,7 @@ def _replay(gan: Any, rest: PyTree, piece: PyTree, carry: Carry, conditions: Dat
             if log_q is not None:
                 growth = functools.partial(_log_det, gan, discriminator, eps)
                 log_q = log_q - jax.vmap(growth)(xs, *conditions)
-            moved, _ = euler_step(gan, discriminator, (xs, *conditions), eps)
+            moved, _ = euler_step(gan.h_t, discriminator, (xs, *conditions), eps)
             return (moved, log_q), None
 
         return jax.lax.scan(step, carry, step_sizes)

@@ -211,4 +211,5 @@ for shift, row, clouds in zip(shifts, distances, xs, strict=True):
 #
 # - The same on a ring of eight Gaussians, and on a cluster: `examples/many_seeds.py`.
 # - Images: `networks.ConvGenerator`, `networks.ConvDiscriminator`, `examples/gan_faces.py`.
-# - Particles that a generator is then regressed onto: `form="distillation"` of `train_gan`.
+# - Particles that a generator is then regressed onto: `form="distillation"` of `train_gan`; or a
+#   proximal step, `form="proximal"`, in the recipes.

@@ -23,6 +23,7 @@ _H, _F, _V = df.f_to_h(r_log_r), df.h_to_f(jnp.exp), df.first_variation(r_log_r)
 _LIFTED, _TO_2 = df.lift(jnp.exp, jnp.log), df.inverse_log_ratio(jnp.log, upper=2)
 _MINE, _GAN = df.Divergence(r_log_r), df.GAN(*PAIR, softplus, inverse=itself)
 _IPM, _WGAN = df.IPM(double, jnp.negative, double), G.wasserstein()
+_PAIR, _R3GAN = df.PairGAN(double, itself), G.relativistic()
 
 # Each function with its closed form, and what it is at NaN, inf and -inf.
 CLOSED_FORMS = {
@@ -41,6 +42,12 @@ CLOSED_FORMS = {
     "GAN": (_GAN.log_t, itself, (NAN, INF, -INF)),
     "IPM": (_IPM.phi, double, (NAN, INF, -INF)),
     "gans.wasserstein": (_WGAN.psi, np.negative, (NAN, -INF, INF)),
+    "PairGAN": (_PAIR.critic, double, (NAN, INF, -INF)),
+    "gans.relativistic": (
+        _R3GAN.against(0.5),
+        lambda d: -np.log1p(np.exp(0.5 - d)),
+        (NAN, 0, -INF),
+    ),
 }
 
 # f at 0 and inf, h at inf and -inf, whether f' is bounded, so that f* ends, and f* elementary.
@@ -93,6 +100,7 @@ SUMS = [
     *(make(jnp.sum, jnp.sum) for make in (df.log_ratio, df.ratio, df.lift, df.lower)),
     *(df.Divergence(jnp.sum).f, df.Divergence(h=jnp.sum).h),
     *(df.GAN(*[jnp.sum] * 3).phi, df.GAN(*[jnp.sum] * 3).log_t, df.IPM(*[jnp.sum] * 3).psi),
+    *(df.PairGAN(jnp.sum, jnp.sum).critic, df.PairGAN(jnp.sum, jnp.sum).generator),
 ]
 
 # Refused when called: who is named, the call, its arguments, the words.
@@ -102,6 +110,8 @@ CALLS = [
         for room in ("gans", "divergences")
     ),
     ("gans.stack", G.stack, (G.logit(), PEARSON), "argument 1 is a Divergence", "of `gans`"),
+    ("gans.stack", G.stack, (G.logit(), G.relativistic()), "games of pairs alone"),
+    ("PairGAN.against", G.relativistic().against, (jnp.zeros(0),), "`d_p` has no samples"),
     ("divergences.stack", df.divergences.stack, (G.logit(),), "argument 0 is a GAN"),
 ]
 FALLS = "`h` decreases", "Give an"

@@ -90,6 +90,7 @@ VALUES = [
     ("mmd_witness rff_log_ratio ulsif_ratio", {"bandwidth": EYE}, "`bandwidth` has shape"),
     ("mmd_witness", {"features": 3, "key": KEY}, "`features` is 3", "even"),
     ("mmd_witness", {"features": 4}, "pass `key`"),
+    ("drift_field", {"radii": ()}, "`radii` is empty", "pass one or more"),
     ("rff_log_ratio", {"features": 7}, "`features` is 7"),
     ("rff_log_ratio", {"degree": 3}, "`degree` is 3"),
     ("rff_log_ratio", {"degree": 2, "xs_q": MANY, "xs_p": MANY}, "2555 monomials"),
@@ -122,7 +123,7 @@ CALLS = [
 CLOUDS = "xs xs_q u like", "ys xs_p"
 OF_SAMPLES = (
     *("coupling", "wasserstein2", "displacement", "median_bandwidth", "kde_log_prob", *FITTED),
-    *("ratio_bandwidth", "ratio_check", "dissipation", "transport", "train_gan"),
+    *("drift_field", "ratio_bandwidth", "ratio_check", "dissipation", "transport", "train_gan"),
     *("train_flow_ratio", "FlowRatioState.start", "networks.TimeDiscriminator"),
 )
 CONTENTS = [
@@ -166,6 +167,7 @@ CONTENTS = [
         for xs in (LINE, XS[:1])
     ),
     ("mmd_witness", {"bandwidth": 0.0}, "`bandwidth` must be positive"),
+    ("drift_field", {"radii": (0.1, 0.0)}, "`radii` must be positive"),
     ("rff_log_ratio", {"ridge": jnp.array(-1.0)}, "`ridge` must be positive"),
     ("rff_log_ratio", {**ON_LINE, "degree": 1}, "a coordinate is the same for all samples"),
     ("ulsif_ratio", {"ridge": NAN}, "`ridge` must be positive"),

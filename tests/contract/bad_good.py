@@ -84,6 +84,7 @@ GOOD = {
     "divergences.alpha": {"a": 2.0},
     "divergences.shifted_vanilla": {"c": 2.0},
     **alike(TRIPLE, "GAN", "gans.GAN", "IPM"),
+    "PairGAN": {"critic": log_sigmoid, "generator": double},
     "gans.vanilla": {"shift": 2.0},
     "gans.ebm": {"lam": 2.0},
     **{
@@ -115,7 +116,7 @@ GOOD = {
     # --- ratios of samples ---
     "median_bandwidth": {"xs": XS, "ys": YS},
     "kde_log_prob": {"xs": XS},
-    "mmd_witness": SAMPLES,
+    **alike(SAMPLES, "mmd_witness", "drift_field"),
     "rff_log_ratio": {**SAMPLES, "features": 2, "newton_steps": 1, "degree": 0, "key": KEY},
     "ulsif_ratio": {**SAMPLES, "centres": 2, "key": KEY},
     "ratio_bandwidth": {**SAMPLES, **FOLDS, "key": KEY},

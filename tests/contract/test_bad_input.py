@@ -36,7 +36,7 @@ CHECKED = {
     *{(name, "xs_p") for name in ("gradient_penalty", "gan_step", "train_gan")},
     ("gradient_penalty", "xs_q"),
     *{(name, xs) for name in ("transport", "train_flow_ratio") for xs in ("xs_q", "xs_p")},
-    ("particle_step", "xs"),
+    *{("particle_step", xs) for xs in ("xs", "xs_p")},
 }
 SUBJECTS, PATH = (bad_gaussians, bad_clouds, bad_training), os.PathLike
 ANYTHING = {
@@ -47,7 +47,7 @@ ANYTHING = {
 ANY_EVENT = {
     *("distillation_loss", "gradient_penalty", "with_log_prob", "langevin", "curve_length"),
     *("coupling", "wasserstein2", "displacement", "ratio_check", "particle_step", "gan_step"),
-    *("transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
+    *("drift_field", "transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
     *("velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
 }
 # Numbers, arrays and trees of any shape, and points that go on to a network.
@@ -226,6 +226,7 @@ def test_a_key_is_asked_for():
 
 # Any number is good, or what it must be is known at run time: test_bad_contents.py.
 ANY_NUMBER = {"t", "a", "c", "shift", "lam", "lower", "upper", "eps", "bandwidth", "ridge", "step"}
+ANY_NUMBER |= {"d_p"}
 GOOD_COUNTS = {("degree", 0), ("depth", 0)}
 # In words of their own in bad_*.py; and uLSIF has no monomials.
 OWN_WORDS = {("ratio_bandwidth", "degree"), ("mmd_witness", "features"), ("fit_gaussian", "n")}

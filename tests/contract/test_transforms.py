@@ -138,6 +138,7 @@ METHODS = {
     df.Divergence: ("divergences.alpha",),
     df.GAN: ("gans.vanilla",),
     df.IPM: ("IPM",),
+    df.PairGAN: ("PairGAN",),
     df.Gaussian: ("Gaussian",),
     df.Mixture: ("Mixture",),
 }

@@ -159,6 +159,10 @@ def ipm(g, d):
     return {"phi": g.phi(d), "psi": g.psi(d), "h_t": g.h_t(d)}
 
 
+def pair(g, v):
+    return {"critic": g.critic(v), "generator": g.generator(v), "against": g.against(v)(v)}
+
+
 def mine(kind, a):
     """A game of one's own."""
     return kind(Partial(line, a), minus_exp, Partial(rise, a))
@@ -204,6 +208,7 @@ CALCULUS = {
         "Divergence": lambda a, u: divergence(df.Divergence(Partial(bowl, a)), u),
         "GAN": lambda a, u: derived(mine(df.GAN, a), u),
         "IPM": lambda a, u: ipm(mine(df.IPM, a), u),
+        "PairGAN": lambda a, u: pair(df.PairGAN(Partial(rise, a), Partial(line, a)), u),
         "divergences.alpha": lambda a, u: divergence(D.alpha(a), u),
         "divergences.shifted_vanilla": lambda a, u: divergence(D.shifted_vanilla(a), u),
         "gans.vanilla": lambda a, u: gan(G.vanilla(a), u),
@@ -222,6 +227,7 @@ TABLES = {
     **{f"gans.{name}": of_gan(getattr(G, name)) for name in OF_NOTHING},
     **{f"gans.{name}": of_gan(getattr(G, name), div) for name, div in OF_A_DIVERGENCE.items()},
     "gans.wasserstein": Row(lambda x: ipm(G.wasserstein(), x["u"]), U),
+    "gans.relativistic": Row(lambda x: pair(G.relativistic(), x["u"]), U),
 }
 
 
@@ -349,6 +355,9 @@ RATIOS = {
         lambda x, key: at(x, df.ulsif_ratio, centres=3, ridge=x["b"], key=key), at_point
     ),
     "ratio_bandwidth": Row(chosen_bandwidth, at_point),
+    "drift_field": Row(
+        lambda x: df.drift_field(x["q"], x["p"], radii=(x["b"], x["b"] / 5)), at_point
+    ),
 }
 
 
@@ -493,7 +502,8 @@ def ratio_step(x, key):
 
 def gan_step(x, key):
     state = df.GANState.start(x["d"], x["g"], SGD, SGD)
-    return df.gan_step(G.vanilla(), SGD, SGD, state, x["p"], latent=2, batch_size=4, key=key)
+    options = {"latent": 2, "batch_size": 4, "form": "proximal", "tau": x["eps"], "key": key}
+    return df.gan_step(G.vanilla(), SGD, SGD, state, x["p"], **options, generator_steps=2)
 
 
 def transport(x, key):

@@ -226,8 +226,20 @@ def same_up_to_a_constant(one, other):
 def test_the_table_has_every_gan_of_the_library(which_loss):
     assert set(TRUTH) == {row.call for row in which_loss.ROWS}
     named = {name for name in vars(df.gans) if not name.startswith("_")}
-    # A Wasserstein critic has no ratio, and a stack is of others.
-    assert {call.partition("(")[0] for call in TRUTH} == named - {"GAN", "wasserstein", "stack"}
+    # A Wasserstein critic has no ratio, and a stack is of others; pairs have a table of their own.
+    pairs = {call.partition("(")[0] for call in which_loss.PAIRS}
+    table = {call.partition("(")[0] for call in TRUTH}
+    assert table | pairs == named - {"GAN", "wasserstein", "stack"}
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_pulls_of_pairs_are_those_of_quadrature(which_loss):
+    sigma = lambda v: 1 / (1 + mp.exp(-v))
+    with mp.workdps(20):
+        density = lambda x: mp.exp(-(x**2) / 2) / mp.sqrt(2 * mp.pi)
+        pull = lambda u: mp.quad(lambda x: density(x) * sigma(0.5 - x - u), [-12, 0, 12])
+        wanted = [float(pull(u)) for u in which_loss.AT]
+    np.testing.assert_allclose(which_loss.pull_of_pairs("relativistic()"), wanted, atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")

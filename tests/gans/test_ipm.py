@@ -58,6 +58,8 @@ def test_every_leaf_is_an_array_under_plain_jit():
 
 OPTIMA = {  # maximise w.D - weight penalty(w), D the difference of the means
     "r1": lambda gap, weight: gap / (2 * weight),
+    "r2": lambda gap, weight: gap / (2 * weight),
+    "r1+r2": lambda gap, weight: gap / (4 * weight),
     "zero": lambda gap, weight: gap / (2 * weight),
     "one": lambda gap, weight: gap / np.linalg.norm(gap) + gap / (2 * weight),
 }

@@ -188,6 +188,8 @@ PRINTS = {
     "GAN(<lambda>, <lambda>, tanh)": df.GAN(lambda d: d, lambda d: -d, jnp.tanh),
     "IPM(multiply, negative, tanh)": df.IPM(Partial(jnp.multiply, 2.0), jnp.negative, jnp.tanh),
     "IPM('wasserstein')": G.wasserstein(),
+    "PairGAN('relativistic')": G.relativistic(),
+    "PairGAN(tanh, <lambda>)": df.PairGAN(jnp.tanh, lambda v: v),
     "Divergence('kl_qp')": D.kl_qp,
     "Divergence('shifted_vanilla', c=2)": D.shifted_vanilla(2),
     "Divergence(f=square)": df.Divergence(jnp.square),

@@ -296,6 +296,7 @@ LIMITS = {
     "vanilla": (df.gans.vanilla(), 2 * np.log(2), -np.log(2), "JS", "JS"),
     "least_squares": (df.gans.least_squares(), 0.5, None, "Le Cam", "least squares"),
     "wasserstein": (df.gans.wasserstein(), 0.0, 0.0, None, None),
+    "relativistic": (df.gans.relativistic(), np.log(2), np.log(2), None, None),
 }
 
 

@@ -127,7 +127,10 @@ def test_the_average_has_its_closed_form():
 # Penalties.
 
 
-@pytest.mark.parametrize(("name", "price"), [("r1", 25.0), ("zero", 25.0), ("one", 16.0)])
+OF_A_LINE = {"r1": 25.0, "r2": 25.0, "r1+r2": 50.0, "zero": 25.0, "one": 16.0}
+
+
+@pytest.mark.parametrize(("name", "price"), OF_A_LINE.items(), ids=OF_A_LINE)
 def test_a_linear_critic_pays_by_its_slope_alone(name, price):
     xs_q = jr.normal(jr.key(1), (7, 2))
     paid = df.gradient_penalty(name, linear([3.0, -4.0]), XS_P, xs_q, key=jr.key(0))
@@ -135,14 +138,36 @@ def test_a_linear_critic_pays_by_its_slope_alone(name, price):
 
 
 @pytest.mark.usefixtures("x64")
-def test_r1_is_the_mean_square_of_slopes_by_finite_differences():
-    d, xs = critic(), np.random.default_rng(0).normal(size=(5, 2))
-    slopes = [
-        [(d(x + e) - d(x - e)) / 2e-5 for e in 1e-5 * np.eye(2)] for x in map(jnp.asarray, xs)
-    ]
-    chex.assert_trees_all_close(
-        df.gradient_penalty("r1", d, xs, xs), np.mean(np.sum(np.square(slopes), 1)), rtol=1e-7
-    )
+def test_r1_and_r2_are_mean_squares_of_slopes_at_p_and_q_by_finite_differences():
+    d, rng = critic(), np.random.default_rng(0)
+    xs_p, xs_q = rng.normal(size=(5, 2)), rng.normal(size=(3, 2)) + 1
+    steps = 1e-5 * np.eye(2)
+    slope = lambda x: [(d(x + e) - d(x - e)) / 2e-5 for e in steps]
+    mean = lambda xs: np.mean([np.sum(np.square(slope(x))) for x in map(jnp.asarray, xs)])
+    wanted = {"r1": mean(xs_p), "r2": mean(xs_q), "r1+r2": mean(xs_p) + mean(xs_q)}
+    found = {name: df.gradient_penalty(name, d, xs_p, xs_q) for name in wanted}
+    chex.assert_trees_all_close(found, wanted, rtol=1e-7)
+
+
+@pytest.mark.parametrize("run", ["train_gan", "transport"])
+def test_a_penaltys_weight_may_be_a_schedule_of_the_steps(run):
+    """With a weight that is 0 but at the second step, that step alone differs."""
+    weights = {"none": 0.0, "second": lambda step: jnp.where(step == 1, 0.5, 0.0), "all": 0.5}
+
+    def losses(weight, steps):
+        options = {"penalty": "r1+r2", "penalty_weight": weight, "steps": steps, "key": jr.key(0)}
+        if run == "transport":
+            last = {"step_size": 0.1, "critic_steps": 1, "optimizer": optax.sgd(0.1)}
+            return df.transport(df.gans.logit(), critic(), XS_P - 2, XS_P, **last, **options)[1]
+        last = {"latent": 3, "batch_size": 8, "d_optimizer": optax.sgd(0.1), "g_optimizer": FROZEN}
+        return df.train_gan(df.gans.logit(), critic(), maker(), XS_P, **last, **options)[1]
+
+    found = {name: losses(weight, 3) for name, weight in weights.items()}
+    at = {
+        name: getattr(info, "d_losses", getattr(info, "losses", 0)) for name, info in found.items()
+    }
+    same(at["second"][:2], at["none"][:2])
+    assert at["second"][2] != at["none"][2] and at["all"][1] != at["none"][1]
 
 
 def half_square(x):
