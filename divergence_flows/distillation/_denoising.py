@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .._checks import Network, check_makes, check_shapes, one_of
+from .._checks import Network, check_input, check_makes, check_shapes, one_of
 from .._types import AnyCloudLike, Cloud, Scalar, ValuesLike, vmapped
 from ..runs._batches import Data, Samples, samples
+from ..training._penalty import check_weights
 from ._levels import Level, noised, spread
 
 PREDICTS = ("score", "noise", "data")
@@ -101,7 +103,7 @@ def denoising_loss(
         xs, noise = jr.normal(jr.key(0), (4096, 1)), jr.normal(jr.key(1), (4096, 1))
         level = df.variance_preserving(0.5)
         loss = df.denoising_loss(lambda lam, y: -y, xs, noise, level)  # the score of N(0, 1)
-        print(abs(loss - level[0] ** 2) < 0.01)  # alpha^2 is the least that any network has: True
+        print(abs(loss - level[0] ** 2) < 0.01)  # True
         ```
 
     References:
@@ -116,5 +118,9 @@ def denoising_loss(
     if len(found) != 2 or not set(found) <= {(), data[0].shape[:1]}:
         words = f"of two numbers, or of two arrays of shape {data[0].shape[:1]}"
         raise ValueError(f"{caller}: `level` is no pair (alpha, sigma) {words}; pass one.")
+    if weight is not None and np.ndim(weight):
+        check_input(caller, "weight", jnp.asarray(weight), data[0].shape[0])
+    elif weight is not None:
+        check_weights(caller, weight=weight)
     check_score(caller, "model", model, data)
     return unchecked_denoising_loss(model, data, noise, (level[0], level[1]), predicts, weight)

@@ -12,28 +12,20 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import (
-    Network,
-    check_counts,
-    check_generator,
-    check_over_time,
-    described,
-    scalar_valued,
-)
-from .._types import Cloud, Function, LogRatioFn, Scalar, ScalarFn, ScalarLike, as_partial, vmapped
-from ..flows._scores import ratio_or_constant
+from .._checks import Network, check_counts, scalar_valued
+from .._types import Cloud, Function, Scalar, ScalarFn, ScalarLike, as_partial, vmapped
 from ..flows._velocity import chain
 from ..gans._losses import distillation_loss
-from ..gans._table import logit
 from ..runs._batches import Data, Samples, samples
 from ..runs._loop import scan
 from ..training._gan_step import made
-from ..training._ratio_step import RatioConfig, RatioState, draw
-from ..training._update import Optimizer, average, check_decay, check_opt_state, descend, initial
-from ._denoising import check_predicts, check_score, score_from, unchecked_denoising_loss
-from ._levels import SPAN, Level, Levels, Span, noised, spread, variance_preserving
+from ..training._ratio_step import RatioState, draw
+from ..training._update import Optimizer, average, check_opt_state, descend, initial
+from ._config import DistilledConfig, constant_ratio, critic_config, default_weight, floats_of
+from ._denoising import score_from, unchecked_denoising_loss
+from ._levels import SPAN, Interval, Level, Levels, noised, spread, variance_preserving
 from ._noised_ratio import unchecked_noised_ratio_step
-from ._ratio_scale import Interval, RatioScale
+from ._ratio_scale import RatioScale
 
 
 class DistilledState(eqx.Module):
@@ -69,13 +61,13 @@ class DistilledState(eqx.Module):
 
         The average starts at the generator itself, and running means at one.
         """
-        caller = "DistilledState"
+        caller = "DistilledState.start"
         if (discriminator is None) != (d_optimizer is None):
             raise ValueError(f"{caller}: pass `discriminator` and `d_optimizer`, or neither.")
         check_counts(caller, {"ratio_bins": ratio_bins})
         d_opt_state = None if d_optimizer is None else initial(d_optimizer, discriminator)
         opt_states = initial(g_optimizer, generator), initial(s_optimizer, score_q), d_opt_state
-        log_scale = None if ratio_bins is None else jnp.zeros(ratio_bins)
+        log_scale = None if ratio_bins is None else jnp.zeros(ratio_bins, floats_of(generator))
         networks = generator, generator, score_q, discriminator
         return cls(*networks, *opt_states, log_scale, jnp.asarray(0))
 
@@ -89,86 +81,10 @@ class DistilledStepInfo(eqx.Module):
     penalty: Scalar
 
 
-def default_weight(alpha: Scalar, sigma: Scalar) -> Scalar:
-    """The weight at which a sample moves by h' times the difference of two denoised samples."""
-    return (sigma / alpha) ** 2
-
-
-class DistilledConfig(eqx.Module):
-    """How a generator is distilled: the arguments of `distilled_step` that stay the same."""
-
-    h: ScalarFn
-    score_p: Function
-    critic: RatioConfig | None
-    u: LogRatioFn | None  # a constant one where there is no discriminator
-    g_optimizer: Optimizer
-    s_optimizer: Optimizer
-    levels: Levels
-    scale: RatioScale
-    weight: Function
-    score_weight: Function | None
-    latent: int
-    batch_size: int
-    critic_steps: int
-    predicts_p: str
-    predicts_q: str
-    ema_decay: ScalarLike
-
-    def check(self, caller: str, state: DistilledState, data_p: Data | None) -> Data:
-        """Refuses options that make no step, and networks that do not fit; what samples are like.
-
-        The second is samples of p, or zeros made like those of the generator.
-        """
-        names = ("latent", "batch_size", "critic_steps")
-        check_counts(caller, {name: getattr(self, name) for name in names})
-        check_decay(caller, self.ema_decay)
-        check_predicts(caller, predicts_p=self.predicts_p, predicts_q=self.predicts_q)
-        self.scale.check(caller, self.critic is not None)
-        for name in ("weight", "score_weight"):
-            if (found := getattr(self, name)) is not None:
-                shape = jax.eval_shape(found, jnp.ones(()), jnp.ones(()))
-                if jnp.shape(shape) != ():
-                    words = f"returns {described(shape)} for alpha and sigma; pass one that returns"
-                    raise ValueError(f"{caller}: `{name}` {words} a number.")
-        like = _like(caller, state.generator, self.latent) if data_p is None else data_p
-        check_generator(caller, "generator", state.generator, self.latent, like)
-        check_score(caller, "score_p", self.score_p, like)
-        check_score(caller, "score_q", state.score_q, like)
-        if self.critic is not None:
-            if data_p is None:
-                words = "`discriminator` learns p/q from samples of p; pass `xs_p` too, or None"
-                raise ValueError(f"{caller}: {words} for it where h' is constant.")
-            self.critic.check(caller, "phi", "psi", "log_t")
-            check_over_time(caller, "discriminator", state.discriminator, None, like)
-        return like
-
-    def latents(self, key: PRNGKeyArray, data_p: Data | None) -> Data:
-        """One minibatch of what the generator takes: noise, and conditions from those of p."""
-        conditions, dtype = (), float
-        if data_p is not None:
-            key_rows, dtype = jax.random.fold_in(key, 1), data_p[0].dtype
-            if data_p[1:]:
-                rows = jax.random.randint(key_rows, (self.batch_size,), 0, data_p[0].shape[0])
-                conditions = jax.tree.map(lambda leaf: leaf[rows], data_p[1:])
-        return jax.random.normal(key, (self.batch_size, self.latent), dtype), *conditions
-
-
-def _like(caller: str, generator: Network, latent: int) -> Data:
-    """One sample of zeros, made like what a generator makes of noise alone."""
-    try:
-        one = jax.eval_shape(generator, jax.ShapeDtypeStruct((latent,), jnp.result_type(float)))
-        return (jnp.zeros((1, *one.shape), one.dtype),)
-    except Exception as error:
-        words = f"does not take noise of shape ({latent},) ({type(error).__name__})"
-        remedy = "pass a function g(z) of noise of this shape, another `latent`, or, where g has"
-        remedy += " conditions, `xs_p` with them"
-        raise ValueError(f"{caller}: `generator` {words}; {remedy}.") from error
-
-
 def displacements(
     config: DistilledConfig,
     score_q: PyTree,
-    discriminator: PyTree | None,
+    discriminator: Any,
     log_scale: Any,
     data: Data,
     noise: Cloud,
@@ -250,8 +166,9 @@ def _critic(
     zero = jnp.zeros_like(s_loss)
     if ratio is None or config.critic is None:
         return (score_q, s_opt_state, ratio), (s_loss, zero, zero)
-    batch = data, real
-    ratio, info = unchecked_noised_ratio_step(config.critic, config.levels, batch, ratio, key_ratio)
+    assert real is not None
+    inputs = config.levels, (data, real), ratio, key_ratio
+    ratio, info = unchecked_noised_ratio_step(config.critic, *inputs)
     return (score_q, s_opt_state, ratio), (s_loss, info.loss, info.penalty)
 
 
@@ -290,7 +207,7 @@ def distilled_step(
     gan: Any = None,
     d_optimizer: Optimizer | None = None,
     schedule: Function = variance_preserving,
-    span: Span = SPAN,
+    span: Interval = SPAN,
     weight: Function = default_weight,
     score_weight: Function | None = None,
     predicts_p: str = "score",
@@ -372,32 +289,14 @@ def distilled_step(
         RatioScale(ratio_clip, bins, ratio_decay, normalise),
         as_partial(weight),
         score_weight if score_weight is None else as_partial(score_weight),
+        floats_of(state.generator),
         *options,
     )
     data_p = None if xs_p is None else samples(caller, xs_p=xs_p)[0]
-    config.check(caller, state, data_p)
+    networks = state.generator, state.score_q, state.discriminator
+    config.check(caller, networks, data_p)
     check_opt_state(caller, g_optimizer, state.generator, state.g_opt_state)
     check_opt_state(caller, s_optimizer, state.score_q, state.s_opt_state)
     if critic is not None:
         check_opt_state(caller, critic.optimizer, state.discriminator, state.d_opt_state)
     return unchecked_distilled_step(config, data_p, state, key)
-
-
-def critic_config(
-    caller: str, discriminator: Any, gan: Any, optimizer: Optimizer | None, *options: Any
-) -> RatioConfig | None:
-    """How the discriminator is trained, if there is one."""
-    if discriminator is None:
-        return None
-    if optimizer is None:
-        words = "`d_optimizer` is None, and the state has a discriminator; pass the one that it was"
-        raise ValueError(f"{caller}: {words} started with.")
-    return RatioConfig(logit() if gan is None else gan, optimizer, *options)
-
-
-def constant_ratio(caller: str, h: ScalarFn, critic: RatioConfig | None) -> LogRatioFn | None:
-    """Refuses an h whose slope depends on the ratio, where none is learned."""
-    if critic is not None:
-        return None
-    remedy = "`discriminator` is None; pass a d(lambda, y) and `xs_p` to learn it from"
-    return ratio_or_constant(caller, h, None, remedy)

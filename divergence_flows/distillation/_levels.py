@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
-from .._checks import check_number, described
+from .._checks import check_number, check_positive, described
 from .._types import (
     AnyFloat,
     Cloud,
@@ -26,8 +26,8 @@ from .._types import (
 from ..runs._batches import Data
 
 Level = tuple[Any, Any]  # alpha and sigma: numbers, or one of each for every sample
-# Part of [0, 1] from which times are drawn: where it starts and where it ends.
-Span = Real[ArrayLike, " 2"] | tuple[ScalarLike, ScalarLike] | list[ScalarLike]
+# Where something starts and where it ends.
+Interval = Real[ArrayLike, " 2"] | tuple[ScalarLike, ScalarLike] | list[ScalarLike]
 # Of DMD: at the ends of [0, 1] there is no noise, or hardly a sample.
 SPAN = (0.02, 0.98)
 
@@ -47,9 +47,13 @@ def variance_preserving(
     Returns:
         alpha, and sigma [units of x, if the data have unit variance].
 
+    Raises:
+        ValueError: If a rate is not positive.
+
     References:
         Song et al., Score-based generative modeling through SDEs, ICLR 2021, equation 33.
     """
+    check_positive("variance_preserving", beta_min=beta_min, beta_max=beta_max)
     t = as_float(t)
     low, high = (jnp.asarray(beta, t.dtype) for beta in (beta_min, beta_max))
     log_alpha = -0.25 * t**2 * (high - low) - 0.5 * t * low
@@ -71,9 +75,13 @@ def variance_exploding(
     Returns:
         alpha, which is one, and sigma [units of x].
 
+    Raises:
+        ValueError: If a sigma is not positive.
+
     References:
         Song et al., ICLR 2021, equation 31; Karras et al., EDM, NeurIPS 2022 (the limits).
     """
+    check_positive("variance_exploding", sigma_min=sigma_min, sigma_max=sigma_max)
     t = as_float(t)
     low, high = (jnp.log(jnp.asarray(sigma, t.dtype)) for sigma in (sigma_min, sigma_max))
     return jnp.ones_like(t), jnp.exp(low + t * (high - low))
@@ -85,7 +93,7 @@ class Levels(eqx.Module):
     schedule: Function
     span: Float[Array, " 2"]
 
-    def __init__(self, caller: str, schedule: Function, span: Span):
+    def __init__(self, caller: str, schedule: Function, span: Any):
         """Refuses a schedule that makes no pair of numbers, and times outside [0, 1]."""
         self.schedule, (low, high) = split_partial(schedule), span
         good = (0 <= low) & (low < high) & (high <= 1)
@@ -109,7 +117,7 @@ class Levels(eqx.Module):
         return (ts - self.span[0]) / (self.span[1] - self.span[0])
 
 
-def spread(part: ValuesLike, xs: Cloud) -> AnyFloat:
+def spread(part: Any, xs: Cloud) -> AnyFloat:
     """One number, or one for each sample, ready to multiply samples."""
     return jnp.broadcast_to(part, xs.shape[:1]).astype(xs.dtype).reshape(-1, *[1] * (xs.ndim - 1))
 

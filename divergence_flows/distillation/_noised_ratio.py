@@ -11,7 +11,7 @@ from .._types import Cloud, Function, Scalar, ScalarLike
 from ..runs._batches import Data, Samples, samples
 from ..training._ratio_step import Batch, RatioConfig, RatioInfo, RatioState, descend_ratio, draw
 from ..training._update import Optimizer, check_opt_state
-from ._levels import SPAN, Level, Levels, Span, noised, variance_preserving
+from ._levels import SPAN, Interval, Level, Levels, noised, variance_preserving
 
 
 def _sample_first(network: Network, y: Any, level: Scalar, *condition: Any) -> Scalar:
@@ -67,7 +67,7 @@ def noised_ratio_step(
     batch: tuple[Samples, Samples],
     *,
     schedule: Function = variance_preserving,
-    span: Span = SPAN,
+    span: Interval = SPAN,
     batch_size: int | None = None,
     penalty: str | None = None,
     penalty_weight: ScalarLike = 10.0,

@@ -5,12 +5,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int, Real
+from jaxtyping import Array, Float, Int
 
 from .._checks import check_counts, check_number
-from .._types import ScalarLike, Values
+from .._types import Values
 
-Interval = Real[ArrayLike, " 2"] | tuple[ScalarLike, ScalarLike] | list[ScalarLike]
 LogMeans = Float[Array, " bins"]
 
 
@@ -19,7 +18,7 @@ class RatioScale(eqx.Module):
 
     clip: Any  # None, or two numbers
     bins: int | None
-    decay: ScalarLike
+    decay: Any
     normalise: bool
 
     def check(self, caller: str, has_ratio: bool) -> None:
@@ -51,7 +50,7 @@ class RatioScale(eqx.Module):
     def _mean(self, u: Values, at: Int[Array, " n"], old: LogMeans) -> LogMeans:
         """Running means of e^u, as logs, since e^u may overflow; empty bins keep theirs."""
         inside = at[:, None] == jnp.arange(old.size)
-        count = jnp.sum(inside, axis=0)
+        count = jnp.sum(inside, axis=0).astype(u.dtype)
         sums = jax.nn.logsumexp(jnp.where(inside, u[:, None], -jnp.inf), axis=0)
         decay = jnp.asarray(self.decay, old.dtype)
         fresh = sums - jnp.log(jnp.maximum(count, 1)) + jnp.log1p(-decay)

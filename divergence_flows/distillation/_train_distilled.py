@@ -19,16 +19,10 @@ from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
 from ..training._advice import CRITIC
 from ..training._gan_step import made
 from ..training._update import Optimizer, game_optimizer
-from ._distilled_step import (
-    DistilledConfig,
-    DistilledState,
-    constant_ratio,
-    critic_config,
-    default_weight,
-    unchecked_distilled_step,
-)
-from ._levels import SPAN, Levels, Span, variance_preserving
-from ._ratio_scale import Interval, RatioScale
+from ._config import DistilledConfig, constant_ratio, critic_config, default_weight, floats_of
+from ._distilled_step import DistilledState, unchecked_distilled_step
+from ._levels import SPAN, Interval, Levels, variance_preserving
+from ._ratio_scale import RatioScale
 
 _SCORE = (
     "The steps of the score of q are too large, or `score_q` is no network of its level: lower its "
@@ -108,7 +102,7 @@ def train_distilled(
     latent: int,
     gan: Any = None,
     schedule: Function = variance_preserving,
-    span: Span = SPAN,
+    span: Interval = SPAN,
     weight: Function = default_weight,
     score_weight: Function | None = None,
     predicts_p: str = "score",
@@ -232,6 +226,7 @@ def train_distilled(
         RatioScale(ratio_clip, ratio_bins, ratio_decay, normalise),
         as_partial(weight),
         score_weight if score_weight is None else as_partial(score_weight),
+        floats_of(generator),
         *(latent, batch_size, critic_steps, predicts_p, predicts_q, ema_decay),
     )
     inputs = () if xs_p is None else sources(caller, xs_p=xs_p)
@@ -239,9 +234,10 @@ def train_distilled(
         "discriminator": discriminator,
         "d_optimizer": None if critic is None else d_optimizer,
     }
+    data_p = first_of(inputs[0]) if inputs else None
+    config.check(caller, (generator, score_q, discriminator), data_p)
     networks = generator, score_q, g_optimizer, s_optimizer
     state = DistilledState.start(*networks, **trained, ratio_bins=ratio_bins)
-    config.check(caller, state, first_of(inputs[0]) if inputs else None)
     step, stop = Partial(_step, config, key), Partial(_stop, config, key, generator)
     state, metrics = run_chunks(loop, step, state, inputs, stop)
     del metrics["kept"]

@@ -11,11 +11,8 @@ from catalogue import ROWS
 from jax.tree_util import Partial
 
 import divergence_flows as df
-from divergence_flows.distillation._distilled_step import (
-    DistilledConfig,
-    default_weight,
-    generator_descent,
-)
+from divergence_flows.distillation._config import DistilledConfig, default_weight
+from divergence_flows.distillation._distilled_step import generator_descent
 from divergence_flows.distillation._levels import Levels
 from divergence_flows.distillation._noised_ratio import noised_descent
 from divergence_flows.distillation._ratio_scale import RatioScale
@@ -88,7 +85,7 @@ def test_the_generators_step_is_the_gradient_of_the_noised_divergence(name):
     config = DistilledConfig(
         *(ROWS[name].h, scores[0], RatioConfig(df.gans.logit(), SGD, None, None, 0.0), None),
         *(SGD, SGD, Levels("", df.variance_preserving, (0.0, 1.0))),
-        *(RatioScale(None, None, 0.0, False), Partial(default_weight), None),
+        *(RatioScale(None, None, 0.0, False), Partial(default_weight), None, float),
         *(1, 1, 1, "score", "score", 0.0),
     )
     options = {"discriminator": ratio, "d_optimizer": SGD}
