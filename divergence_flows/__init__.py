@@ -39,6 +39,10 @@ A generator trained by the same game, one seed or a vmapped axis of them:
     state, info = df.train_gan(gan, discriminator, generator, xs_p, latent=2, key=key)
     keys = df.over_devices(jax.random.split(key, 64))  # that axis on all devices there are
 
+Or a generator that follows two scores, a teacher's and its own, by any divergence:
+
+    state, info = df.train_distilled(h, score_p, generator, score_q, latent=2, key=key)
+
 Pictures of it all, axes in and axes out:
 
     df.plot.before_after(xs_q, moved, xs_p)
@@ -151,6 +155,16 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         TrainInfo as TrainInfo,
         transport as transport,
         TransportInfo as TransportInfo,
+    )
+    from .distillation import (
+        denoising_loss as denoising_loss,
+        distilled_step as distilled_step,
+        DistilledInfo as DistilledInfo,
+        DistilledState as DistilledState,
+        noised_ratio_step as noised_ratio_step,
+        train_distilled as train_distilled,
+        variance_exploding as variance_exploding,
+        variance_preserving as variance_preserving,
     )
     from .runs import (
         over_devices as over_devices,

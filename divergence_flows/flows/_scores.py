@@ -73,12 +73,17 @@ def score_velocity(
     References:
         Yin et al., DMD, CVPR 2024; Xu, Nie & Vahdat, f-distill, 2025.
     """
-    log_r = _ratio_or_constant("score_velocity", h, log_r)
+    log_r = ratio_or_constant("score_velocity", h, log_r)
     scores = as_partial(score_p), as_partial(score_q)
     return Partial(_score_velocity, as_partial(h), log_r, scores)
 
 
-def _ratio_or_constant(caller: str, h: ScalarFn, log_r: LogRatioFn | None) -> LogRatioFn:
+def ratio_or_constant(
+    caller: str,
+    h: ScalarFn,
+    log_r: LogRatioFn | None,
+    remedy: str = "`log_r` is None; pass log_r(t, x, args)",
+) -> LogRatioFn:
     """The ratio, or a constant one where h' is the same at all: any other h needs a ratio."""
     if log_r is not None:
         return as_partial(log_r)
@@ -86,7 +91,7 @@ def _ratio_or_constant(caller: str, h: ScalarFn, log_r: LogRatioFn | None) -> Lo
     slopes = jax.vmap(jax.grad(scalar_valued(caller, "h", h)))(u)
     middle = slopes[len(_TRIED) // 2]
     varies = jnp.max(jnp.abs(slopes - middle)) > 64 * jnp.finfo(u.dtype).eps * jnp.abs(middle)
-    words = f"{caller}: h' depends on u = log p/q, and `log_r` is None; pass log_r(t, x, args)."
+    words = f"{caller}: h' depends on u = log p/q, and {remedy}."
     if not traced(varies) and varies:
         raise ValueError(words)
     return Partial(_constant, raise_if(jnp.zeros_like(middle), varies, words))
@@ -192,7 +197,7 @@ def heat_flow_divergence(
     width = as_float(scale)
     s = width * jnp.asarray(places / (1 - places), width.dtype)
     masses = width * jnp.asarray(weights / (1 - places) ** 2, width.dtype)
-    log_r = _ratio_or_constant(caller, h, log_r)
+    log_r = ratio_or_constant(caller, h, log_r)
     scores = as_partial(score_p), as_partial(score_q)
     rate = Partial(_heat_rate, as_partial(h), log_r, scores, as_partial(draw), args)
     return 0.5 * masses @ jax.lax.map(rate, s)

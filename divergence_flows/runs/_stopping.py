@@ -31,9 +31,9 @@ Metrics = dict[str, Shaped[Array | np.ndarray, "..."]]
 class RunDiverged(RuntimeError):
     """A run was stopped: its numbers were no longer finite, or no longer made sense.
 
-    Raised by `transport`, `train_gan` and `train_flow_ratio` at the end of the chunk in which it
-    happened. Inside `jit` and `vmap` nothing is raised: the field `diverged` of the info that they
-    return has the step.
+    Raised by `transport`, `train_gan`, `train_flow_ratio` and `train_distilled` at the end of the
+    chunk in which it happened. Inside `jit` and `vmap` nothing is raised: the field `diverged` of
+    the info that they return has the step.
 
     Attributes:
         step: The first bad step, counted from 0: `losses[step]` is the first bad one.

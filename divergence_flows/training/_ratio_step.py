@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_critic, check_positive
-from .._types import Cloud, IntScalar, Scalar, ScalarFn, ScalarLike, Values, vmapped
+from .._types import Cloud, Function, IntScalar, Scalar, ScalarFn, ScalarLike, Values, vmapped
 from ..gans._losses import discriminator_loss, h_t_of, require_fields, require_p
 from ..networks._spectral import refresh
 from ..runs._batches import Data, Samples, samples
@@ -84,9 +84,14 @@ def _values(config: RatioConfig, discriminator: PyTree, data: Data, key: PRNGKey
 
 
 def _loss(
-    config: RatioConfig, batch: Batch, key: PRNGKeyArray | None, discriminator: PyTree
+    config: RatioConfig,
+    batch: Batch,
+    key: PRNGKeyArray | None,
+    seen_as: Function | None,
+    discriminator: PyTree,
 ) -> tuple[Scalar, RatioInfo]:
     data_q, data_p = batch
+    discriminator = discriminator if seen_as is None else seen_as(discriminator)
     values = vmapped(discriminator)
     loss = discriminator_loss(config.gan, values(*data_p), values(*data_q))
     if config.penalty is None:
@@ -120,10 +125,14 @@ def unchecked_ratio_step(
 
 
 def descend_ratio(
-    config: RatioConfig, batch: Batch, state: RatioState, key: PRNGKeyArray | None
+    config: RatioConfig,
+    batch: Batch,
+    state: RatioState,
+    key: PRNGKeyArray | None,
+    seen_as: Function | None = None,
 ) -> tuple[RatioState, RatioInfo]:
-    """One step on the whole of a batch."""
-    loss = functools.partial(_loss, config, batch, key)
+    """One step on the whole of a batch; the loss sees the discriminator as a function makes it."""
+    loss = functools.partial(_loss, config, batch, key, seen_as)
     network, opt_state, info = descend(loss, config.optimizer, state.discriminator, state.opt_state)
     return RatioState(refresh(network), opt_state), info
 

@@ -49,6 +49,9 @@ TRIPLE = {**LOGISTIC, "h_t": softplus}
 # Without hidden layers: what a step does with it compiles fastest.
 LINEAR, AFFINE = N.Discriminator(2, 2, 0, key=KEY), N.Generator(3, 2, 2, 0, key=KEY)
 TIMED = N.TimeDiscriminator(2, 2, 0, decays=2, quadratic=False, key=KEY)
+LEVELLED = N.NoisedDiscriminator(2, 2, 0, quadratic=False, key=KEY)
+LEARNED = {"discriminator": LEVELLED, "d_optimizer": SGD}
+scored = lambda lam, y: -y
 CRITIC, IMAGE = N.Discriminator(2, 2, 1, key=KEY), jnp.ones((1, 8, 8))
 
 COVARIANCE, OTHER = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
@@ -169,10 +172,27 @@ GOOD = {
         **{"gan": GAN, "discriminator": TIMED, **SAMPLES, "ts": TIMES, **ONE_STEP},
         **{"optimizer": SGD, "key": KEY},
     },
+    # --- distillation ---
+    **alike({"t": 0.5}, "variance_preserving", "variance_exploding"),
+    "denoising_loss": {"model": scored, "xs": XS, "noise": YS[:4], "level": (0.8, 0.6)},
+    "noised_ratio_step": {
+        **{"gan": GAN, "optimizer": SGD, "state": df.RatioState.start(LEVELLED, SGD)},
+        **{"batch": (XS, YS), "key": KEY},
+    },
+    "distilled_step": {
+        **{"h": itself, "score_p": scored, "g_optimizer": SGD, "s_optimizer": SGD},
+        **{"state": df.DistilledState.start(AFFINE, scored, SGD, SGD, **LEARNED), "xs_p": YS},
+        **{"latent": 3, "d_optimizer": SGD, "batch_size": 2, "critic_steps": 1, "key": KEY},
+    },
+    "train_distilled": {
+        **{"h": itself, "score_p": scored, "generator": AFFINE, "score_q": scored, "latent": 3},
+        **{"discriminator": LEVELLED, "xs_p": YS, **ONE_STEP, "critic_steps": 1, "key": KEY},
+    },
     "over_devices": {"tree": XS},
     "networks.Discriminator": {"dim": 2, **SMALL},
     "networks.Generator": {"latent": 3, "dim": 2, **SMALL},
     "networks.TimeDiscriminator": {"dim": 2, "decays": 2, "like": XS, **SMALL},
+    **alike({"dim": 2, **SMALL}, "networks.Denoiser", "networks.NoisedDiscriminator"),
     "networks.ConvDiscriminator": {"size": 8, "width": 2, "key": KEY},
     "networks.ConvGenerator": {"latent": 3, "size": 8, "width": 2, "key": KEY},
     "networks.spectral": {"network": CRITIC, "key": KEY},
@@ -180,12 +200,15 @@ GOOD = {
 }
 # Methods, and with () what the good call returns.
 OWNERS = {"Gaussian": Q, "Mixture": MIX, "RatioState": df.RatioState, "GANState": df.GANState}
-OWNERS |= {"FlowRatioState": df.FlowRatioState}
+OWNERS |= {"FlowRatioState": df.FlowRatioState, "DistilledState": df.DistilledState}
 OF_POINT = {"t": 0.5, "x": X, "args": None}
 OF_CLOUD = {"t": 0.0, "xs": XS, "args": None}
 GOOD |= {
     "RatioState.start": {"discriminator": LINEAR, "optimizer": SGD},
     "GANState.start": {"discriminator": LINEAR, "generator": AFFINE, **TWO_OPTIMIZERS},
+    "DistilledState.start": {
+        **{"generator": AFFINE, "score_q": scored, "g_optimizer": SGD, "s_optimizer": SGD},
+    },
     "FlowRatioState.start": {"discriminator": TIMED, "optimizer": SGD, "xs_q": XS, "ts": TIMES},
     **alike(OF_CLOUD, "velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
     "with_log_prob()": {"t": 0.0, "state": (XS, U), "args": None},
@@ -201,6 +224,7 @@ GOOD |= {
     **alike({"x": X}, "networks.Discriminator()", "networks.spectral()"),
     "networks.Generator()": {"z": NOISE},
     "networks.TimeDiscriminator()": {"t": 0.5, "x": X},
+    **alike({"level": 0.5, "y": X}, "networks.Denoiser()", "networks.NoisedDiscriminator()"),
     "networks.ConvDiscriminator()": {"x": IMAGE},
     "networks.ConvGenerator()": {"z": NOISE},
 }

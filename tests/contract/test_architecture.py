@@ -31,6 +31,7 @@ FLOORS = (
     ("divergences", "ratios", "networks", "flows"),
     ("gans", "gaussians", "fits", "runs"),
     ("training",),
+    ("distillation",),
     ("plot",),
     ("__init__",),
 )

@@ -34,6 +34,8 @@ CHECKED = {
     *{("over_devices", "tree"), ("networks.spectral", "network")},
     # Samples with their conditions, and batches of them.
     *{(name, "xs_p") for name in ("gradient_penalty", "gan_step", "train_gan")},
+    *{(name, "xs_p") for name in ("distilled_step", "train_distilled")},
+    ("denoising_loss", "xs"),
     ("gradient_penalty", "xs_q"),
     *{(name, xs) for name in ("transport", "train_flow_ratio") for xs in ("xs_q", "xs_p")},
     *{("particle_step", xs) for xs in ("xs", "xs_p")},
@@ -48,6 +50,7 @@ ANY_EVENT = {
     *("distillation_loss", "gradient_penalty", "with_log_prob", "langevin", "curve_length"),
     *("coupling", "wasserstein2", "displacement", "ratio_check", "particle_step", "gan_step"),
     *("drift_field", "transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
+    *("denoising_loss", "distilled_step", "train_distilled"),
     *("velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
 }
 # Numbers, arrays and trees of any shape, and points that go on to a network.
@@ -61,6 +64,7 @@ LET_IN = {
     "Gaussian": {MORE, FEWER},
     "Mixture": {MORE},
     "networks.TimeDiscriminator": {MORE, FEWER},
+    **{name: {MORE} for name in ("variance_preserving", "variance_exploding")},
 }
 # Good too, or refused in words of its own: trees of no numbers, lists of times, bandwidths in rows.
 GOOD_TOO = {
@@ -231,6 +235,8 @@ GOOD_COUNTS = {("degree", 0), ("depth", 0)}
 # In words of their own in bad_*.py; and uLSIF has no monomials.
 OWN_WORDS = {("ratio_bandwidth", "degree"), ("mmd_witness", "features"), ("fit_gaussian", "n")}
 OWN_WORDS |= {("train_flow_ratio", "horizon"), ("trapezoid", "dim")}
+# A noise level may be any number.
+OWN_WORDS |= {("networks.Denoiser()", "level"), ("networks.NoisedDiscriminator()", "level")}
 
 
 def out_of_range(name):

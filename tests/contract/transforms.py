@@ -540,6 +540,56 @@ def train_flow_ratio(x, key):
     return df.train_flow_ratio(G.logit(), network, xs_q, x["p"], **options)
 
 
+def noised_ratio_step(x, key):
+    state = df.RatioState.start(of_levels(noised_critic, x["d"]), SGD)
+    options = {"penalty": "zero", "penalty_weight": x["eps"], "batch_size": 3, "key": key}
+    return df.noised_ratio_step(G.logit(), SGD, state, (x["q"], x["p"]), **options)
+
+
+def noised_critic(key=KEY):
+    return N.NoisedDiscriminator(2, 3, 1, key=key)
+
+
+def of_levels(make, trained):
+    """A network of noise levels with these weights; the data's deviation is held fixed inside."""
+    return eqx.tree_at(_weights, like(jax.tree.leaves(trained)[0], make()), trained)
+
+
+def _weights(network):
+    return [getattr(network, name) for name in ("layers", "quadratic") if hasattr(network, name)]
+
+
+def with_noised_critic():
+    return {**clouds(), "d": _weights(noised_critic()), "eps": number(0.1)}
+
+
+def distillation():
+    return {**game(), "d": _weights(noised_critic()), "s": number([0.3, -0.7])}
+
+
+def teacher(lam, y):
+    return jnp.tanh(lam) - y
+
+
+def distilled_step(x, key):
+    options = {"discriminator": of_levels(noised_critic, x["d"]), "ratio_bins": 2}
+    networks = x["g"], Partial(scored, x["s"])
+    state = df.DistilledState.start(*networks, SGD, SGD, d_optimizer=SGD, **options)
+    options = {"latent": 2, "batch_size": 4, "critic_steps": 2, "normalise": True, "key": key}
+    options |= {"d_optimizer": SGD, "ratio_clip": (0.1, 1 + x["eps"])}
+    return df.distilled_step(Partial(rise, x["eps"]), teacher, SGD, SGD, state, x["p"], **options)
+
+
+def train_distilled(x, key):
+    options = {"latent": 2, "batch_size": 4, "critic_steps": 1, "steps": 2, "chunk": 2, "key": key}
+    options |= {"g_optimizer": SGD, "s_optimizer": SGD, "ema_decay": x["eps"]}
+    return df.train_distilled(D.kl_qp.h, teacher, x["g"], Partial(scored, x["s"]), **options)
+
+
+def scored(s, lam, y):
+    return s * y
+
+
 LOSSES = {
     "discriminator_loss": Row(lambda x: df.discriminator_loss(G.vanilla(), x["q"], x["p"]), clouds),
     "distillation_loss": Row(
@@ -572,6 +622,25 @@ LOSSES = {
     "transport": Row(transport, with_critic),
     "train_gan": Row(train_gan, game),
     "train_flow_ratio": Row(train_flow_ratio, flow_game, slope_of="flow_ratio_step"),
+    "variance_preserving": Row(
+        lambda x: df.variance_preserving(x["t"], x["low"], x["high"]),
+        arrays(t=[0.2, 0.7], low=0.3, high=9.0),
+    ),
+    "variance_exploding": Row(
+        lambda x: df.variance_exploding(x["t"], x["low"], x["high"]),
+        arrays(t=[0.2, 0.7], low=0.3, high=9.0),
+    ),
+    "denoising_loss": Row(
+        lambda x: df.denoising_loss(Partial(scored, x["s"]), x["q"], x["e"], (x["a"], x["b"])),
+        lambda: {
+            **{"q": cloud(1), "e": cloud(2), "s": number([0.3, -0.7])},
+            **{"a": number(0.8), "b": number([0.1, 0.5, 0.7, 1.0])},
+        },
+    ),
+    "noised_ratio_step": Row(noised_ratio_step, with_noised_critic),
+    # Samples are stopped where they move.
+    "distilled_step": Row(distilled_step, distillation, slope_of="test_distillation_laws.py"),
+    "train_distilled": Row(train_distilled, distillation, slope_of="test_distillation_laws.py"),
 }
 
 
@@ -593,6 +662,17 @@ def spectral(x, key):
     return network(x["x"]), [jnp.sign(leaf).astype(int) for leaf in jax.tree.leaves(network)]
 
 
+def denoiser(key=KEY):
+    return N.Denoiser(2, 3, 1, preserving=False, key=key)
+
+
+def of_level(make):
+    both = lambda x, key: [
+        d(x["t"], x["x"]) for d in (of_levels(make, x["d"]), like(x["x"], make(key)))
+    ]
+    return Row(both, lambda: {"d": _weights(make()), "t": number(0.3), "x": number(POINT)})
+
+
 POINT = np.array([0.4, -0.9])
 ON_CRITIC = lambda: {"d": critic(), "x": number(POINT)}
 NETWORKS = {
@@ -601,6 +681,8 @@ NETWORKS = {
     "networks.TimeDiscriminator": Row(
         clocks, lambda: {"d": weights_of_clock(), "t": number(0.3), "x": number(POINT)}
     ),
+    "networks.Denoiser": of_level(denoiser),
+    "networks.NoisedDiscriminator": of_level(noised_critic),
     "networks.ConvDiscriminator": of_network(
         lambda key: N.ConvDiscriminator(4, 1, 2, key=key), np.sin(np.arange(16.0)).reshape(1, 4, 4)
     ),
@@ -620,6 +702,8 @@ RECORDS = {
     "TrainInfo": "train_gan",
     "FlowRatioState": "flow_ratio_step",
     "FlowRatioInfo": "train_flow_ratio",
+    "DistilledState": "distilled_step",
+    "DistilledInfo": "train_distilled",
 }
 # Not to be transformed. `over_devices` refuses; `transport` shows a `TransportState` to `on_chunk`
 # between its programs only; `RunDiverged` is an error. Pictures are drawn of numbers: tests/plot.
