@@ -241,6 +241,7 @@ CHANGES = {
             "generator_steps": 2,
             "form": "loss",
             "step_size": 0.2,
+            "tau": 0.5,
             "ema_decay": 0.5,
             "share_fakes": True,
         },
@@ -290,6 +291,10 @@ def test_the_fingerprint_tells_every_argument_of_a_run(run, monkeypatch):
             change = {"latent": 4, "g": df.networks.Generator(4, 2, 8, 1, key=jr.key(5))}
         elif name == "horizon":
             change = {"ts": None, "horizon": 1.0}
+        elif name == "tau":  # of one form alone
+            proximal = {**base, "form": "proximal"}
+            assert fingerprint(**proximal, tau=value) != fingerprint(**proximal)
+            continue
         else:
             change = {SHORT.get(name, name): value}
         assert fingerprint(**{**base, **change}) != whole, name
