@@ -4,6 +4,8 @@ With $v = h'(u)\,(s_p - s_q)$ at noised samples $y = \alpha g(z) + \sigma e$, th
 $D_f(q_\sigma \| p_\sigma)$ in the generator's parameters is $-E[\alpha\,(\partial_\theta g)^T v]$.
 """
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -180,6 +182,7 @@ def unchecked_distilled_step(
     ratio = None
     if config.critic is not None:
         ratio = RatioState(state.discriminator, state.d_opt_state)
+        config = dataclasses.replace(config, critic=config.critic.at(state.step))
     step = Partial(_critic, config, state.generator, data_p)
     critics = (state.score_q, state.s_opt_state, ratio)
     keys = jax.random.split(key_critics, config.critic_steps)
@@ -215,7 +218,7 @@ def distilled_step(
     batch_size: int = 128,
     critic_steps: int = 5,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     ratio_clip: Interval | None = None,
     ratio_decay: ScalarLike = 0.99,
     normalise: bool = False,
@@ -252,7 +255,8 @@ def distilled_step(
         batch_size: Fakes, and samples of p, for each update.
         critic_steps: Updates of the score of q, and of the ratio, each on fresh fakes.
         penalty: None, or a `gradient_penalty` of the discriminator.
-        penalty_weight: Its weight in the discriminator's loss.
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight`.
         ratio_clip: Interval that the learned ratio is clipped to; f-distill has (.1, 20).
         ratio_decay: Weight of the past in the running mean of the ratio in each noise bin, by
             which it is divided if the state has bins: at the optimum $E_q[r] = 1$.

@@ -114,7 +114,7 @@ def train_distilled(
     batch_size: int = 128,
     critic_steps: int = 5,
     penalty: str | None = None,
-    penalty_weight: ScalarLike = 10.0,
+    penalty_weight: ScalarLike | Callable[..., Any] = 10.0,
     ratio_clip: Interval | None = None,
     ratio_bins: int | None = None,
     ratio_decay: ScalarLike = 0.99,
@@ -163,7 +163,8 @@ def train_distilled(
         batch_size: Fakes, and samples of p, for each update.
         critic_steps: Updates of the score of q, and of the ratio, at each step.
         penalty: None, or a `gradient_penalty` of the discriminator.
-        penalty_weight: Its weight in the discriminator's loss.
+        penalty_weight: Its weight in the discriminator's loss, a number or a schedule
+            `step -> weight`.
         ratio_clip: Interval that the learned ratio is clipped to.
         ratio_bins: Number of noise bins in each of which the ratio is divided by its running mean;
             None leaves it.
