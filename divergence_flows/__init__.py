@@ -126,6 +126,7 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         gaussian_field as gaussian_field,
         Gaussian as Gaussian,
         gaussian_kl as gaussian_kl,
+        LowRankGaussian as LowRankGaussian,
         Mixture as Mixture,
         mixture_field as mixture_field,
         cubature as cubature,

@@ -28,7 +28,8 @@ from .._types import (
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
 from ..gaussians._expectations import Target, gap
 from ..gaussians._gaussian import Gaussian
-from ..gaussians._nodes import Nodes, cubature, few_of, sobol_nodes
+from ..gaussians._low_rank import Law, LowRankGaussian
+from ..gaussians._nodes import Nodes, cubature, few_of, standard_nodes
 from ._judge import check_start, has_rested, is_far, judge, raise_unless_rested
 from ._pareto import FEWEST_DRAWS, pareto_k
 from ._rounds import GEOMETRIES, SHARE, Geometry, fit_in_rounds, settle_on
@@ -37,6 +38,8 @@ _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
 # A round between the cubature points and all nodes has at least so many.
 _FEWEST = 64
 _NODES = 1024
+# Beyond so many parameters neither the memory nor the time of a full covariance is to be had.
+_MOST_FULL = 10_000
 
 
 class FitInfo(eqx.Module):
@@ -66,8 +69,9 @@ class FitInfo(eqx.Module):
 
 def fit_gaussian(
     log_p: Callable[..., Scalar],
-    q0: Gaussian | PyTree[Real[ArrayLike, "..."]],
+    q0: Gaussian | LowRankGaussian | PyTree[Real[ArrayLike, "..."]],
     *,
+    rank: int | None = None,
     geometry: str = "fisher_rao",
     estimator: str = "stein",
     nodes: Nodes | None = None,
@@ -79,7 +83,7 @@ def fit_gaussian(
     max_steps: int = 4096,
     throw: bool = True,
     key: PRNGKeyArray,
-) -> tuple[Gaussian, FitInfo]:
+) -> tuple[Gaussian | LowRankGaussian, FitInfo]:
     r"""Minimises KL(q || p) over Gaussians, following a flow until it rests.
 
     It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes
@@ -94,7 +98,10 @@ def fit_gaussian(
             `Gaussian`, else of a pytree like `q0` [nats].
         q0: Where to start: a `Gaussian` (a result starts the next fit warm; a vector `scale`
             makes the fit mean-field, which strong correlations slow down), or a pytree of
-            parameters, taken as mean, with scale I.
+            parameters, taken as mean, with scale I. A `LowRankGaussian` fits one of its rank.
+        rank: Columns k of a covariance W W^T + diag(s^2), for parameters beyond the thousand that
+            a full covariance serves: a step costs n k dim, and nothing has dim^2 numbers. Only for
+            "fisher_rao" and "stein"; `q0` gives mean and deviations, W starts at random.
         geometry: "fisher_rao", whose rate does not depend on the target's conditioning, or
             "bures".
         estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
@@ -117,10 +124,10 @@ def fit_gaussian(
         key: Key of the Sobol nodes, those that judge included; all sets are independent.
 
     Returns:
-        The Gaussian, over the ravelled parameters, and a `FitInfo`: `elbo` (it goes up), `gap`,
-        `gradient_norm` (Bures-Wasserstein), `k_hat` (above .7 do not believe q), `steps` of each
-        round, `rested`, diffrax's `result`, `position`, the mean in the shape of `q0`, and
-        `unravel`, which brings samples of the Gaussian into that shape.
+        The Gaussian, or with a rank the `LowRankGaussian`, over the ravelled parameters, and a
+        `FitInfo`: `elbo` (it goes up), `gap`, `gradient_norm` (Bures-Wasserstein), `k_hat` (above
+        .7 do not believe q), `steps` of each round, `rested`, diffrax's `result`, `position`, the
+        mean in the shape of `q0`, and `unravel`, which brings samples into that shape.
 
     Raises:
         ValueError: If `geometry` or `estimator` is unknown, `n`, `tol` or `max_steps` too small,
@@ -151,13 +158,15 @@ def fit_gaussian(
     if not jax.tree.leaves(q0):
         raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
     q0 = jax.tree.map(as_float, q0)
-    like = q0.mean if isinstance(q0, Gaussian) else q0
+    like = q0.mean if isinstance(q0, Gaussian | LowRankGaussian) else q0
     unravel = _unraveller(like)
     target = Target("fit_gaussian", Partial(_of_flat, as_partial(log_p), unravel), None, estimator)
     dim = sum(map(np.size, jax.tree.leaves(like)))
+    rank = _check_rank(q0, rank, dim, geometry, estimator, solver)
+    full = rank == 0 and not (isinstance(q0, Gaussian) and q0.diagonal)
     if n is None:
-        n = _NODES if isinstance(q0, Gaussian) and q0.diagonal else max(_NODES, 2 * dim)
-    _check_judges(nodes, judges, dim)
+        n = max(_NODES, 2 * dim) if full else _NODES
+    _check_judges(nodes, judges, dim + rank)
     name, draws = ("n", n) if judges is None else ("judges", judges.weights.size)
     if draws < FEWEST_DRAWS:
         words = f"`{name}` makes {draws} draws to judge by; pass {FEWEST_DRAWS} or more."
@@ -171,13 +180,45 @@ def fit_gaussian(
     if stepsize_controller is not None:
         way = way._replace(stepsize_controller=stepsize_controller)
     first_key, fresh_key, key = jr.split(key, 3)
-    rounds = rounds_of(n, dim, first_key) if nodes is None else [nodes]
-    fresh = sobol_nodes(n, dim, key=fresh_key) if judges is None else judges
+    least = 4 * dim if full else 16 * rank
+    rounds = rounds_of(n, dim + rank, first_key, least) if nodes is None else [nodes]
+    fresh = standard_nodes(n, dim + rank, key=fresh_key) if judges is None else judges
     # A program of its own, which takes a second: a bad start need not wait for the long one.
-    start = _begin(target, q0, rounds[0], fresh)
+    start = _begin(target, q0, rank, rounds[0], fresh, first_key)
     tol = jnp.asarray(tol, start.mean.dtype)
     given = nodes is not None
     return _fit(target, unravel, start, rounds, fresh, judges, tol, way, given, throw, key)
+
+
+def _check_rank(
+    q0: Any, rank: int | None, dim: int, geometry: str, estimator: str, solver: Any
+) -> int:
+    """The rank of the covariance that is fitted, 0 for a full or a diagonal one."""
+    caller = "fit_gaussian"
+    check_counts(caller, {"rank": rank})
+    if isinstance(q0, LowRankGaussian):
+        own = q0.factor.shape[1]
+        if rank not in (None, own):
+            words = f"`rank` is {rank}, and `q0` has rank {own}; leave one out."
+            raise ValueError(f"{caller}: {words}")
+        rank = own
+    if rank is None:
+        if dim > _MOST_FULL and not (isinstance(q0, Gaussian) and q0.diagonal):
+            words = f"{dim:,} parameters have a covariance of {8e-9 * dim**2:.1f} GB in float64"
+            better = "pass rank=20, say, or a `Gaussian` of a vector scale (mean field)"
+            raise ValueError(f"{caller}: {words}, and a step takes dim^3; {better}.")
+        return 0
+    if rank > dim:
+        raise ValueError(f"{caller}: `rank` is {rank} in {dim} dimensions; leave it out.")
+    if isinstance(q0, Gaussian) and not q0.diagonal:
+        words = (
+            "`rank` comes with a `q0` of a full scale; pass parameters, a `Gaussian` of a vector"
+        )
+        raise ValueError(f"{caller}: {words} scale, or a `LowRankGaussian`.")
+    if geometry != "fisher_rao" or estimator != "stein" or solver is not None:
+        words = 'a rank is for geometry="fisher_rao", estimator="stein" and its own solver'
+        raise ValueError(f"{caller}: {words}; leave them out, or the rank.")
+    return rank
 
 
 def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
@@ -198,11 +239,17 @@ def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
 
 
 @eqx.filter_jit
-def _begin(target: Target, q0: Gaussian | PyTree, nodes: Nodes, others: Nodes) -> Gaussian:
-    """Makes the first Gaussian, and refuses one from which no flow can go."""
-    if not isinstance(q0, Gaussian):
+def _begin(
+    target: Target, q0: Law | PyTree, rank: int, nodes: Nodes, others: Nodes, key: PRNGKeyArray
+) -> Law:
+    """Makes the first law, and refuses one from which no flow can go."""
+    if not isinstance(q0, Gaussian | LowRankGaussian):
         flat, _ = ravel_pytree(q0)
-        q0 = Gaussian(flat, jnp.eye(flat.size, dtype=flat.dtype))
+        ones = jnp.ones_like(flat)
+        q0 = Gaussian(flat, ones if rank else jnp.diag(ones))
+    if rank and isinstance(q0, Gaussian):
+        frame = jnp.linalg.qr(jr.normal(key, (q0.mean.size, rank), q0.mean.dtype))[0]
+        q0 = LowRankGaussian(q0.mean, q0.scale[:, None] * frame, q0.scale)
     return check_start(target, q0, nodes, others)
 
 
@@ -210,7 +257,7 @@ def _begin(target: Target, q0: Gaussian | PyTree, nodes: Nodes, others: Nodes) -
 def _fit(
     target: Target,
     unravel: Function,
-    start: Gaussian,
+    start: Law,
     rounds: list[Nodes],
     fresh: Nodes,
     judges: Nodes | None,
@@ -219,7 +266,7 @@ def _fit(
     given: bool,
     throw: bool,
     key: PRNGKeyArray,
-) -> tuple[Gaussian, FitInfo]:
+) -> tuple[Law, FitInfo]:
     """Goes through the rounds and judges the end, all in one program."""
     batched = rounds[0].batches is not None
     own_tol = SHARE * tol if batched else tol
@@ -237,11 +284,11 @@ def _fit(
     return raise_unless_rested(far, q, rested, result, left, found) if throw else q, info
 
 
-def rounds_of(n: int, dim: int, key: PRNGKeyArray) -> list[Nodes]:
+def rounds_of(n: int, dim: int, key: PRNGKeyArray, least: int | None = None) -> list[Nodes]:
     """Makes rounds of more and more nodes: most of the way is cheap, and only the end is exact."""
-    last = sobol_nodes(n, dim, key=key)
-    few = n // 16
-    middle = [few_of(last, few)] if few >= max(_FEWEST, 4 * dim) else []
+    last = standard_nodes(n, dim, key=key)
+    few, least = n // 16, 4 * dim if least is None else least
+    middle = [few_of(last, few)] if few >= max(_FEWEST, least) else []
     return [*([cubature(dim)] if 2 * dim <= n else []), *middle, last]
 
 

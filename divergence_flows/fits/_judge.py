@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import raise_first, some
@@ -18,14 +19,16 @@ from ..flows._integrate import RESULTS
 from ..gaussians._expectations import (
     Target,
     check_dimension,
+    each_node,
     gap,
     gap_of,
     log_weights,
     moments,
-    velocities,
+    pulled,
+    square_of,
 )
-from ..gaussians._gaussian import Gaussian
-from ..gaussians._nodes import Nodes, sobol_nodes
+from ..gaussians._low_rank import Law, LowRankGaussian
+from ..gaussians._nodes import Nodes, replaced, standard_nodes
 
 # One set hides two thirds of the gap with a chance of .28 at most if b is normal with the variance
 # of a: eight at once with one of 4e-5.
@@ -77,17 +80,27 @@ _NO_REST = (
 )
 
 
-def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gaussian:
+def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
     """Refuses a start from which no flow can go; use the Gaussian returned."""
-    check_dimension(target.caller, nodes, "q0", q.mean)
+    check_dimension(target.caller, nodes, "q0", jnp.zeros(latent_size(q)))
     points = jnp.concatenate([nodes.points, others.points]).astype(q.mean.dtype)
     batches = jax.tree.map(lambda *two: jnp.concatenate(two), nodes.batches, others.batches)
-    evaluate = jax.vmap(jax.value_and_grad(target))
-    wider = jnp.asarray(_WIDER, q.mean.dtype)
-    values, scores = jax.lax.map(lambda w: evaluate(jax.vmap(q.push)(w * points), batches), wider)
-    flat = jnp.all(scores == 0, axis=(0, 1))
-    values, scores = values[0], scores[0]
-    own = scores * q.scale if q.diagonal else scores @ q.scale
+    every = Nodes(np.zeros(points.shape), np.full(len(points), 1 / len(points)))
+    every = replaced(replaced(every, "points", points), "batches", batches)
+
+    def seen(width: Scalar) -> tuple[Array, ...]:
+        """Values at the nodes of a wider law, and what is wrong with the gradients there."""
+
+        def one(z: Array, batch: Any) -> tuple[Array, ...]:
+            value, score = jax.value_and_grad(target)(q.push(width * z), batch)
+            own = pulled(q, score[None])
+            return value, some(~jnp.isfinite(score)), jnp.vdot(own, own), score == 0
+
+        values, broken, squares, zero = each_node(one, every, q.mean.dtype)
+        return values, some(broken), jnp.vdot(squares, jnp.ones_like(squares)), jnp.all(zero, 0)
+
+    values, broken, squares, flat = jax.lax.map(seen, jnp.asarray(_WIDER, q.mean.dtype))
+    values, broken, square, flat = values[0], broken[0], squares[0], jnp.all(flat, axis=0)
     nan, below = jnp.isnan(values), values == -jnp.inf
     bad = (
         some(~jnp.isfinite(q.mean)),
@@ -97,8 +110,8 @@ def check_start(target: Target, q: Gaussian, nodes: Nodes, others: Nodes) -> Gau
         ~some(~below),
         some(below),
         some(values == jnp.inf),
-        some(~jnp.isfinite(scores)),
-        ~jnp.isfinite(jnp.vdot(values, jnp.ones_like(values)) + jnp.vdot(own, own)),
+        broken,
+        ~jnp.isfinite(jnp.vdot(values, jnp.ones_like(values)) + square),
         ~jnp.isfinite(gap(target, nodes, q)),
         ~some(~flat),
         some(flat),
@@ -117,12 +130,10 @@ class Judgement(NamedTuple):
     rounding: Float[Array, " draws"]  # of each log weight
 
 
-def judge(
-    target: Target, q: Gaussian, judges: Nodes | None, n: int, key: PRNGKeyArray
-) -> Judgement:
+def judge(target: Target, q: Law, judges: Nodes | None, n: int, key: PRNGKeyArray) -> Judgement:
     """Judges q on nodes that it has not seen: the worst gap and norm, and all weights together."""
     if judges is None:
-        fresh = partial(sobol_nodes, n, q.mean.size)
+        fresh = partial(standard_nodes, n, latent_size(q))
         found = jax.lax.map(lambda k: _judge_on(target, q, fresh(key=k)), jr.split(key, SETS))
     else:
         found = jax.tree.map(partial(jnp.expand_dims, axis=0), _judge_on(target, q, judges))
@@ -132,33 +143,40 @@ def judge(
     return Judgement(worst[0], worst[1], jnp.mean(found.elbo), weights, rounding)
 
 
-def _judge_on(target: Target, q: Gaussian, nodes: Nodes) -> Judgement:
+def _judge_on(target: Target, q: Law, nodes: Nodes) -> Judgement:
     """Judges on one set; mini-batches are drawn at random, and their own error is added."""
     found = moments(target, nodes, q)
     weights = log_weights(target, nodes, q)
-    left, square = gap_of(q, found), sum(jnp.vdot(part, part) for part in found)
+    left, square = gap_of(q, found), square_of(q, found)
     if nodes.batches is not None:
         errors = _errors(target, q, nodes)
         left, square = left + _DEVIATIONS * errors[0], square + _DEVIATIONS * errors[1]
     # The weights are differences, as exact as log p and log q are.
-    log_q = jax.vmap(q.log_prob_of_push)(nodes.points.astype(weights.dtype))
+    log_q = each_node(lambda z, _: q.log_prob_of_push(z), nodes, weights.dtype)
     rounding = jnp.finfo(weights.dtype).eps * jnp.maximum(jnp.abs(log_q), jnp.abs(weights + log_q))
     elbo = nodes.weights.astype(weights.dtype) @ weights
     return Judgement(left, jnp.sqrt(square), elbo, weights, rounding)
 
 
-def _errors(target: Target, q: Gaussian, nodes: Nodes) -> tuple[Scalar, Scalar]:
+def _errors(target: Target, q: Law, nodes: Nodes) -> tuple[Scalar, Scalar]:
     """Estimates what random nodes add to the gap and to the squared norm on average."""
-    gs = velocities(target, nodes, q)
-    zs, masses = nodes.points.astype(gs.dtype), nodes.weights.astype(gs.dtype) ** 2
-    if q.diagonal:
-        own = gs * q.scale
-        each = 0.5 * jnp.sum(own**2, 1) + 0.25 * jnp.sum((own * zs) ** 2, 1)
-        return masses @ each, masses @ jnp.sum(gs**2 * (1 + zs**2), 1)
-    own = gs @ q.scale
-    sizes, lengths = jnp.sum(own**2, 1), jnp.sum(zs**2, 1)
-    each = 0.5 * sizes + (sizes * lengths + jnp.sum(own * zs, 1) ** 2) / 8
-    return masses @ each, masses @ (jnp.sum(gs**2, 1) * (1 + lengths))
+
+    def alone(node: tuple[Array, Any]) -> tuple[Scalar, Scalar]:
+        """What one node would say by itself."""
+        point, batch = node
+        rule = replaced(replaced(one, "points", point[None]), "batches", batch)
+        found = moments(target, rule, q)
+        return gap_of(q, found), square_of(q, found)
+
+    batches = jax.tree.map(lambda leaf: leaf[:, None], nodes.batches)
+    one = Nodes(np.zeros((1, nodes.points.shape[1])), np.ones(1), jax.tree.map(_first, batches))
+    each = jax.lax.map(alone, (nodes.points, batches))
+    masses = nodes.weights.astype(q.mean.dtype) ** 2
+    return masses @ each[0], masses @ each[1]
+
+
+def _first(leaf: Array) -> Array:
+    return leaf[0]
 
 
 def has_rested(
@@ -174,15 +192,28 @@ def has_rested(
     return rested & (found.gap <= tol) if batched else rested
 
 
-def is_far(start: Gaussian, q: Gaussian) -> BoolScalar:
+def is_far(start: Law, q: Law) -> BoolScalar:
     """Whether q has left the start's scale far behind, or is not finite."""
-    reach = jnp.maximum(jnp.max(jnp.abs(q.scale)), jnp.max(jnp.abs(q.mean - start.mean)))
-    return ~(reach < _FAR * jnp.max(jnp.abs(start.scale)))
+    reach = jnp.maximum(_size(q), jnp.max(jnp.abs(q.mean - start.mean)))
+    return ~(reach < _FAR * _size(start))
+
+
+def _size(q: Law) -> Scalar:
+    """The largest entry of a factor of the covariance."""
+    largest = jnp.max(jnp.abs(q.scale))
+    if isinstance(q, LowRankGaussian):
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(q.factor)))
+    return largest
+
+
+def latent_size(q: Law) -> int:
+    """How many standard normal numbers make a sample."""
+    return q.latent_size if isinstance(q, LowRankGaussian) else q.mean.size
 
 
 def raise_unless_rested(
-    far: BoolScalar, q: Gaussian, rested: BoolScalar, result: Any, left: Scalar, found: Judgement
-) -> Gaussian:
+    far: BoolScalar, q: Law, rested: BoolScalar, result: Any, left: Scalar, found: Judgement
+) -> Law:
     """Refuses an end without rest; use the Gaussian returned."""
     stopped = result == RESULTS.event_occurred
     ended = stopped & (left < _FAR)

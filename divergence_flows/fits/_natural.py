@@ -21,12 +21,12 @@ from ..flows._integrate import (
     LocalLinearInterpolation,
     PIDController,
 )
-from ..gaussians._expectations import Moments, Rule, Target, gap_of, moments
+from ..gaussians._expectations import Found, Rule, Target, gap_of, moments
 from ..gaussians._flows import natural_step
-from ..gaussians._gaussian import Gaussian
+from ..gaussians._low_rank import Law
 
 # A law and its moments, so that a step and the rule of rest share one evaluation of the target.
-Known = tuple[Gaussian, Moments]
+Known = tuple[Law, Found]
 Progress = tuple[Scalar, IntScalar]  # the least gap so far, steps since then
 # Steps aim at this difference between the decay that was made and that on a Gaussian; beyond 1 a
 # step may lead away, and is made again, shorter.

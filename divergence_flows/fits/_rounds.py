@@ -33,6 +33,7 @@ from ..gaussians._expectations import (
 )
 from ..gaussians._flows import bures_motion, fisher_rao_motion, flow
 from ..gaussians._gaussian import Gaussian
+from ..gaussians._low_rank import Law
 from ..gaussians._nodes import Blocks, Nodes, few_of
 from ._natural import BY_USE, NaturalSteps, first_step, moments_at
 
@@ -47,12 +48,12 @@ SHARE = 1e-2
 _MOST_BLOCKS = 16
 # Of the fresh nodes so many at least tell when to rest; all of them judge a round.
 _FEWEST_FRESH = 64
-Settled = tuple[Gaussian, Any, Int[Array, ""]]  # q, diffrax's result, number of steps
+Settled = tuple[Law, Any, Int[Array, ""]]  # q, diffrax's result, number of steps
 
 
 def fit_in_rounds(
-    target: Target, settle: Function, rounds: list[Nodes], fresh: Nodes, tol: Scalar, q: Gaussian
-) -> tuple[Gaussian, Any, Int[Array, " rounds"]]:
+    target: Target, settle: Function, rounds: list[Nodes], fresh: Nodes, tol: Scalar, q: Law
+) -> tuple[Law, Any, Int[Array, " rounds"]]:
     """Settles on one set of nodes after another, until fresh ones see no gap.
 
     All rounds are one program, for blocks of nodes: most of what a fit costs is its compilation.
@@ -63,7 +64,7 @@ def fit_in_rounds(
     sizes = [nodes.weights.size for nodes in rounds]
     blocks, places = Blocks.of(rounds, max(sizes[0], sizes[-1] // _MOST_BLOCKS))
 
-    def settled(at: PyTree, q: Gaussian) -> Settled:
+    def settled(at: PyTree, q: Law) -> Settled:
         """Keeps q unless few nodes lead to a higher ELBO on fresh ones; all nodes always do."""
         (first, last), final = at
         used = eqx.tree_at(lambda b: (b.first, b.last), blocks, (first, last))
@@ -71,7 +72,7 @@ def fit_in_rounds(
         better = final | (elbo(target, fresh, end) > elbo(target, fresh, q))
         return jax.tree.map(partial(jnp.where, better), end, q), result, count
 
-    def one(carry: tuple[Gaussian, Any], at: PyTree) -> tuple[tuple[Gaussian, Any], Array]:
+    def one(carry: tuple[Law, Any], at: PyTree) -> tuple[tuple[Law, Any], Array]:
         """A round, unless fresh nodes see no gap after those before it."""
         q, _ = carry
         *place, begins = at
@@ -106,7 +107,7 @@ GEOMETRIES = {
 
 
 def settle_on(
-    target: Target, fresh: Nodes | None, tol: Scalar, way: Geometry, nodes: Rule, q: Gaussian
+    target: Target, fresh: Nodes | None, tol: Scalar, way: Geometry, nodes: Rule, q: Law
 ) -> Settled:
     """Settles the flow on one set of nodes: to `tol`, or to a share of the gap on fresh ones."""
     start = moments(target, nodes, q)
@@ -114,7 +115,7 @@ def settle_on(
     if fresh is not None and fresh.batches is None:
         fresh = few_of(fresh, max(_FEWEST_FRESH, fresh.weights.size // 4))
 
-    def rests(q: Gaussian, left: Scalar) -> BoolScalar:
+    def rests(q: Law, left: Scalar) -> BoolScalar:
         """Whether q rests on the nodes, or is as good as they can tell, or is lost."""
         rests = left < tol
         if fresh is not None:
@@ -124,7 +125,7 @@ def settle_on(
             rests = rests | (left < SHARE * other)
         return rests | ~(left <= _LOST * jnp.maximum(first, 1))
 
-    def stepped(solver: AbstractSolver, q: Gaussian) -> Settled:
+    def stepped(solver: AbstractSolver, q: Law) -> Settled:
         """Settles by steps that carry the moments along."""
         end = settled(
             Partial(moments_at, target, nodes),
@@ -135,7 +136,7 @@ def settle_on(
         )
         return end[0][0], *end[1:]
 
-    def flowed(solver: AbstractSolver, q: Gaussian) -> Settled:
+    def flowed(solver: AbstractSolver, q: Law) -> Settled:
         """Settles by a solver of the field."""
         field = flow(target, nodes, way.motion, False)
         dt0 = first_step(first) if way.motion is fisher_rao_motion else None

@@ -6,6 +6,7 @@ first or from second derivatives of the target.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,15 +15,36 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import scalar_of
 from .._linalg import product, symmetric
-from .._types import AnyFloat, LogDensity, Matrix, Scalar, ScalarFn, Vector, as_partial
+from .._types import (
+    AnyFloat,
+    Function,
+    LogDensity,
+    Matrix,
+    Scalar,
+    ScalarFn,
+    Vector,
+    as_partial,
+)
 from ..flows._velocity import chain
 from ._gaussian import Gaussian
+from ._low_rank import (
+    Direction,
+    Law,
+    LowRankGaussian,
+    direction,
+    frame,
+    low_rank_averages,
+    low_rank_gap,
+)
 from ._nodes import Blocks, Nodes, evaluate, replaced
 
 # Where an h is tried before it drives a field: it may decrease elsewhere, but round-off is small.
 _TRIED = tuple(range(-5, 6))
 Rule = Nodes | Blocks
+# So many numbers of nodes are held at once, where their dimension makes them many.
+_HELD = 1 << 20
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
+Found = Moments | Direction
 
 
 class Target(eqx.Module):
@@ -88,8 +110,12 @@ def averages(nodes: Nodes, gs: Float[Array, "n dim"], diagonal: bool) -> Moments
 
 
 @eqx.filter_jit
-def moments(target: Target, nodes: Rule, q: Gaussian) -> Moments:
+def moments(target: Target, nodes: Rule, q: Law) -> Found:
     """Estimates $E[g]$ and $G = E[g z^T]$; jitted so that a solve traces them once."""
+    if isinstance(q, LowRankGaussian):
+        averaged = partial(_of_low_rank, target)
+        blocks = isinstance(nodes, Blocks)
+        return direction(q, (nodes.total if blocks else partial(_in_parts, nodes))(averaged, q))
     if isinstance(nodes, Blocks):
         return nodes.total(partial(moments, target), q)
     if target.estimator == "stein":
@@ -105,36 +131,85 @@ def moments(target: Target, nodes: Rule, q: Gaussian) -> Moments:
     return mean(none), jnp.diag(hessian) if q.diagonal else hessian
 
 
+def _in_parts(nodes: Nodes, sum_over: Function, q: LowRankGaussian) -> PyTree:
+    """What `sum_over(nodes, q)` makes of all, from parts of which few numbers are held at once."""
+    size = _HELD // nodes.points.shape[1]
+    if nodes.batches is not None or size >= nodes.weights.size:
+        return sum_over(nodes, q)
+    blocks, ends = Blocks.of([nodes], max(size, 1))
+    return replaced(blocks, "last", jnp.asarray(ends[0, 1])).total(sum_over, q)
+
+
+def each_node(function: Function, nodes: Nodes, dtype: Any) -> PyTree:
+    """Evaluates a function of a point and a mini-batch at each node, few of them at once."""
+    points = nodes.points.astype(dtype)
+    size = max(_HELD // points.shape[1], 1)
+    if size >= len(points):
+        return jax.vmap(function)(points, nodes.batches)
+    return jax.lax.map(lambda node: function(*node), (points, nodes.batches), batch_size=size)
+
+
+def _of_low_rank(
+    target: Target, nodes: Nodes, q: LowRankGaussian
+) -> tuple[Vector, Float[Array, "dim rank"], Vector]:
+    """The averages of which the direction of a low-rank law is made."""
+    zs = nodes.points.astype(q.mean.dtype)
+    own = jax.vmap(q.score_of_push)(zs)
+    gs = jax.vmap(jax.grad(target))(jax.vmap(q.push)(zs), nodes.batches) - own
+    return low_rank_averages(q, nodes.weights.astype(gs.dtype), own, gs)
+
+
 def mean_hessian(moment: Matrix, inverse: Matrix) -> Matrix:
     r"""$E[\nabla^2 \log p]$: G of h = u, times $S^{-1}$, less q's own curvature $-\Sigma^{-1}$."""
     return symmetric(product(moment, inverse) - product(inverse.T, inverse))
 
 
-def gap_of(q: Gaussian, moments_of_q: Moments) -> Scalar:
+def gap_of(q: Law, found: Found) -> Scalar:
     """Half the squared gradient of the ELBO in Fisher's metric."""
-    rate, moment = moments_of_q
+    if isinstance(q, LowRankGaussian):
+        return low_rank_gap(q, found)
+    rate, moment = found
     if q.diagonal:
         return 0.5 * _square(q.scale * rate) + 0.25 * _square(q.scale * moment)
     half = q.scale.T @ moment
     return 0.5 * _square(q.scale.T @ rate) + _square(half + half.T) / 16
 
 
+def square_of(q: Law, found: Found) -> Scalar:
+    """The squared gradient in the mean and the factors, as Bures and Wasserstein measure it."""
+    if isinstance(q, LowRankGaussian):
+        columns = product(found.on_frame, frame(q)[1])
+        parts = found.rate, columns / q.scale[:, None], found.diagonal / q.scale
+    else:
+        parts = found
+    return sum(map(_square, parts), start=jnp.zeros((), q.mean.dtype))
+
+
+def pulled(q: Law, gs: Float[Array, "n dim"]) -> Float[Array, "n _"]:
+    """Gradients in the coordinates of the standard normal."""
+    if isinstance(q, LowRankGaussian):
+        return jnp.concatenate([gs @ q.factor, gs * q.scale], axis=1)
+    return gs * q.scale if q.diagonal else gs @ q.scale
+
+
 def _square(values: AnyFloat) -> Scalar:
     return jnp.vdot(values, values)
 
 
-def gap(target: Target, nodes: Rule, q: Gaussian) -> Scalar:
+def gap(target: Target, nodes: Rule, q: Law) -> Scalar:
     """`gap_of` q, by these nodes."""
     return gap_of(q, moments(target, nodes, q))
 
 
-def log_weights(target: Target, nodes: Nodes, q: Gaussian) -> Float[Array, " n"]:
+def log_weights(target: Target, nodes: Nodes, q: Law) -> Float[Array, " n"]:
     """Evaluates log p - log q at the nodes' images."""
-    zs = nodes.points.astype(q.mean.dtype)
-    values = jax.vmap(target)(jax.vmap(q.push)(zs), nodes.batches)
-    return values - jax.vmap(q.log_prob_of_push)(zs)
+
+    def one(z: Vector, batch: PyTree) -> Scalar:
+        return target(q.push(z), batch) - q.log_prob_of_push(z)
+
+    return each_node(one, nodes, q.mean.dtype)
 
 
-def elbo(target: Target, nodes: Nodes, q: Gaussian) -> Scalar:
+def elbo(target: Target, nodes: Nodes, q: Law) -> Scalar:
     """Averages log p - log q."""
     return nodes.weights.astype(q.mean.dtype) @ log_weights(target, nodes, q)

@@ -15,8 +15,9 @@ from jaxtyping import Array, ArrayLike, PyTree, Real
 
 from .._linalg import product, symmetric
 from .._types import Field, Frozen, Function, Matrix, Scalar, ScalarFn, ScalarLike, Vector, as_float
-from ._expectations import Moments, Rule, Target, check_dimension, moments, rising
+from ._expectations import Found, Moments, Rule, Target, check_dimension, moments, rising
 from ._gaussian import Gaussian
+from ._low_rank import Law, LowRankGaussian, low_rank_step
 from ._nodes import Nodes
 
 Pair = tuple[Real[ArrayLike, " dim"], Real[ArrayLike, "dim dim"]]
@@ -161,11 +162,13 @@ def fisher_rao_motion(q: Gaussian, rate: Array, moment: Array, triangular: bool)
     return product(q.scale, q.scale.T, rate[:, None])[:, 0], product(q.scale, half)
 
 
-def natural_step(q: Gaussian, found: Moments, share: Scalar) -> Gaussian:
+def natural_step(q: Law, found: Found, share: Scalar) -> Law:
     """Moves the precision that share of its way, and the mean by the new covariance.
 
     The law is NaN where the precision is not positive definite.
     """
+    if isinstance(q, LowRankGaussian):
+        return low_rank_step(q, found, share)
     rate, moment = found
     if q.diagonal:
         scale = q.scale * jax.lax.rsqrt(1 - share * q.scale * moment)

@@ -1,4 +1,4 @@
-r"""Gaussians whose covariance is of low rank plus a diagonal: $\Sigma = W W^T + \mathrm{diag}(s^2)$.
+r"""Gaussians of low rank plus a diagonal: $\Sigma = W W^T + \mathrm{diag}(s^2)$.
 
 Everything is in units of s, where T = W/s has orthonormal directions U and $\Sigma_s = I + T T^T$.
 Nothing has the size of a covariance. With $R = E[\nabla^2 \log p] + \Sigma^{-1}$, the gradient, all
@@ -20,11 +20,13 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real
 
 from .._checks import no_empty_axes
 from .._linalg import product
-from .._types import Matrix, Scalar, Vector, as_float
-from ._gaussian import Shape, one_point, over_axes, sizes_of
+from .._types import Scalar, Vector, as_float
+from ._gaussian import Gaussian, Shape, one_point, over_axes, sizes_of
 
 _LOG_TWO_PI = math.log(2 * math.pi)
 Thin = Float[Array, "dim rank"]
+Small = Float[Array, "rank rank"]
+Parts = tuple[Float[Array, " rank"], Float[Array, " dim"]]
 # Conjugate gradients for the diagonal: the system is near the identity where no coordinate is the
 # factor's alone, and a direction that is not quite solved is one all the same.
 _SOLVED, _MOST = 1e-8, 64
@@ -135,13 +137,13 @@ class LowRankGaussian(eqx.Module):
         w = jax.scipy.linalg.cho_solve((low, True), a - thin.T @ b)
         return -(b + thin @ w) / self.scale
 
-    def _parts(self, caller: str, z: Real[ArrayLike, " latent"]) -> tuple[Vector, Vector]:
+    def _parts(self, caller: str, z: Real[ArrayLike, " latent"]) -> Parts:
         one_point(caller, "z", z, jnp.zeros(self.latent_size))
         z = jnp.asarray(z, self.mean.dtype)
         rank = self.factor.shape[1]
         return z[:rank], z[rank:]
 
-    def _capacitance(self) -> tuple[Thin, Matrix]:
+    def _capacitance(self) -> tuple[Thin, Small]:
         """T, and a triangular factor of I + T^T T."""
         thin = self.factor / self.scale[:, None]
         eye = jnp.eye(thin.shape[1], dtype=thin.dtype)
@@ -149,6 +151,10 @@ class LowRankGaussian(eqx.Module):
 
     def _log_prob(self, square: Scalar) -> Scalar:
         return -0.5 * (square + self.mean.size * _LOG_TWO_PI) - self.log_det()
+
+
+# What a fit may return: any structure of the covariance behind one call.
+Law = Gaussian | LowRankGaussian
 
 
 def low_rank_kl(q: LowRankGaussian, p: LowRankGaussian) -> Scalar:
@@ -178,13 +184,16 @@ class Direction(NamedTuple):
     inverse: Thin  # Y, of the precision, P A P = diag + U Y^T + Y U^T
 
 
-def frame(q: LowRankGaussian) -> tuple[Thin, Matrix]:
+def frame(q: LowRankGaussian) -> tuple[Thin, Small]:
     """Orthonormal directions U, and t with T = U t."""
     return jnp.linalg.qr(q.factor / q.scale[:, None])
 
 
 def low_rank_averages(
-    q: LowRankGaussian, weights: Vector, scores: Float[Array, "n dim"], gs: Float[Array, "n dim"]
+    q: LowRankGaussian,
+    weights: Float[Array, " n"],
+    scores: Float[Array, "n dim"],
+    gs: Float[Array, "n dim"],
 ) -> tuple[Vector, Thin, Vector]:
     """E[g], R U and the diagonal of R, by Stein's identity with the score of q."""
     u, _ = frame(q)
@@ -250,6 +259,9 @@ def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGa
     values = jnp.where(values < 1, values, jnp.nan)[-rank:]
     lengths = jnp.sqrt(jnp.maximum(values, 0.0) / (1 - values))
     thin = product(basis, vectors[:, -rank:] * lengths)
+    # Nodes see the columns of the factor, so that these turn no more than they must.
+    left, _, right = jnp.linalg.svd(product(thin.T, u, t))
+    thin = product(thin, left, right)
     scale = q.scale * scale
     factor = scale[:, None] * thin
     turned = scale**2 * to.rate + product(factor, factor.T @ to.rate[:, None])[:, 0]

@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -134,7 +135,7 @@ def evaluate(caller: str, log_p: Function, x: Sample, batch: PyTree) -> Scalar:
     return scalar_of(caller, "log_p", log_p, *((x,) if batch is None else (x, batch)))
 
 
-def replaced(nodes: Nodes, field: str, value: PyTree) -> Nodes:
+def replaced(nodes: Any, field: str, value: PyTree) -> Any:
     """Changes one field of a rule, without the checks of `Nodes`."""
     return eqx.tree_at(operator.attrgetter(field), nodes, value)
 
@@ -255,6 +256,11 @@ def sobol_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
     if dim > _MOST_SOBOL:
         raise ValueError(f"sobol_nodes: `dim` is {dim}; at most {_MOST_SOBOL}.")
     return _of_equal_weight(_scrambled_normal(jnp.asarray(_sobol_bits(n, dim)), key))
+
+
+def standard_nodes(n: int, dim: int, *, key: PRNGKeyArray) -> Nodes:
+    """Sobol nodes, or independent draws where fewer points than coordinates leave these alike."""
+    return (sobol_nodes if 2 * dim <= n else normal_nodes)(n, dim, key=key)
 
 
 def few_of(nodes: Nodes, count: int) -> Nodes:
