@@ -11,7 +11,8 @@ from ._flows import (
     gaussian_field as gaussian_field,
 )
 from ._forward_backward import forward_backward_step as forward_backward_step
-from ._gaussian import Gaussian as Gaussian, gaussian_kl as gaussian_kl
+from ._gaussian import Gaussian as Gaussian
+from ._kl import gaussian_kl as gaussian_kl
 from ._low_rank import LowRankGaussian as LowRankGaussian
 from ._mixture import Mixture as Mixture, mixture_field as mixture_field
 from ._nodes import (

@@ -42,7 +42,7 @@ from ._nodes import Blocks, Nodes, evaluate, replaced
 _TRIED = tuple(range(-5, 6))
 Rule = Nodes | Blocks
 # So many numbers of nodes are held at once, where their dimension makes them many.
-_HELD = 1 << 20
+_HELD = 1 << 18
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
 Found = Moments | Direction
 

@@ -30,6 +30,8 @@ Parts = tuple[Float[Array, " rank"], Float[Array, " dim"]]
 # Conjugate gradients for the diagonal: the system is near the identity where no coordinate is the
 # factor's alone, and a direction that is not quite solved is one all the same.
 _SOLVED, _MOST = 1e-8, 64
+# What is left of a coordinate off U at least, as a share: below it round-off decides.
+_BOUND = 1e-3
 
 
 class LowRankGaussian(eqx.Module):
@@ -210,28 +212,33 @@ def direction(q: LowRankGaussian, found: tuple[Vector, Thin, Vector]) -> Directi
     on_frame = on_frame - 0.5 * product(u, inner - inner.T)
     half = on_frame - 0.25 * product(u, inner + inner.T)
     wanted = diagonal - 2 * jnp.sum(half * u, axis=1)
+    own = 1 - jnp.sum(u**2, axis=1)
+    # A deviation that the factor has all but replaced shrinks no more: its optimum is at zero.
+    free = (own > _BOUND) | (wanted > 0)
+    scale = jnp.where(free, 1 / jnp.maximum(own, _BOUND), 0.0)
     operator = lx.FunctionLinearOperator(
-        Partial(_off_frame, u),
+        Partial(_off_frame, u, scale),
         jax.ShapeDtypeStruct(wanted.shape, wanted.dtype),
         lx.positive_semidefinite_tag,
     )
     tolerance = max(_SOLVED, float(jnp.finfo(wanted.dtype).eps))
     solver = lx.CG(rtol=tolerance, atol=0.0, max_steps=_MOST)
-    change = lx.linear_solve(operator, wanted, solver, throw=False).value
+    change = scale * lx.linear_solve(operator, scale * wanted, solver, throw=False).value
     rest = change[:, None] * u
-    rest = rest - 0.5 * product(u, u.T, rest)
+    rest = rest - 0.5 * product(u, product(u.T, rest))
     size = product(t, t.T)
-    wide = half + product(u, size, u.T, half)
+    wide = half + product(u, product(size, u.T, half))
     return Direction(
         rate, on_frame, diagonal, change, wide + product(wide, size) - rest, half - rest
     )
 
 
-def _off_frame(u: Thin, change: Vector) -> Vector:
-    """The diagonal of Q diag(change) Q, Q the projector off U."""
-    own = jnp.sum(u**2, axis=1)
+def _off_frame(u: Thin, scale: Vector, y: Vector) -> Vector:
+    """The diagonal of Q diag(change) Q, Q the projector off U, scaled to a unit diagonal."""
+    change = scale * y
     mixed = product(u, product(u.T, change[:, None] * u))
-    return (1 - 2 * own) * change + jnp.sum(mixed * u, axis=1)
+    square = (1 - 2 * jnp.sum(u**2, axis=1)) * change + jnp.sum(mixed * u, axis=1)
+    return jnp.where(scale > 0, scale * square, y)
 
 
 def low_rank_gap(q: LowRankGaussian, to: Direction) -> Scalar:
