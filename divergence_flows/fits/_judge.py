@@ -82,7 +82,8 @@ _NO_REST = (
 
 def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
     """Refuses a start from which no flow can go; use the Gaussian returned."""
-    check_dimension(target.caller, nodes, "q0", jnp.zeros(latent_size(q)))
+    latent = jnp.zeros(latent_size(q)) if isinstance(q, LowRankGaussian) else q.mean
+    check_dimension(target.caller, nodes, "q0", latent)
     points = jnp.concatenate([nodes.points, others.points]).astype(q.mean.dtype)
     batches = jax.tree.map(lambda *two: jnp.concatenate(two), nodes.batches, others.batches)
     every = Nodes(np.zeros(points.shape), np.full(len(points), 1 / len(points)))

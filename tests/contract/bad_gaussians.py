@@ -90,6 +90,7 @@ TYPES = [
     ("Gaussian", {"mean": 0.0}, "mean"),
     ("Gaussian", {"scale": 1.0}, "scale"),
     ("Gaussian", {"scale": jnp.ones(1)}, "scale"),
+    ("LowRankGaussian", {"factor": 1.0}, "factor"),
     ("Gaussian", {"mean": MANY.mean, "scale": jnp.ones((3, 2))}, "scale"),
     ("bures_field()", {"state": (ORIGIN, jnp.eye(3))}, "state"),
     ("fit_gaussian", {"q0": {"a": "1"}}, "q0"),
@@ -106,6 +107,9 @@ VALUES = [
         if name != "submersion"
     ),
     ("Gaussian", {"mean": NONE, "scale": NONE}, "`mean` is empty, of shape (0,)", "pass"),
+    ("LowRankGaussian", {"factor": jnp.ones((2, 0))}, "`factor` is empty, of shape (2, 0)", "pass"),
+    ("LowRankGaussian", {"factor": jnp.ones((2, 3))}, "3 columns and 2 rows", "pass a `Gaussian`"),
+    ("LowRankGaussian.sample", {"shape": (-1,)}, "`shape` is (-1,)", "pass sizes"),
     ("Mixture", {"logits": NONE, "means": EMPTY, "scales": EMPTY}, "`means` is empty", "pass"),
     ("Gaussian.sample Mixture.sample", {"shape": (2, -1)}, "`shape` is (2, -1)", "pass sizes"),
     ("gaussian_kl", {"q": MANY}, "`q`", "(4, 2)", "jax.vmap"),

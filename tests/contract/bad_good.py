@@ -56,6 +56,7 @@ CRITIC, IMAGE = N.Discriminator(2, 2, 1, key=KEY), jnp.ones((1, 8, 8))
 
 COVARIANCE, OTHER = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
 ORIGIN, EYE, ONES = jnp.zeros(2), jnp.eye(2), jnp.ones(2)
+LOW = df.LowRankGaussian(ORIGIN, jnp.ones((2, 1)), jnp.ones(2))
 Q, LINE_Q = df.Gaussian(ORIGIN, EYE), df.Gaussian(jnp.zeros(1), jnp.ones(1))
 MIX = df.Mixture(jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
 RULE = df.cubature(2)
@@ -135,6 +136,7 @@ GOOD = {
     "bures.distance": {"a": COVARIANCE, "b": OTHER},
     "bures.squared_distance": {"a": COVARIANCE, "b": OTHER},
     "Gaussian": {"mean": ORIGIN, "scale": EYE},
+    "LowRankGaussian": {"mean": ORIGIN, "factor": LOW.factor, "scale": LOW.scale},
     "gaussian_kl": {"q": Q, "p": Q},
     "Mixture": {"logits": MIX.logits, "means": MIX.means, "scales": jnp.ones((3, 2))},
     "Nodes": {"points": jnp.array([[1.0], [-1.0]]), "weights": jnp.array([0.5, 0.5])},
@@ -198,8 +200,15 @@ GOOD = {
     "networks.spectral": {"network": CRITIC, "key": KEY},
     "networks.refresh": {"network": CRITIC},
 }
+OF_LATENTS = ("push", "log_prob_of_push", "score_of_push")
 # Methods, and with () what the good call returns.
-OWNERS = {"Gaussian": Q, "Mixture": MIX, "RatioState": df.RatioState, "GANState": df.GANState}
+OWNERS = {
+    "Gaussian": Q,
+    "LowRankGaussian": LOW,
+    "Mixture": MIX,
+    "RatioState": df.RatioState,
+    "GANState": df.GANState,
+}
 OWNERS |= {"FlowRatioState": df.FlowRatioState, "DistilledState": df.DistilledState}
 OF_POINT = {"t": 0.5, "x": X, "args": None}
 OF_CLOUD = {"t": 0.0, "xs": XS, "args": None}
@@ -219,8 +228,11 @@ GOOD |= {
     "bures_field()": {"t": 0.0, "state": (ORIGIN, EYE), "args": None},
     "mixture_field()": {"t": 0.0, "q": MIX, "args": None},
     **alike({"z": X}, "Gaussian.push", "Gaussian.log_prob_of_push", "Mixture.push"),
+    **alike({"z": jnp.ones(3)}, *(f"LowRankGaussian.{name}" for name in OF_LATENTS)),
     **alike({"key": KEY, "shape": (2,)}, "Gaussian.sample", "Mixture.sample"),
     **alike({"x": X}, "Gaussian.standardise", "Gaussian.log_prob", "Mixture.log_prob"),
+    "LowRankGaussian.log_prob": {"x": X},
+    "LowRankGaussian.sample": {"key": KEY, "shape": (2,)},
     **alike({"x": X}, "networks.Discriminator()", "networks.spectral()"),
     "networks.Generator()": {"z": NOISE},
     "networks.TimeDiscriminator()": {"t": 0.5, "x": X},

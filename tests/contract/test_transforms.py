@@ -140,6 +140,7 @@ METHODS = {
     df.IPM: ("IPM",),
     df.PairGAN: ("PairGAN",),
     df.Gaussian: ("Gaussian",),
+    df.LowRankGaussian: ("LowRankGaussian",),
     df.Mixture: ("Mixture",),
 }
 

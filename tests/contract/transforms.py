@@ -364,6 +364,20 @@ RATIOS = {
 # --- Gaussians ---
 
 
+def of_low_rank(x):
+    q = df.LowRankGaussian(x["m"], x["s"][:, :1], jnp.exp(x["s"][:, 1]))
+    at_z = ("push", "log_prob_of_push", "score_of_push")
+    z = jnp.concatenate([x["x"], x["m"][:1]])
+    return {name: getattr(q, name)(z) for name in at_z} | {
+        "log_prob": q.log_prob(x["x"]),
+        "covariance": q.covariance,
+        "latent_size": jnp.asarray(q.latent_size),
+        "variances": q.variances,
+        "log_det": q.log_det(),
+        "sample": q.sample(KEY, (2,)),
+    }
+
+
 def of_gaussian(x):
     q = df.Gaussian(x["m"], x["s"])
     at_x = ("push", "standardise", "log_prob", "log_prob_of_push")
@@ -424,6 +438,7 @@ def at_samples():
 
 GAUSSIANS = {
     "Gaussian": Row(of_gaussian, at_samples),
+    "LowRankGaussian": Row(of_low_rank, at_samples),
     "Mixture": Row(
         of_mixture, lambda: {"l": cloud(3)[0], "m": cloud(4, 2), "s": cloud(6, 2), "x": cloud(5)[0]}
     ),
