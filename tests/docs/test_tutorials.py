@@ -44,8 +44,8 @@ def run():
     jax.config.update("jax_enable_x64", precision)
 
 
-def test_there_is_a_tutorial_for_each_of_the_six_stories():
-    assert [path.stem[:2] for path in SCRIPTS] == ["1_", "2_", "3_", "4_", "5_", "6_"]
+def test_there_is_a_tutorial_for_each_of_the_seven_stories():
+    assert [path.stem[:2] for path in SCRIPTS] == [f"{number}_" for number in range(1, 8)]
 
 
 @each_script
@@ -198,3 +198,29 @@ def test_path_gradients_end_where_theory_says_and_lose_their_noise(run):
     # KL(p||q): the moments of p, as far as the grid of nodes reaches.
     np.testing.assert_allclose(means[2], [1, 1.5], atol=2e-2)
     np.testing.assert_allclose(covariances[2], [[0.5, 1], [1, 3]], rtol=0.03)
+
+
+def test_generators_of_one_gaussian_choose_what_their_divergence_says(run):
+    scope = run(7, ("STEPS, BATCH = 500, 256", "STEPS, BATCH = 500, 128"))
+    means, deviation = np.array([-1.0, 1.5]), 0.3
+
+    def denoised(sigma, y):
+        """E[x | y] of the two blobs."""
+        variance = deviation**2 + sigma**2
+        logs = np.log([0.7, 0.3]) - np.sum((y - means[:, None]) ** 2, axis=1) / (2 * variance)
+        shares = np.exp(logs - logs.max())
+        return y + sigma**2 / variance * (shares @ means[:, None] / shares.sum() - y)
+
+    for sigma in (0.1, 0.3, 1.0):
+        ys = scope["xs_p"][:500] + sigma * np.random.default_rng(0).normal(size=(500, 2))
+        made = jax.vmap(scope["teacher"], (None, 0))(jnp.log(sigma), ys)
+        exact = np.array([denoised(sigma, np.asarray(y)) for y in ys])
+        # Beside how far noise moves a sample, after 1,000 small batches.
+        assert np.sqrt(np.mean((made - exact) ** 2)) < 0.25 * sigma
+    # KL(q||p) has one blob, KL(p||q) the moments of p; JS may have either.
+    along = np.asarray(scope["clouds"]).sum(axis=2) / np.sqrt(2)
+    whole = np.asarray(scope["xs_p"]).sum(axis=1) / np.sqrt(2)
+    assert abs(along[0].mean() + np.sqrt(2)) < 0.1
+    assert 0.8 * deviation < along[0].std() < 1.5 * deviation
+    assert abs(along[2].mean() - whole.mean()) < 0.3
+    assert abs(along[2].std() / whole.std() - 1) < 0.25
