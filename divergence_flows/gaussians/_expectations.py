@@ -28,7 +28,6 @@ from .._types import (
 from ..flows._velocity import chain
 from ._gaussian import Gaussian
 from ._low_rank import (
-    Direction,
     Law,
     LowRankGaussian,
     direction,
@@ -44,7 +43,7 @@ Rule = Nodes | Blocks
 # So many numbers of nodes are held at once, where their dimension makes them many.
 _HELD = 1 << 18
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
-Found = Moments | Direction
+Found = Any  # moments of a `Gaussian`, or the `Direction` of one of low rank
 
 
 class Target(eqx.Module):
