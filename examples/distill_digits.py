@@ -1,10 +1,10 @@
-"""Digits in one call: a diffusion model as the teacher, distilled by three divergences.
+"""Digits in one call: a diffusion model of them, distilled by three divergences, with scores.
 
     python examples/distill_digits.py [--fast | --medium]
 
 The data, the squared kernel MMD and the classifier are those of `gan_digits.py`, so the numbers
 compare. The networks work on 128 principal components of the training images, as latent diffusion
-works on codes. The scores take the first 50 of these, so neither sees what is cut off. The teacher
+works on codes. The scores take the first 50 of these, so the cut changes none of them. The teacher
 is a denoiser of all noise levels. A generator is the same network, called once at one level
 of much noise; it starts as the teacher, and so does the score of q. The rows differ in h alone.
 Writes examples/out/distill_digits.png.
@@ -20,11 +20,11 @@ tells the digits from held-out ones:
     KL(p||q)              4.8 +- .6    88 +- 1 %
 
 The best GAN of `gan_digits.py` has 17 and 94 %, from another network on pixels, so not the loss
-alone is different. JS and KL(q||p) are within each other's error; KL(p||q) is worse than JS, its
-h' = r being the largest where the learned ratio errs. To the eye many digits are blurred: the
+alone is different. JS and KL(q||p) lie within each other's spread; KL(p||q) is worse, perhaps
+because its h' = r trusts the learned ratio most. To the eye many digits are blurred: the
 teacher's own are, too. On pixels instead of components (one seed, 4,000 and 500 steps) the teacher
-had .6 and 86 %, KL(q||p) 4.7 and 92 %, under visible noise: the hidden layers have fewer
-units than an image has pixels.
+had .6 and 86 %, KL(q||p) 4.7 and 92 %, under visible noise: perhaps because the
+hidden layers have fewer units than an image has pixels.
 
 The form without an option is for a GPU, and was sized for less than 8 minutes there by counting
 operations. It has not been run: no GPU was at hand.
@@ -69,7 +69,7 @@ class Size(NamedTuple):
 
 
 class OneStep(eqx.Module):
-    """A generator that is a denoiser at one level of much noise, as all published ones are."""
+    """A generator that is a denoiser at one level of much noise, as in Diff-Instruct and DMD."""
 
     denoiser: df.networks.Denoiser
 

@@ -155,7 +155,7 @@ def settle_on(
     return ways[0](q) if len(ways) == 1 else jax.lax.cond(_is_stiff(q, start[1]), *ways, q)
 
 
-def _is_stiff(q: Gaussian, moment: Array) -> BoolScalar:
+def _is_stiff(q: Any, moment: Array) -> BoolScalar:
     """Compares the largest and the smallest curvature of E[-hess log p] at q."""
     if q.diagonal:
         curvatures = moment / q.scale - 1 / q.scale**2
