@@ -32,7 +32,6 @@ from ..gaussians._expectations import (
     moments,
 )
 from ..gaussians._flows import bures_motion, fisher_rao_motion, flow
-from ..gaussians._gaussian import Gaussian
 from ..gaussians._low_rank import Law
 from ..gaussians._nodes import Blocks, Nodes, few_of
 from ._natural import BY_USE, NaturalSteps, first_step, moments_at
