@@ -43,10 +43,10 @@ NETWORK = {"width": 64, "depth": 2, "deviation": 1.4, "preserving": False}
 LATENT = 2
 
 
-def exact_score(lam, y):
-    """Of the noised ring at y = x + sigma e, lam = log sigma."""
-    variance = SD**2 + jnp.exp(2 * lam)
-    away = jnp.asarray(_ring.MODES, y.dtype) - y
+def exact_score(modes, sd, lam, y):
+    """Of Gaussians, all alike, at y = x + sigma e, lam = log sigma."""
+    variance = sd**2 + jnp.exp(2 * lam)
+    away = modes - y
     shares = jax.nn.softmax(-0.5 * jnp.sum(away**2, axis=1) / variance)
     return shares @ away / variance
 
@@ -80,7 +80,7 @@ def learned_score(steps, xs_p, key):
 
 
 @eqx.filter_jit
-def distil(divergences, teacher, predicts, steps, xs_p, keys):
+def distil(divergences, teacher, predicts, steps, xs_p, keys, batch=256):
     """Samples of the generators: an axis of divergences, then one of seeds."""
     cosine = optax.cosine_decay_schedule
     rates = {"g_optimizer": cosine(1e-3, steps)}
@@ -96,7 +96,7 @@ def distil(divergences, teacher, predicts, steps, xs_p, keys):
             *(divergence.h, teacher, generator, score_q, d, xs_p),
             **{"latent": LATENT, "schedule": SCHEDULE, "span": (0.0, 1.0), "steps": steps},
             **{"predicts_p": predicts, "predicts_q": "data", "score_weight": even},
-            **{"batch_size": 256, "critic_steps": 3, "ema_decay": 0.99, "chunk": steps},
+            **{"batch_size": batch, "critic_steps": 3, "ema_decay": 0.99, "chunk": steps},
             # Of the published code: a wrong ratio throws no sample far.
             **{"ratio_clip": (0.05, 20.0), "normalise": True, "key": key_run, **optimizers},
         )
@@ -132,7 +132,7 @@ def main(argv=None):
     floor = float(df.wasserstein2(other, held))
     keys = jr.split(jr.key(0), seeds)
     teachers = {
-        "exact": (exact_score, "score"),
+        "exact": (jax.tree_util.Partial(exact_score, jnp.asarray(_ring.MODES), SD), "score"),
         "learned": (learned_score(2 * steps, xs_p, jr.key(4)), "data"),
     }
     clouds, scores = {}, {}
