@@ -15,8 +15,8 @@ In full, 20 seeds (12 minutes), modes of 8 on the ring and share of samples near
 +- .3, 41 %; by KL(p||q) 7.6 +- .3, 23 %, then 18.6 +- .4, 38 %. Of p's own samples 98 % are near.
 Runs are short: an even circle has 38 % near a mode and a fog over the grid 28 %, so the games have
 found where p is and not yet its modes. On the grid they miss corners and sides, which the score
-tells distillation; there R3GAN leads the two other games by 2.4 and 1.3 standard errors. On the ring
-KL(p||q), whose h' grows with a ratio that is learned, is the slowest.
+tells distillation; there R3GAN leads the two other games by 2.4 and 1.3 standard errors. On the
+ring KL(p||q), whose h' grows with a ratio that is learned, is the slowest.
 """
 
 import argparse
