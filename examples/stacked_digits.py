@@ -10,9 +10,16 @@ threes go through the same classifier: the floor. Networks, rates and batches ar
 gan_digits.py; rows differ in loss and penalty, whose gamma falls from 1 to .1 along a cosine as in
 R3GAN. Writes examples/out/stacked_digits.png.
 
-These numbers are not like for like with published ones. Those stack all 60,000 digits of MNIST,
-train networks of millions of weights for days or hours of a GPU, read 26,000 images, and have their
-own classifier. What can be compared here is one row with another.
+--medium (one seed, 1,500 steps of 64 images, networks of width 16) found: non-saturating 697 modes,
+KL 1.13; with r1 + r2 945, .51; R3GAN 890, .71; the floor is 1000, .07, and the classifier reads 95
+% of held-out single digits right. So in a short run the penalties do most, and one seed does not
+rank the last two. The images are far from digits still: a classifier of ten classes reads a blot as
+one of them, so a mode found is not a number that a person can read. The full form is for a GPU and
+was not run.
+
+These numbers are not like for like with published StackedMNIST. There digits are of all 60,000 of
+MNIST, networks and runs are far larger, 26,000 images are read, by another classifier; here are
+5,000 digits, small networks and a CPU. What can be compared is one row with another.
 """
 
 import argparse

@@ -19,6 +19,16 @@ def x64():
         yield
 
 
+@pytest.fixture
+def own_pictures():
+    """Closes the figures of a script that a test runs, and takes back the style that it used."""
+    import matplotlib.pyplot as plt  # half a second, which few files need
+
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget():
     """Forgets a file's programs after it: thousands slow down every compilation, and fill 8 GB."""

@@ -24,6 +24,8 @@ import with_flowjax
 import with_optax_and_profiler
 import with_pandas
 
+pytestmark = pytest.mark.usefixtures("own_pictures")
+
 
 def law(mean, covariance):
     return Transformed(

@@ -24,7 +24,7 @@ INSTALLED |= {"optimistix", "sklearn", *sys.stdlib_module_names}
 
 
 @pytest.fixture
-def run():
+def run(own_pictures):
     """Runs a tutorial, with some of its text replaced, and returns what it defined."""
     precision = jax.config.jax_enable_x64
     plt.switch_backend("agg")
@@ -40,7 +40,6 @@ def run():
         return scope
 
     yield run
-    plt.close("all")
     jax.config.update("jax_enable_x64", precision)
 
 

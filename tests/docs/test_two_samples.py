@@ -10,6 +10,7 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 two_samples = pytest.importorskip("two_samples")
 data = sys.modules["_data"]
+pytestmark = pytest.mark.usefixtures("own_pictures")
 
 GOOD = np.random.default_rng(0).normal(size=(40, 2))
 
