@@ -243,7 +243,7 @@ def test_no_round_has_more_nodes_than_n():
     q, info = df.fit_gaussian(log_p, df.Gaussian(jnp.zeros(40), jnp.ones(40)), n=64, key=KEY)
     jax.effects_barrier()
     assert info.steps.shape == (1,)  # the 80 cubature points are left out
-    np.testing.assert_allclose(q.mean, 1.0, atol=1e-3)
-    np.testing.assert_allclose(jnp.abs(q.scale), 1.0, atol=1e-3)
-    at_start, at_end, each_step = 8 * 64 + 2 * 64, 2 * 8 * 64, 16 * 64
+    # At rest to the default tolerance, 1e-5 nat.
+    assert df.gaussian_kl(q, df.Gaussian(jnp.ones(40), jnp.ones(40))) < 3e-5
+    at_start, at_end, each_step = 8 * 64 + 2 * 64, 2 * 8 * 64, 2 * 64
     assert len(evaluated) <= at_start + at_end + each_step * info.steps[0]
