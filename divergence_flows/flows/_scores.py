@@ -150,7 +150,7 @@ def heat_flow_divergence(
     r"""A divergence as the integral of its own dissipation along the heat flow of both laws.
 
     $$D_f(q\|p) = \tfrac12 \int_0^\infty E_{q_s}[h'(u_s)\,\|\nabla u_s\|^2]\,ds,$$
-    where $p_s = p * N(0, s I)$, $q_s$ likewise, $u_s = \log p_s/q_s$ and h belongs to f
+    where p_s is p with noise $N(0, s I)$, q_s likewise, $u_s = \log p_s/q_s$ and h belongs to f
     (`div.h`, `f_to_h(f)`): adding noise to both makes every f-divergence fall to zero, at this
     rate. It needs scores and a ratio of noised samples only, as those who distil have them.
 
