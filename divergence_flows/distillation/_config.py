@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, check_generator, check_over_time, described
-from .._types import Function, LogRatioFn, Scalar, ScalarFn, ScalarLike
+from .._types import Function, LogRatioFn, Scalar, ScalarFn, ScalarLike, as_partial
 from ..flows._scores import ratio_or_constant
 from ..gans._table import logit
 from ..runs._batches import Data
@@ -112,9 +112,34 @@ def critic_config(
     return RatioConfig(logit() if gan is None else gan, optimizer, *options)
 
 
-def constant_ratio(caller: str, h: ScalarFn, critic: RatioConfig | None) -> LogRatioFn | None:
-    """Refuses an h whose slope depends on the ratio, where none is learned."""
-    if critic is not None:
-        return None
-    remedy = "`discriminator` is None; pass a d(lambda, y) and `xs_p` to learn it from"
-    return ratio_or_constant(caller, h, None, remedy)
+def distilled_config(
+    caller: str,
+    h: ScalarFn,
+    score_p: Network,
+    generator: Network,
+    critic: RatioConfig | None,
+    optimizers: tuple[Optimizer, Optimizer],
+    levels: Levels,
+    scale: RatioScale,
+    weights: tuple[Function, Function | None],
+    *options: Any,
+) -> DistilledConfig:
+    """Makes functions of what users pass; refuses an h that needs a ratio where none is learned."""
+    u = None
+    if critic is None:
+        remedy = "`discriminator` is None; pass a d(lambda, y) and `xs_p` to learn it from"
+        u = ratio_or_constant(caller, h, None, remedy)
+    weight, score_weight = weights
+    return DistilledConfig(
+        as_partial(h),
+        as_partial(score_p),
+        critic,
+        u,
+        *optimizers,
+        levels,
+        scale,
+        as_partial(weight),
+        score_weight if score_weight is None else as_partial(score_weight),
+        floats_of(generator),
+        *options,
+    )

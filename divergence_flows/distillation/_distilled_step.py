@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._checks import Network, check_counts, scalar_valued
-from .._types import Cloud, Function, Scalar, ScalarFn, ScalarLike, as_partial, vmapped
+from .._types import Cloud, Function, Scalar, ScalarFn, ScalarLike, vmapped
 from ..flows._velocity import chain
 from ..gans._losses import distillation_loss
 from ..runs._batches import Data, Samples, samples
@@ -23,7 +23,7 @@ from ..runs._loop import scan
 from ..training._gan_step import made
 from ..training._ratio_step import RatioState, draw
 from ..training._update import Optimizer, average, check_opt_state, descend, initial
-from ._config import DistilledConfig, constant_ratio, critic_config, default_weight, floats_of
+from ._config import DistilledConfig, critic_config, default_weight, distilled_config, floats_of
 from ._denoising import score_from, unchecked_denoising_loss
 from ._levels import SPAN, Interval, Level, Levels, noised, spread, variance_preserving
 from ._noised_ratio import unchecked_noised_ratio_step
@@ -282,18 +282,11 @@ def distilled_step(
         caller, state.discriminator, gan, d_optimizer, batch_size, penalty, penalty_weight
     )
     bins = None if state.log_scale is None else state.log_scale.size
-    config = DistilledConfig(
-        as_partial(h),
-        as_partial(score_p),
-        critic,
-        constant_ratio(caller, h, critic),
-        g_optimizer,
-        s_optimizer,
+    config = distilled_config(
+        *(caller, h, score_p, state.generator, critic, (g_optimizer, s_optimizer)),
         Levels(caller, schedule, span),
         RatioScale(ratio_clip, bins, ratio_decay, normalise),
-        as_partial(weight),
-        score_weight if score_weight is None else as_partial(score_weight),
-        floats_of(state.generator),
+        (weight, score_weight),
         *options,
     )
     data_p = None if xs_p is None else samples(caller, xs_p=xs_p)[0]

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from .._checks import check_counts, check_number
 from .._types import Values
+from ..training._update import check_decay
 
 LogMeans = Float[Array, " bins"]
 
@@ -33,8 +34,7 @@ class RatioScale(eqx.Module):
             good, words = (0 <= low) & (low < high), "an interval of ratios, 0 <= low < high"
             check_number(caller, "ratio_clip", self.clip, good, words)
         check_counts(caller, {"ratio_bins": self.bins})
-        good = (self.decay >= 0) & (self.decay < 1)
-        check_number(caller, "ratio_decay", self.decay, good, "a number from 0 to below 1")
+        check_decay(caller, self.decay, "ratio_decay")
 
     def apply(self, u: Values, log_means: Any, place: Values) -> tuple[Values, Any]:
         """The log ratio after clipping and division, `place` in [0, 1]; and the new means."""

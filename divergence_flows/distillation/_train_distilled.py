@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._checks import Network
-from .._types import Function, Scalar, ScalarFn, ScalarLike, as_partial
+from .._types import Function, Scalar, ScalarFn, ScalarLike
 from ..flows._integrate import AbstractProgressMeter
 from ..runs._batches import Data, Source, first_of, sources
 from ..runs._loop import Loop, run_chunks
@@ -19,7 +19,7 @@ from ..runs._stopping import FAR, STILL, Extent, Flag, Metrics, not_finite
 from ..training._advice import CRITIC
 from ..training._gan_step import made
 from ..training._update import Optimizer, game_optimizer
-from ._config import DistilledConfig, constant_ratio, critic_config, default_weight, floats_of
+from ._config import DistilledConfig, critic_config, default_weight, distilled_config
 from ._distilled_step import DistilledState, unchecked_distilled_step
 from ._levels import SPAN, Interval, Levels, variance_preserving
 from ._ratio_scale import RatioScale
@@ -216,18 +216,11 @@ def train_distilled(
     critic = critic_config(
         caller, discriminator, gan, d_optimizer, batch_size, penalty, penalty_weight
     )
-    config = DistilledConfig(
-        as_partial(h),
-        as_partial(score_p),
-        critic,
-        constant_ratio(caller, h, critic),
-        g_optimizer,
-        s_optimizer,
+    config = distilled_config(
+        *(caller, h, score_p, generator, critic, (g_optimizer, s_optimizer)),
         Levels(caller, schedule, span),
         RatioScale(ratio_clip, ratio_bins, ratio_decay, normalise),
-        as_partial(weight),
-        score_weight if score_weight is None else as_partial(score_weight),
-        floats_of(generator),
+        (weight, score_weight),
         *(latent, batch_size, critic_steps, predicts_p, predicts_q, ema_decay),
     )
     inputs = () if xs_p is None else sources(caller, xs_p=xs_p)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import raise_first, some
@@ -28,7 +27,7 @@ from ..gaussians._expectations import (
     square_of,
 )
 from ..gaussians._low_rank import Law, LowRankGaussian
-from ..gaussians._nodes import Nodes, replaced, standard_nodes
+from ..gaussians._nodes import Nodes, standard_nodes
 
 # One set hides two thirds of the gap with a chance of .28 at most if b is normal with the variance
 # of a: eight at once with one of 4e-5.
@@ -86,8 +85,6 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
     check_dimension(target.caller, nodes, "q0", latent)
     points = jnp.concatenate([nodes.points, others.points]).astype(q.mean.dtype)
     batches = jax.tree.map(lambda *two: jnp.concatenate(two), nodes.batches, others.batches)
-    every = Nodes(np.zeros(points.shape), np.full(len(points), 1 / len(points)))
-    every = replaced(replaced(every, "points", points), "batches", batches)
 
     def seen(width: Scalar) -> tuple[Array, ...]:
         """Values at the nodes of a wider law, and what is wrong with the gradients there."""
@@ -97,7 +94,7 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
             own = pulled(q, score[None])
             return value, some(~jnp.isfinite(score)), jnp.vdot(own, own), score == 0
 
-        values, broken, squares, zero = each_node(one, every, q.mean.dtype)
+        values, broken, squares, zero = each_node(one, points, batches)
         return values, some(broken), jnp.vdot(squares, jnp.ones_like(squares)), jnp.all(zero, 0)
 
     values, broken, squares, flat = jax.lax.map(seen, jnp.asarray(_WIDER, q.mean.dtype))
@@ -153,7 +150,8 @@ def _judge_on(target: Target, q: Law, nodes: Nodes) -> Judgement:
         errors = _errors(target, q, nodes)
         left, square = left + _DEVIATIONS * errors[0], square + _DEVIATIONS * errors[1]
     # The weights are differences, as exact as log p and log q are.
-    log_q = each_node(lambda z, _: q.log_prob_of_push(z), nodes, weights.dtype)
+    points = nodes.points.astype(weights.dtype)
+    log_q = each_node(lambda z, _: q.log_prob_of_push(z), points, None)
     rounding = jnp.finfo(weights.dtype).eps * jnp.maximum(jnp.abs(log_q), jnp.abs(weights + log_q))
     elbo = nodes.weights.astype(weights.dtype) @ weights
     return Judgement(left, jnp.sqrt(square), elbo, weights, rounding)
@@ -162,22 +160,13 @@ def _judge_on(target: Target, q: Law, nodes: Nodes) -> Judgement:
 def _errors(target: Target, q: Law, nodes: Nodes) -> tuple[Scalar, Scalar]:
     """Estimates what random nodes add to the gap and to the squared norm on average."""
 
-    def alone(node: tuple[Array, Any]) -> tuple[Scalar, Scalar]:
-        """What one node would say by itself."""
-        point, batch = node
-        rule = replaced(replaced(one, "points", point[None]), "batches", batch)
-        found = moments(target, rule, q)
+    def alone(node: Nodes) -> tuple[Scalar, Scalar]:
+        """What one node would say by itself, times the square of its weight."""
+        found = moments(target, node, q)
         return gap_of(q, found), square_of(q, found)
 
-    batches = jax.tree.map(lambda leaf: leaf[:, None], nodes.batches)
-    one = Nodes(np.zeros((1, nodes.points.shape[1])), np.ones(1), jax.tree.map(_first, batches))
-    each = jax.lax.map(alone, (nodes.points, batches))
-    masses = nodes.weights.astype(q.mean.dtype) ** 2
-    return masses @ each[0], masses @ each[1]
-
-
-def _first(leaf: Array) -> Array:
-    return leaf[0]
+    each = jax.lax.map(alone, jax.tree.map(lambda leaf: leaf[:, None], nodes))
+    return each[0].sum(), each[1].sum()
 
 
 def has_rested(

@@ -30,6 +30,7 @@ from ._gaussian import Gaussian
 from ._low_rank import (
     Law,
     LowRankGaussian,
+    Thin,
     direction,
     frame,
     low_rank_averages,
@@ -112,7 +113,7 @@ def averages(nodes: Nodes, gs: Float[Array, "n dim"], diagonal: bool) -> Moments
 def moments(target: Target, nodes: Rule, q: Law) -> Found:
     """Estimates $E[g]$ and $G = E[g z^T]$; jitted so that a solve traces them once."""
     if isinstance(q, LowRankGaussian):
-        averaged = partial(_of_low_rank, target)
+        averaged = partial(_of_low_rank, target, frame(q)[0])  # once for all parts
         blocks = isinstance(nodes, Blocks)
         return direction(q, (nodes.total if blocks else partial(_in_parts, nodes))(averaged, q))
     if isinstance(nodes, Blocks):
@@ -139,23 +140,22 @@ def _in_parts(nodes: Nodes, sum_over: Function, q: LowRankGaussian) -> PyTree:
     return replaced(blocks, "last", jnp.asarray(ends[0, 1])).total(sum_over, q)
 
 
-def each_node(function: Function, nodes: Nodes, dtype: Any) -> PyTree:
+def each_node(function: Function, points: Float[Array, "n dim"], batches: PyTree) -> PyTree:
     """Evaluates a function of a point and a mini-batch at each node, few of them at once."""
-    points = nodes.points.astype(dtype)
     size = max(_HELD // points.shape[1], 1)
     if size >= len(points):
-        return jax.vmap(function)(points, nodes.batches)
-    return jax.lax.map(lambda node: function(*node), (points, nodes.batches), batch_size=size)
+        return jax.vmap(function)(points, batches)
+    return jax.lax.map(lambda node: function(*node), (points, batches), batch_size=size)
 
 
 def _of_low_rank(
-    target: Target, nodes: Nodes, q: LowRankGaussian
-) -> tuple[Vector, Float[Array, "dim rank"], Vector]:
+    target: Target, u: Thin, nodes: Nodes, q: LowRankGaussian
+) -> tuple[Vector, Thin, Vector]:
     """The averages of which the direction of a low-rank law is made."""
     zs = nodes.points.astype(q.mean.dtype)
     own = jax.vmap(q.score_of_push)(zs)
     gs = jax.vmap(jax.grad(target))(jax.vmap(q.push)(zs), nodes.batches) - own
-    return low_rank_averages(q, nodes.weights.astype(gs.dtype), own, gs)
+    return low_rank_averages(q, u, nodes.weights.astype(gs.dtype), own, gs)
 
 
 def mean_hessian(moment: Matrix, inverse: Matrix) -> Matrix:
@@ -206,7 +206,7 @@ def log_weights(target: Target, nodes: Nodes, q: Law) -> Float[Array, " n"]:
     def one(z: Vector, batch: PyTree) -> Scalar:
         return target(q.push(z), batch) - q.log_prob_of_push(z)
 
-    return each_node(one, nodes, q.mean.dtype)
+    return each_node(one, nodes.points.astype(q.mean.dtype), nodes.batches)
 
 
 def elbo(target: Target, nodes: Nodes, q: Law) -> Scalar:

@@ -6,9 +6,9 @@ import numpy as np
 
 from .._checks import raise_if
 from .._linalg import product
-from .._types import Matrix, Scalar, Values
+from .._types import Matrix, Scalar, Values, Vector
 from ._gaussian import Gaussian, no_time
-from ._low_rank import Law, LowRankGaussian, low_rank_kl
+from ._low_rank import Law, LowRankGaussian
 
 _NODES, _MASSES = np.polynomial.legendre.leggauss(10)
 _X, _WEIGHTS = (_NODES + 1) / 2, _MASSES / 2
@@ -46,16 +46,36 @@ def gaussian_kl(q: Law, p: Law) -> Scalar:
     message = "gaussian_kl: `p` has a singular scale or is not finite. Pass one of full rank."
     p = raise_if(p, ~(jnp.all(jnp.isfinite(held[0])) & jnp.isfinite(held[1])), message)
     if isinstance(q, LowRankGaussian) and isinstance(p, LowRankGaussian):
-        return low_rank_kl(q, p)
+        return _low_rank_kl(q, p)
     q, p = _dense(q), _dense(p)
     shift = p.standardise(q.mean)
     if q.diagonal and p.diagonal:
-        change = (q.scale - p.scale) / p.scale
-        gap = jnp.sum(_gap(change * (2 + change), 2 * jnp.log(jnp.abs(q.scale / p.scale))))
+        gap = _diagonal_gap(q.scale, p.scale)
     else:
         both = jnp.concatenate([q.matrix, q.matrix - p.matrix], axis=1)
         gap = _matrix_gap(*jnp.split(jnp.linalg.solve(p.matrix, both), 2, axis=1))
     return 0.5 * (gap + jnp.sum(shift**2))
+
+
+def _low_rank_kl(q: LowRankGaussian, p: LowRankGaussian) -> Scalar:
+    """The same of two laws of low rank, without a matrix of size dim."""
+    thin, low = p._capacitance()
+    other = q.factor / p.scale[:, None]
+    shift = (q.mean - p.mean) / p.scale
+    rows = jax.scipy.linalg.solve_triangular(low, thin.T, lower=True)
+    ratio = q.scale / p.scale
+    # The squares of rows are what p's precision takes from the identity.
+    trace = jnp.sum(other**2) - jnp.sum((rows @ other) ** 2) - jnp.sum(rows**2 * ratio**2)
+    own = jnp.diagonal(q._capacitance()[1])
+    logs = jnp.sum(jnp.log(jnp.diagonal(low))) - jnp.sum(jnp.log(own))
+    near = _diagonal_gap(q.scale, p.scale)
+    return 0.5 * (near + trace + jnp.sum(shift**2) - jnp.sum((rows @ shift) ** 2)) + logs
+
+
+def _diagonal_gap(scale: Vector, other: Vector) -> Scalar:
+    """Sums e - log(1 + e) over coordinates, 1 + e the ratio of variances."""
+    change = (scale - other) / other
+    return jnp.sum(_gap(change * (2 + change), 2 * jnp.log(jnp.abs(scale / other))))
 
 
 def _dense(law: Law) -> Gaussian:

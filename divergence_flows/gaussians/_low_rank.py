@@ -159,22 +159,6 @@ class LowRankGaussian(eqx.Module):
 Law = Gaussian | LowRankGaussian
 
 
-def low_rank_kl(q: LowRankGaussian, p: LowRankGaussian) -> Scalar:
-    """KL(q || p), without a matrix of size dim."""
-    ratio = (q.scale / p.scale) ** 2
-    thin, low = p._capacitance()
-    other = q.factor / p.scale[:, None]
-    shift = (q.mean - p.mean) / p.scale
-    solve = Partial(jax.scipy.linalg.solve_triangular, low, lower=True)
-    rows = solve(thin.T)  # its square is what P takes from the identity
-    own = jnp.sum(jnp.log(jnp.diagonal(q._capacitance()[1])))
-    trace = jnp.sum(other**2) - jnp.sum((rows @ other) ** 2) - jnp.sum(rows**2 * ratio)
-    logs = jnp.sum(jnp.log(jnp.diagonal(low))) - own
-    excess = q.scale**2 / p.scale**2 - 1
-    near = jnp.sum(excess - jnp.log1p(excess))
-    return 0.5 * (near + trace + jnp.sum(shift**2) - jnp.sum((rows @ shift) ** 2)) + logs
-
-
 class Direction(NamedTuple):
     """What moves a law: the mean's gradient, R on U and on the diagonal, and A in three parts."""
 
@@ -193,12 +177,12 @@ def frame(q: LowRankGaussian) -> tuple[Thin, Small]:
 
 def low_rank_averages(
     q: LowRankGaussian,
+    u: Thin,
     weights: Float[Array, " n"],
     scores: Float[Array, "n dim"],
     gs: Float[Array, "n dim"],
 ) -> tuple[Vector, Thin, Vector]:
     """E[g], R U and the diagonal of R, by Stein's identity with the score of q."""
-    u, _ = frame(q)
     weighted = weights[:, None] * gs
     own, left = weighted * q.scale, -scores * q.scale
     return weighted.sum(0), product(own.T, product(left, u)), jnp.sum(own * left, axis=0)

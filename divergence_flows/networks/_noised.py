@@ -13,11 +13,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_counts, check_input, check_positive
 from .._types import Scalar, ScalarLike, Vector, VectorLike, as_float, identity
 from ._mlp import Activation, Layers, forward, linear_layers
+from ._quadratic import quadratic_layers, quadratic_of
 
 # Where steps of the level's features lie: e^-6 to e^6 times the data's deviation.
 _STEPS = np.linspace(-6.0, 6.0, 9)
-# Hidden units between these and the quadratic's coefficients.
-_HIDDEN = 32
 
 
 def steps_of(level: ScalarLike) -> Float[Array, " steps"]:
@@ -160,9 +159,8 @@ class NoisedDiscriminator(eqx.Module):
         caller = "NoisedDiscriminator"
         key_net, key_level = jax.random.split(key)
         self.layers = _layers(caller, "scalar", key_net, dim=dim, width=width, depth=depth)
-        sizes = {"steps": len(_STEPS), "width": _HIDDEN}
-        out = dim * dim + dim + 1
-        self.quadratic = linear_layers(caller, sizes, out, 1, key_level) if quadratic else None
+        features = {"steps": len(_STEPS)}
+        self.quadratic = quadratic_layers(caller, features, dim, key_level) if quadratic else None
         self.scales = _scales(caller, deviation, preserving)
         self.dim, self.activation, self.last = dim, activation, last
 
@@ -173,7 +171,5 @@ class NoisedDiscriminator(eqx.Module):
         _, _, z, steps = self.scales.inputs(level, y)
         raw = forward(self.layers, self.activation, identity, jnp.concatenate([z, steps]))
         if self.quadratic is not None:
-            coefficients = forward(self.quadratic, jax.nn.silu, identity, steps)
-            a, slope, constant = jnp.split(coefficients, (z.size**2, z.size**2 + z.size))
-            raw = raw + z @ (a.reshape(z.size, z.size) @ z) + slope @ z + constant[0]
+            raw = raw + quadratic_of(self.quadratic, steps, z)
         return self.last(raw)

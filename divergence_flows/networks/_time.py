@@ -14,9 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_counts, check_input, check_positive, check_samples, constant
 from .._types import RowsLike, ScalarLike, VectorLike, as_float, identity
 from ._mlp import Activation, Layers, forward, linear_layers
-
-# Hidden units between the functions of time and the quadratic's coefficients.
-_HIDDEN = 32
+from ._quadratic import quadratic_layers, quadratic_of
 
 
 def decays(t: ScalarLike, horizon: ScalarLike, count: int) -> Float[Array, " {count}"]:
@@ -81,9 +79,8 @@ class TimeDiscriminator(eqx.Module):
         key_net, key_time = jax.random.split(key)
         sizes = {"dim + decays": dim + decays, "width": width}
         self.layers = linear_layers(caller, sizes, "scalar", depth, key_net)
-        sizes = {"decays": decays, "width": _HIDDEN}
-        out = dim * dim + dim + 1
-        self.quadratic = linear_layers(caller, sizes, out, 1, key_time) if quadratic else None
+        features = {"decays": decays}
+        self.quadratic = quadratic_layers(caller, features, dim, key_time) if quadratic else None
         self.center, self.scale, self.horizon = jnp.zeros(dim), jnp.ones(dim), as_float(horizon)
         if like is not None:
             xs = check_samples(caller, like=like)[0]
@@ -103,7 +100,5 @@ class TimeDiscriminator(eqx.Module):
         b = b.astype(z.dtype)
         raw = forward(self.layers, self.activation, identity, jnp.concatenate([z, b]))
         if self.quadratic is not None:
-            coefficients = forward(self.quadratic, jax.nn.silu, identity, b)
-            a, slope, level = jnp.split(coefficients, (z.size**2, z.size**2 + z.size))
-            raw = raw + z @ (a.reshape(z.size, z.size) @ z) + slope @ z + level[0]
+            raw = raw + quadratic_of(self.quadratic, b, z)
         return self.last(raw)

@@ -45,10 +45,10 @@ def check_opt_state(caller: str, optimizer: Optimizer, module: PyTree, opt_state
         raise ValueError(f"{caller}: `state` {words}")
 
 
-def check_decay(caller: str, decay: Any) -> None:
+def check_decay(caller: str, decay: Any, name: str = "ema_decay") -> None:
     """Refuses the weight of the past in an average that is not in [0, 1)."""
     words = "a number from 0 (no average) to below 1"
-    check_number(caller, "ema_decay", decay, (decay >= 0) & (decay < 1), words)
+    check_number(caller, name, decay, (decay >= 0) & (decay < 1), words)
 
 
 def descend(
