@@ -230,7 +230,8 @@ def low_rank_gap(q: LowRankGaussian, to: Direction) -> Scalar:
     own = q.scale * to.rate
     means = jnp.sum(own**2) + jnp.sum((q.factor.T @ to.rate) ** 2)
     spreads = to.diagonal @ to.change + 2 * jnp.vdot(to.on_frame, to.thin)
-    return 0.5 * means + 0.25 * spreads
+    # Its negative values are round-off of the solve, whose size is what is not known.
+    return 0.5 * means + 0.25 * jnp.abs(spreads)
 
 
 def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGaussian:
