@@ -121,20 +121,27 @@ def test_fifty_thousand_rows_as_by_all_of_them(x64):
     assert abs(info.elbo - known.elbo) < 4 * info.elbo_error + 1e-3
 
 
+W = jnp.array([2.0, -1.0, 1.5, 1.0])
+
+
+def with_four_more(x, rows):
+    """Parameters of covariance (I + W W^T) / 401 beside the mean of rows."""
+    square = x["b"] @ x["b"] - (W @ x["b"]) ** 2 / (1 + W @ W)
+    return log_p(x["a"], rows) - 0.5 * PRECISION * square
+
+
 def test_a_vector_of_deviations_and_a_low_rank():
-    shift = {"a": jnp.zeros(1), "b": jnp.zeros(2)}
-    three = lambda x, rows: (
-        log_p(jnp.concatenate([x["a"], x["b"][:1]]), rows) - 200.5 * x["b"][1] ** 2
-    )
-    low, info = df.fit_gaussian(three, shift, rank=1, batch=ten_rows, key=KEY)
-    flat, other = df.fit_gaussian(
-        log_p, df.Gaussian(jnp.zeros(2), jnp.ones(2)), batch=ten_rows, key=KEY
-    )
+    start = {"a": jnp.zeros(2), "b": jnp.zeros(4)}
+    low, info = df.fit_gaussian(with_four_more, start, rank=1, batch=ten_rows, key=KEY)
+    flat = df.Gaussian(jnp.zeros(2), jnp.ones(2))
+    flat, other = df.fit_gaussian(log_p, flat, batch=ten_rows, key=KEY)
     assert info.rested & other.rested
     deviation = PRECISION**-0.5
-    np.testing.assert_allclose(low.mean / deviation, jnp.append(CENTRE, 0) / deviation, atol=0.4)
+    exact = jnp.eye(6).at[2:, 2:].add(jnp.outer(W, W))
+    mean = jnp.append(CENTRE, jnp.zeros(4))
+    np.testing.assert_allclose(low.mean / deviation, mean / deviation, atol=0.4)
     np.testing.assert_allclose(flat.mean / deviation, CENTRE / deviation, atol=0.4)
-    np.testing.assert_allclose(low.covariance * PRECISION, np.eye(3), atol=0.2)
+    np.testing.assert_allclose(low.covariance * PRECISION, exact, atol=0.2)
     np.testing.assert_allclose(flat.scale**2 * PRECISION, 1.0, atol=0.2)
 
 
