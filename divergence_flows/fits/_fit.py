@@ -284,11 +284,11 @@ def _fit(
         q, result, steps, found = fit_on_draws(target, source, tol, way, start, key)
         left, k_hat = found.gap, jnp.full_like(found.gap, jnp.inf)
     else:
-        if not given:
-            source, fresh = [suited(nodes, start) for nodes in source], suited(fresh, start)
-        settle = partial(settle_on, target, None if given else fresh, tol, way)
-        q, result, steps = fit_in_rounds(target, settle, source, fresh, tol, start)
-        left, found = gap(target, source[-1], q), judge(target, q, fresh.weights.size, key)
+        suit = partial(suited, given=given)
+        rounds, others = [suit(nodes, start) for nodes in source], suit(fresh, start)
+        settle = partial(settle_on, target, None if given else others, tol, way)
+        q, result, steps = fit_in_rounds(target, settle, rounds, others, tol, start)
+        left, found = gap(target, rounds[-1], q), judge(target, q, fresh.weights.size, key)
         k_hat = pareto_k(found.log_weights, found.rounding)
     far = is_far(start, q)
     rested = has_rested(far, result, left, found, tol, isinstance(source, Draws))

@@ -131,7 +131,7 @@ def moments(target: Target, nodes: Rule, q: Law) -> Found:
     return mean(none), jnp.diag(hessian) if q.diagonal else hessian
 
 
-def _in_parts(nodes: Nodes, sum_over: Function, q: LowRankGaussian) -> PyTree:
+def _in_parts(nodes: Alone, sum_over: Function, q: LowRankGaussian) -> PyTree:
     """What `sum_over(nodes, q)` makes of all, from parts of which few numbers are held at once."""
     size = _HELD // nodes.points.shape[1]
     if nodes.batches is not None or size >= nodes.weights.size:
@@ -158,13 +158,13 @@ def _of_low_rank(
     return low_rank_averages(q, u, nodes.weights.astype(gs.dtype), own, gs)
 
 
-def suited(nodes: Nodes, q: Law) -> Alone:
-    """Makes a regression of nodes for a mean-field law, if they are enough.
+def suited(nodes: Nodes, q: Law, *, given: bool = False) -> Alone:
+    """Makes a regression of nodes for a mean-field law, if they are enough and not a user's own.
 
     At rest others are in no need of it: the slope of g vanishes, but for what is no line.
     """
     points = nodes.points
-    diagonal = isinstance(q, Gaussian) and q.diagonal
+    diagonal = isinstance(q, Gaussian) and q.diagonal and not given
     return regression(nodes) if diagonal and len(points) >= 2 * points.shape[1] else nodes
 
 
