@@ -21,6 +21,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, 
 from numpy.polynomial.hermite_e import hermegauss
 
 from .._checks import check_counts, no_empty_axes, scalar_of
+from .._linalg import product
 from .._types import AnyFloat, Function, IntScalar, Sample, Scalar, as_float
 
 _MOST_NODES = 2**20
@@ -96,9 +97,11 @@ class Regression(eqx.Module):
 
 def regression(nodes: Nodes) -> Regression:
     """Makes the weights of the intercept and the slopes."""
-    root = jnp.sqrt(nodes.weights)[:, None]
-    q, r = jnp.linalg.qr(root * jnp.concatenate([jnp.ones_like(root), nodes.points], axis=1))
-    both = root * jax.scipy.linalg.solve_triangular(r, q.T).T
+    both = jnp.concatenate([jnp.ones_like(nodes.weights)[:, None], nodes.points], axis=1)
+    weighted = nodes.weights[:, None] * both
+    # A QR of so many rows takes XLA's CPU seconds, and the condition is below ten.
+    factor = jax.scipy.linalg.cho_factor(product(weighted.T, both))
+    both = jax.scipy.linalg.cho_solve(factor, weighted.T).T
     return Regression(nodes.points, both[:, 0], both[:, 1:])
 
 
