@@ -61,7 +61,7 @@ def candidates_of(q: Mixture, start: Law, count: int, key: PRNGKeyArray) -> Law:
     below = jnp.cumsum(q.weights) < jax.scipy.special.ndtr(drawn[:, -3:, None])
     owners = jnp.minimum(jnp.sum(below, axis=-1), q.logits.size - 1)
 
-    def one(move: Vector, far: BoolScalar, z: Vector, owners: Int[Array, "3"]) -> Law:
+    def one(move: Float[Array, "3"], far: BoolScalar, z: Vector, owners: Int[Array, "3"]) -> Law:
         """One candidate."""
         own, other, third = owners
         law = jax.tree.map(lambda a, b: jnp.where(far, a, b[own]), start, q.components)

@@ -12,8 +12,15 @@ import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
 
-from .._checks import check_clouds, check_counts, check_positive, described, raise_first
-from .._types import Function, Scalar, ScalarLike, as_float, as_partial
+from .._checks import (
+    check_clouds,
+    check_counts,
+    check_number,
+    check_positive,
+    described,
+    raise_first,
+)
+from .._types import Function, RowsLike, Scalar, ScalarLike, as_float, as_partial
 from ..flows._integrate import RESULTS, bits
 from ..gaussians._expectations import Target
 from ..gaussians._gaussian import Gaussian
@@ -87,7 +94,7 @@ def fit_mixture(
     k: int,
     q0: Gaussian | LowRankGaussian | Mixture | PyTree[Real[ArrayLike, "..."]],
     *,
-    xs_p: PyTree = None,
+    xs_p: RowsLike | PyTree[Real[ArrayLike, "..."]] = None,
     rank: int | None = None,
     nodes: Nodes | None = None,
     n: int | None = None,
@@ -162,9 +169,7 @@ def fit_mixture(
     latent = dim + rank
     if n is None:
         n = max(_NODES, 4 * dim) if full else _NODES
-    if n < FEWEST_DRAWS:
-        words = f"`n` makes {n} draws to judge by; pass {FEWEST_DRAWS} or more."
-        raise ValueError(f"{caller}: {words}")
+    check_number(caller, "n", n, n >= FEWEST_DRAWS, f"{FEWEST_DRAWS} or more, to judge by")
     if nodes is not None and nodes.batches is not None:
         raise ValueError(f"{caller}: `nodes` have mini-batches; pass nodes and a log_p without.")
     if tol is None:
@@ -182,7 +187,9 @@ def fit_mixture(
         start = _begin_at(target, q0, nodes, fresh)
     else:
         law = _begin(target, q0, rank, nodes, fresh, own_key)
-        start = with_components(jnp.zeros(1), jax.tree.map(partial(jnp.expand_dims, axis=0), law))
+        start = with_components(
+            jnp.zeros(1, law.mean.dtype), jax.tree.map(partial(jnp.expand_dims, axis=0), law)
+        )
     xs_p = None if xs_p is None else _flat_samples(xs_p, like).astype(start.means.dtype)
     tol = jnp.asarray(tol, start.means.dtype)
     rules = nodes, fresh, few
@@ -223,7 +230,9 @@ def _flat_samples(xs_p: PyTree, like: PyTree) -> Float[Array, "m dim"]:
     """Samples as rows, which must be like the parameters."""
     xs_p = jax.tree.map(as_float, xs_p)
     shapes = [jax.tree.map(np.shape, tree) for tree in (xs_p, like)]
-    rows, wanted = (jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, tuple)) for tree in shapes)
+    rows, wanted = (
+        jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, tuple)) for tree in shapes
+    )
     alike = jax.tree.structure(xs_p) == jax.tree.structure(like) and len({r[:1] for r in rows}) == 1
     if not alike or [row[1:] for row in rows] != wanted:
         words = f"`xs_p` is {described(xs_p)} and one sample is {described(like)}"
