@@ -157,14 +157,14 @@ def extended(
     nodes: Nodes,
     start: Law,
     count: int,
-    tol: Scalar,
+    least: Scalar,
     most: IntScalar,
     q: Mixture,
     key: PRNGKeyArray,
 ) -> Mixture:
     """Adds the components that gain most, and takes away those that others can replace.
 
-    None is added that gains less than `tol`, and none is kept of which the loss would be less.
+    None is added that gains less than `least`, and none is kept of which the loss would be less.
     """
     drawn = candidates_of(q, start, count, key)
     climbed = improved(target, nodes, q, drawn)
@@ -175,15 +175,15 @@ def extended(
     order = jnp.argsort(-q.weights)
     places = jnp.pad(order, (0, extra))
     weights = jnp.pad(q.weights[order], (0, extra))
-    places, weights = _added(pool, places, weights, tol, most + extra)
-    weights = _thinned(pool.at(places), weights, tol, most)
+    places, weights = _added(pool, places, weights, least, most + extra)
+    weights = _thinned(pool.at(places), weights, least, most)
     best = jnp.argsort(-weights)[:k]
     chosen = jax.tree.map(lambda leaf: leaf[places[best]], components)
     return with_components(jnp.log(weights[best]), chosen)
 
 
 def _added(
-    pool: Pool, places: Places, weights: Weights, tol: Scalar, most: IntScalar
+    pool: Pool, places: Places, weights: Weights, least: Scalar, most: IntScalar
 ) -> tuple[Places, Weights]:
     """Gives a place to one component after another: to that which gains most."""
     epsilons = jnp.asarray(_EPSILONS, weights.dtype)
@@ -214,7 +214,7 @@ def _added(
         best = jnp.argmax(each)
         number, epsilon = best // epsilons.size, epsilons[best % epsilons.size]
         free = jnp.argmin(weights)
-        good = jnp.max(each) > expected(weights, used.values(log_q)) + tol
+        good = jnp.max(each) > expected(weights, used.values(log_q)) + least
         more = places.at[free].set(number)
         new = pool.at(more).reweighed(((1 - epsilon) * weights).at[free].set(epsilon))
         return jnp.where(good, more, places), jnp.where(good, new, weights), good
@@ -225,7 +225,7 @@ def _added(
     return jax.lax.while_loop(goes_on, add, (places, weights, jnp.ones((), bool)))[:2]
 
 
-def _thinned(pool: Pool, weights: Weights, tol: Scalar, most: IntScalar) -> Weights:
+def _thinned(pool: Pool, weights: Weights, least: Scalar, most: IntScalar) -> Weights:
     """Takes one component after another away: that which the others replace best."""
 
     def without(weights: Weights, number: IntScalar) -> Weights:
@@ -240,7 +240,7 @@ def _thinned(pool: Pool, weights: Weights, tol: Scalar, most: IntScalar) -> Weig
         each = jax.lax.map(lambda i: pool.elbo(without(weights, i)), jnp.arange(weights.size))
         each = jnp.where(weights > 0, each, -jnp.inf)
         best, many = jnp.argmax(each), jnp.sum(weights > 0)
-        good = (many > most) | ((jnp.max(each) > pool.elbo(weights) - tol) & (many > 1))
+        good = (many > most) | ((jnp.max(each) > pool.elbo(weights) - least) & (many > 1))
         fewer = pool.reweighed(without(weights, best))
         return jnp.where(good, fewer, weights), good
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
 
@@ -20,7 +21,7 @@ from .._checks import (
     described,
     raise_first,
 )
-from .._types import Function, RowsLike, Scalar, ScalarLike, as_float, as_partial
+from .._types import Function, IntScalar, RowsLike, Scalar, ScalarLike, as_float, as_partial
 from ..flows._integrate import RESULTS, bits
 from ..gaussians._expectations import Target
 from ..gaussians._gaussian import Gaussian
@@ -69,7 +70,7 @@ class MixtureInfo(eqx.Module):
     over samples of p, is at least log Z, up to its `eubo_error`; both are None without samples. No
     number shows a mode that neither nodes nor candidates met.
 
-    `used` counts components of positive weight, `effective` is the exponential of the weights'
+    `used` counts components of a weight above `tol`, `effective` is the exponential of the weights'
     entropy. `position` is the mean of q in the shape of `q0`, and `unravel` brings vectors into it,
     as in `FitInfo`.
     """
@@ -141,7 +142,7 @@ def fit_mixture(
     Raises:
         ValueError: If `k`, `n`, `tol` or `max_steps` is too small, `q0` is empty or has more than k
             components, `nodes` are of another dimension or have mini-batches, `xs_p` are not like
-            `q0`, or `rank` does not go with `q0`.
+            `q0`, or `rank` does not go with `q0`; if it is differentiated.
         EquinoxRuntimeError: If q0 is no start, as in `fit_gaussian`; `xs_p` are not finite; or q is
             not at rest.
 
@@ -192,8 +193,8 @@ def fit_mixture(
         )
     xs_p = None if xs_p is None else _flat_samples(xs_p, like).astype(start.means.dtype)
     tol = jnp.asarray(tol, start.means.dtype)
-    rules = nodes, fresh, few
-    return _fit(target, unravel, start, k, rules, xs_p, tol, max_steps, given, throw, key)
+    rules, most_steps = (nodes, fresh, few), jnp.asarray(max_steps)
+    return _fit(target, unravel, start, k, rules, xs_p, tol, most_steps, given, throw, key)
 
 
 def _position_of(q0: Any) -> PyTree:
@@ -258,7 +259,7 @@ def _fit(
     rules: tuple[Nodes, Nodes, Nodes],
     xs_p: Float[Array, "m dim"] | None,
     tol: Scalar,
-    max_steps: int,
+    max_steps: IntScalar,
     given: bool,
     throw: bool,
     key: PRNGKeyArray,
@@ -292,11 +293,10 @@ def _fit(
     weights, sizes = jax.vmap(ratio)(q.sample(draw_key, (SETS * n,)))
     k_hat = pareto_k(weights, jnp.finfo(weights.dtype).eps * sizes)
     eubo = (None, None) if xs_p is None else _mean(jax.vmap(ratio)(xs_p)[0])
-    used = q.weights > 0
-    entropy = expected(q.weights, -jnp.log(jnp.where(used, q.weights, 1.0)))
+    entropy = expected(q.weights, -q.log_weights)
     worst = jnp.where(idle, jnp.maximum(gap, end.gap), gap)
     info = MixtureInfo(
-        *(elbo, elbo_error, *eubo, worst, k_hat, jnp.sum(used), jnp.exp(entropy), steps),
+        *(elbo, elbo_error, *eubo, worst, k_hat, jnp.sum(q.weights > tol), jnp.exp(entropy), steps),
         *(rested, end.result, unravel(q.weights @ q.means), unravel),
     )
     if throw:
@@ -305,7 +305,25 @@ def _fit(
         words = [f"fit_mixture: q is not at rest{why} {last}" for why in _NO_REST]
         faults = {why: ~rested & bad for why, bad in zip(words, causes, strict=True)}
         q = raise_first(q, faults)
-    return q, info
+    return _without_derivative(q), info
+
+
+@jax.custom_jvp
+def _without_derivative(q: Mixture) -> Mixture:
+    """The mixture, whose derivatives are refused."""
+    return q
+
+
+def _refused(primals: tuple[Mixture], tangents: tuple[Mixture]) -> tuple[Mixture, Mixture]:
+    """Refuses derivatives that are not zero by structure."""
+    if not all(isinstance(one, SymbolicZero) for one in jax.tree.leaves(tangents)):
+        words = "which components are chosen jumps, so that a fit has no derivative"
+        better = "differentiate an ELBO of its result, with `stl_loss` for one"
+        raise ValueError(f"fit_mixture: {words}; {better}, or use `jax.lax.stop_gradient`.")
+    return primals[0], tangents[0]
+
+
+_without_derivative.defjvp(_refused, symbolic_zeros=True)
 
 
 def _mean(values: Float[Array, " n"]) -> tuple[Scalar, Scalar]:
@@ -319,7 +337,7 @@ def _in_rounds(
     k: int,
     rules: tuple[Nodes, Nodes, Nodes],
     tol: Scalar,
-    max_steps: int,
+    max_steps: IntScalar,
     given: bool,
     key: PRNGKeyArray,
 ) -> tuple[Settled, Int[Array, " rounds"]]:
@@ -338,28 +356,27 @@ def _in_rounds(
     most = [begin]
     while most[-1] < k:
         most.append(min(k, 2 * most[-1]))
-    most = np.asarray([*most, *[k] * (_AGAIN if k > 1 else 0), 0])
-    final = most == 0
+    # The last two rounds go to the end: the latter from what exchanges of the former's q gain.
+    again = [k] * (_AGAIN if k > 1 else 0)
+    most = np.asarray([*most, *again, *([0, k] if k > 1 else [0])])
+    rounds = np.arange(len(most))
+    final = rounds >= len(most) - (2 if k > 1 else 1)
     settle = partial(settle_mixture, target, nodes, fresh, 0.0 if given else SHARE)
     add = partial(extended, target, few, heaviest, max(_CANDIDATES, k), tol)
 
-    def one(carry: tuple[Mixture, Scalar], at: tuple) -> tuple[tuple[Mixture, Scalar], Settled]:
-        """Adds components and settles, unless fresh nodes see no gain; the last only settles."""
-        q, best = carry
-        most, grows, last, goal, steps, key = at
-        end = settle(goal, steps, jax.lax.cond(grows, add, lambda _, q, __: q, most, q, key))
-        better = last | (end.fresh_elbo > best + tol)
-        made = jax.tree.map(partial(jnp.where, better), end.q, q)
-        # Less weight than `tol` is worth less.
-        made = eqx.tree_at(
-            lambda q: q.logits, made, jnp.where(made.weights < tol, -jnp.inf, made.logits)
-        )
-        return (made, jnp.where(better, end.fresh_elbo, best)), end
+    def one(best: Settled, at: tuple) -> tuple[Settled, IntScalar]:
+        """Adds components and settles; it is undone unless fresh nodes see a gain."""
+        most, adds, keeps, goal, steps, key = at
+        q = jax.lax.cond(adds, add, lambda *same: same[1], most, best.q, key)
+        end = settle(goal, steps, q)
+        fewer = jnp.sum(in_use(end.q)) < jnp.sum(in_use(best.q))
+        better = keeps | (end.fresh_elbo > best.fresh_elbo + jnp.where(fewer, -tol, tol))
+        return jax.tree.map(partial(jnp.where, better), end, best), end.steps
 
-    grows = ~final & (np.arange(len(most)) > 0)
+    adds = (rounds > 0) & (most > 0)
     goals = jnp.where(final, tol, jnp.maximum(tol, _LOOSE))
-    allowed = np.where(final, max_steps, min(max_steps, _LOOSE_STEPS))
-    places = most, grows, final, goals, allowed, jr.split(key, len(most))
-    first = q, jnp.asarray(-jnp.inf, dtype)
-    _, ends = jax.lax.scan(one, first, jax.tree.map(jnp.asarray, places))
-    return jax.tree.map(lambda leaf: leaf[-1], ends), ends.steps
+    allowed = jnp.where(final, max_steps, jnp.minimum(max_steps, _LOOSE_STEPS))
+    places = most, adds, ~adds, goals, allowed, jr.split(key, len(most))
+    zero = jnp.zeros((), dtype)
+    first = Settled(q, zero, zero, RESULTS.max_steps_reached, jnp.zeros((), jnp.int32))
+    return jax.lax.scan(one, first, jax.tree.map(jnp.asarray, places))
