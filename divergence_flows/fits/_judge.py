@@ -116,7 +116,7 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
         ~some(~flat),
         some(flat),
     )
-    words = (f"fit_gaussian: {what}" for what in _NO_START)
+    words = (f"{target.caller}: {what}" for what in _NO_START)
     return raise_first(q, dict(zip(words, bad, strict=True)))
 
 
