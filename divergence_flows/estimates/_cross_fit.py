@@ -14,7 +14,7 @@ from ..gans._losses import discriminator_loss
 from ..training._update import Optimizer, descend, initial
 
 # Columns that are drawn apart: one for samples of q, two for a product of marginals.
-Columns = tuple[Float[Array, "n _"], ...]
+Columns = tuple[Float[Array, "rows _"], ...]
 # The last part of the rows outside of a fold decides when to stop, looked at so many times.
 _HELD_OUT, _LOOKS = 0.2, 20
 
@@ -52,7 +52,7 @@ class Folds(eqx.Module):
 
 
 def drawn(
-    columns: Columns, rows: Int[Array, " rows"], size: int, key: PRNGKeyArray
+    columns: Columns, rows: Int[Array, " some"], size: int, key: PRNGKeyArray
 ) -> Float[Array, "size _"]:
     """Draws rows, of each column apart, and puts the columns side by side."""
     keys = jr.split(key, len(columns))

@@ -1,9 +1,9 @@
 r"""Natural-gradient steps of all components of a mixture at once.
 
 With $u = \log p - \log q$, q the mixture, a component moves by its own averages,
-$P_+ = P - \rho\,E_j[\nabla^2 u]$ and $\mu_+ = \mu + \rho\,\Sigma_+ E_j[\nabla u]$, and log weights at
-the Fisher-Rao rate $E_j[u]$. For weights alone a step of length 1 never lowers the ELBO, which is
-1-smooth relative to their entropy.
+$P_+ = P - \rho\,E_j[\nabla^2 u]$ and $\mu_+ = \mu + \rho\,\Sigma_+ E_j[\nabla u]$, and log weights
+at the Fisher-Rao rate $E_j[u]$. For weights alone a step of length 1 never lowers the ELBO, which
+is 1-smooth relative to their entropy.
 """
 
 from functools import partial

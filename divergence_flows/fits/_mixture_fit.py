@@ -25,7 +25,7 @@ from .._types import Function, IntScalar, RowsLike, Scalar, ScalarLike, as_float
 from ..flows._integrate import RESULTS, bits
 from ..gaussians._expectations import Target
 from ..gaussians._gaussian import Gaussian
-from ..gaussians._low_rank import Law, LowRankGaussian
+from ..gaussians._low_rank import LowRankGaussian
 from ..gaussians._mixture import Mixture
 from ..gaussians._nodes import Nodes, standard_nodes
 from ._candidates import extended
@@ -107,15 +107,15 @@ def fit_mixture(
     r"""Minimises KL(q || p) over mixtures of at most k Gaussians, from one on.
 
     All components take natural-gradient steps by the score of the whole, so that they repel each
-    other, and weights follow $E_j[\log p / q]$. In each round twice as many may be there: candidates
-    are drawn around `q0` (1 to 30 times as wide), near q, and along the differences of its
-    components; each climbs beside q, and those are taken that raise the ELBO most. Later rounds
+    other, and weights follow $E_j[\log p / q]$. In each round twice as many may be there:
+    candidates are drawn around `q0` (1 to 30 times as wide), near q, and along the differences of
+    its components; each climbs beside q, and those that raise the ELBO most are taken. Later rounds
     exchange components that others can replace.
 
     The stop is entropic. The ELBO holds the entropy of q, so that a component which only repeats
-    others gains nothing. None is added that gains less than `tol` on the nodes, and a round is
-    undone unless it raises the ELBO on fresh nodes by more. Then `info.used` is below k: the other
-    components have weight 0.
+    others gains nothing. None is added that gains less than `tol`, and a round is undone unless it
+    raises the ELBO on fresh nodes by more. Then `info.used` is below k: the other components have
+    no weight.
 
     Args:
         log_p: As in `fit_gaussian`, without mini-batches [nats].
@@ -128,16 +128,18 @@ def fit_mixture(
         nodes: Rule for the standard normal, used in each component, in place of `n` Sobol nodes.
         n: Nodes of each component, and of each set that judges; at least 25. By default 256, or 4
             dim if that is more and scales are matrices.
-        tol: What is not worth a component, or a step [nats]: 1e-6 in float64, 1e-4 in float32.
-        max_steps: Steps allowed in the last round.
+        tol: What is not worth a component, or a step [nats]: 1e-6 in float64, 1e-4 in float32. A
+            larger one, .01 for instance, chooses their number.
+        max_steps: Steps allowed in each of the last two rounds.
         throw: Whether a fit that has not come to rest raises.
         key: Key of nodes and candidates, those that judge included.
 
     Returns:
-        The `Mixture`, over the ravelled parameters, and a `MixtureInfo`: `elbo` and its error, `gap`,
-        `k_hat` (above .7 do not believe q), `eubo`, how many components are `used`, `rested`. It
-        rests when the gap is below `tol` on its own nodes or, unless `nodes` are given, below a
-        hundredth of that on fresh ones; or when steps lead nowhere and what is left is like that.
+        The `Mixture`, over the ravelled parameters, and a `MixtureInfo`: `elbo` and its error,
+        `gap`, `k_hat` (above .7 do not believe q), `eubo`, how many components are `used`,
+        `rested`. It rests when the gap is below `tol` on its own nodes or, unless `nodes` are
+        given, below a hundredth of that on fresh ones; or when steps lead nowhere and what is left
+        is like that.
 
     Raises:
         ValueError: If `k`, `n`, `tol` or `max_steps` is too small, `q0` is empty or has more than k
@@ -156,8 +158,8 @@ def fit_mixture(
     References:
         Lin, Khan & Schmidt, Fast and simple natural-gradient variational inference with mixture of
         exponential-family approximations, 2019; Arenz et al., A unified perspective on natural
-        gradient variational inference with Gaussian mixture models, 2023; Miller et al., Variational
-        boosting, 2017; Blessing et al., Beyond ELBOs, 2024, for the EUBO.
+        gradient variational inference with Gaussian mixture models, 2023; Miller et al.,
+        Variational boosting, 2017; Blessing et al., Beyond ELBOs, 2024, for the EUBO.
     """
     caller = "fit_mixture"
     check_counts(caller, {"k": k, "rank": rank, "max_steps": max_steps})
@@ -230,16 +232,14 @@ def _check_kind(q0: Any, rank: int | None, k: int, dim: int) -> tuple[int, bool]
 def _flat_samples(xs_p: PyTree, like: PyTree) -> Float[Array, "m dim"]:
     """Samples as rows, which must be like the parameters."""
     xs_p = jax.tree.map(as_float, xs_p)
-    shapes = [jax.tree.map(np.shape, tree) for tree in (xs_p, like)]
-    rows, wanted = (
-        jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, tuple)) for tree in shapes
-    )
-    alike = jax.tree.structure(xs_p) == jax.tree.structure(like) and len({r[:1] for r in rows}) == 1
-    if not alike or [row[1:] for row in rows] != wanted:
+    leaves, wanted = jax.tree.leaves(xs_p), [np.shape(leaf) for leaf in jax.tree.leaves(like)]
+    alike = jax.tree.structure(xs_p) == jax.tree.structure(like)
+    alike = alike and len({leaf.shape[:1] for leaf in leaves}) == 1
+    if not alike or [leaf.shape[1:] for leaf in leaves] != wanted:
         words = f"`xs_p` is {described(xs_p)} and one sample is {described(like)}"
         raise ValueError(f"fit_mixture: {words}; pass samples like `q0`, one axis in front.")
-    leaves = jax.tree.leaves(xs_p)
-    flat = jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    m = len(leaves[0])
+    flat = jnp.concatenate([leaf.reshape(m, leaf.size // max(m, 1)) for leaf in leaves], axis=1)
     return check_clouds("fit_mixture", xs_p=flat)[0]
 
 
@@ -292,12 +292,22 @@ def _fit(
 
     weights, sizes = jax.vmap(ratio)(q.sample(draw_key, (SETS * n,)))
     k_hat = pareto_k(weights, jnp.finfo(weights.dtype).eps * sizes)
-    eubo = (None, None) if xs_p is None else _mean(jax.vmap(ratio)(xs_p)[0])
+    eubo, eubo_error = (None, None) if xs_p is None else _mean(jax.vmap(ratio)(xs_p)[0])
     entropy = expected(q.weights, -q.log_weights)
-    worst = jnp.where(idle, jnp.maximum(gap, end.gap), gap)
     info = MixtureInfo(
-        *(elbo, elbo_error, *eubo, worst, k_hat, jnp.sum(q.weights > tol), jnp.exp(entropy), steps),
-        *(rested, end.result, unravel(q.weights @ q.means), unravel),
+        elbo=elbo,
+        elbo_error=elbo_error,
+        eubo=eubo,
+        eubo_error=eubo_error,
+        gap=jnp.where(idle, jnp.maximum(gap, end.gap), gap),
+        k_hat=k_hat,
+        used=jnp.sum(q.weights > tol),
+        effective=jnp.exp(entropy),
+        steps=steps,
+        rested=rested,
+        result=end.result,
+        position=unravel(q.weights @ q.means),
+        unravel=unravel,
     )
     if throw:
         causes = ~finite, end.result == RESULTS.max_steps_reached, jnp.ones((), bool)

@@ -103,8 +103,8 @@ class Mixture(eqx.Module):
         With `factors` a draw has rank + dim numbers, as in `LowRankGaussian.push`.
         """
         one_point("Mixture.push", "z", z, self._latent, 2)
-        components = self.components
-        return jax.vmap(type(components).push, (0, None))(components, jnp.asarray(z))
+        z = jnp.asarray(z)
+        return jax.vmap(lambda law: law.push(z))(self.components)
 
     @property
     def _latent(self) -> Float[Array, "*time k latent"]:
@@ -137,8 +137,8 @@ class Mixture(eqx.Module):
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
         """Log density at one point [nats]; NaN if a component is singular."""
         one_point("Mixture.log_prob", "x", x, self.means, 2)
-        components = self.components
-        each = jax.vmap(type(components).log_prob, (0, None))(components, jnp.asarray(x))
+        x = jnp.asarray(x)
+        each = jax.vmap(lambda law: law.log_prob(x))(self.components)
         return jax.nn.logsumexp(self.log_weights + each)
 
 
@@ -212,7 +212,7 @@ def _rates(
         values, gs = jax.vmap(value_and_velocity)(jax.vmap(own.push)(zs), nodes.batches)
         return jnp.sum(weights * values), *averages(nodes, gs, own.diagonal)
 
-    values, means, scales = jax.vmap(component)(q.components)
+    values, means, scales = jax.vmap(component)(Gaussian(q.means, q.scales))
     # Fisher-Rao: components whose E_k[h] is above average grow.
     growth = values - jnp.sum(q.weights * values) if moving else jnp.zeros_like(values)
     rates = growth, means, scales

@@ -33,6 +33,7 @@ FLAT, LINE = df.Gaussian(ORIGIN, SINGULAR), df.Gaussian(ORIGIN, jnp.array([1.0, 
 LOST = df.Gaussian(ORIGIN * NAN, EYE)
 EMPTY, NO_MATRIX = jnp.zeros((0, 2)), jnp.zeros((0, 0))
 POINTS, WEIGHTS = GOOD["Nodes"].values()
+BATCHED = df.Nodes(POINTS, WEIGHTS, WEIGHTS)
 LOG_TWO_PI = np.log(2 * np.pi)
 FIELDS = ("gaussian_field", "fisher_rao_field", "bures_field", "mixture_field")
 pair = lambda u: jnp.stack([u, u])
@@ -134,6 +135,26 @@ VALUES = [
     ("fit_gaussian", {"q0": {}}, "`q0` is {}", "pass where to start"),
     ("fit_gaussian", {"q0": None}, "`q0` is None", "pass where to start"),
     *(("fit_gaussian", {"n": n}, f"`n` makes {n} draws", "25") for n in (-1, 0, 3)),
+    ("fit_mixture", {"q0": MANY}, "(4, 2)", "jax.vmap"),
+    *(("fit_mixture", {"q0": q0}, f"`q0` is {q0}", "pass where to start") for q0 in ({}, None)),
+    *(("fit_mixture", {"n": n}, f"`n` is {n}", "pass 25 or more") for n in (-1, 0, 24)),
+    ("fit_mixture", {"log_p": pair}, "`log_p` returns"),
+    ("fit_mixture", {"nodes": WIDE_RULE}, "`nodes` have dimension 3", "make"),
+    ("fit_mixture", {"nodes": BATCHED}, "`nodes` have mini-batches", "pass nodes"),
+    ("fit_mixture", {"k": 2, "q0": MIX}, "means of shape (3, 2) and `k` is 2", "pass at most"),
+    ("fit_mixture", {"rank": 2}, "`rank` is 2 in 1 dim", "leave `rank` out"),
+    ("fit_mixture", {"rank": 1, "q0": Q}, "`rank` is 1, and `q0` has", "pass parameters"),
+    *(
+        ("fit_mixture", {"xs_p": xs}, f"`xs_p` is {words} and one sample is float32[1]", "pass")
+        for xs, words in ((ORIGIN, "float32[2]"), (EYE, "float32[2,2]"))
+    ),
+    ("fit_mixture", {"xs_p": EMPTY[:, :1]}, "`xs_p` has no samples", "pass at least"),
+    ("Mixture", {"factors": jnp.ones((3, 2, 0))}, "`factors` is empty", "pass"),
+    (
+        "Mixture",
+        *({"scales": jnp.ones((3, 2, 2)), "factors": jnp.ones((3, 2, 1))}, "`scales` have shape"),
+        "pass deviations",
+    ),
     ("stl_loss", {"log_p": itself}, "`log_p` returns"),
     ("stl_loss", {"h": pair}, "`h` returns", "must return one real number"),
     ("stl_loss", {"q": 3}, "`q` is a int", "give `push`"),
@@ -212,6 +233,10 @@ CONTENTS = [
     ("fit_gaussian", START | {"log_p": times(NAN)}, "`log_p`", "not finite at nodes of `q0`"),
     ("fit_gaussian", START | {"q0": one(NAN, 1.0)}, "`q0`", "not finite", "Start"),
     ("fit_gaussian", START | {"q0": one(0.0, 0.0)}, "`q0` has a singular", "Start"),
+    ("fit_mixture", {"log_p": times(NAN)}, "`log_p`", "not finite at nodes of `q0`"),
+    ("fit_mixture", {"q0": one(NAN, 1.0)}, "`q0`", "not finite", "Start"),
+    ("fit_mixture", {"q0": one(0.0, 0.0)}, "`q0` has a singular", "Start"),
+    ("fit_mixture", {"xs_p": jnp.array([[NAN]])}, "`xs_p` has NaN or inf", "drop"),
     ("stl_loss", {"h": jnp.negative}, "`h` decreases", "It must"),
 ]
 

@@ -17,6 +17,7 @@ SHORTER = {
     "x0 = jr.normal(jr.key(5), (512, 2))": "x0 = jr.normal(jr.key(5), (256, 2))",
     "steps = 1000": "steps = 400",
     "shops = 2000": "shops = 60",
+    "modes = 40": "modes = 6",
     "batch_size=256)": "batch_size=64)",
     "jr.split(jr.key(0), 8)": "jr.split(jr.key(0), 3)",
     "Discriminator(2, key=k1)": "Discriminator(2, 16, 1, key=k1)",
@@ -99,6 +100,10 @@ def test_the_recipes_run_and_do_what_they_say(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(fitted.covariance @ precision, np.eye(3), atol=0.06)
     assert scope["told"].rested
     assert scope["told"].elbo_error < 0.05
+    # Of a mixture of as many components the ELBO and the EUBO are 0.
+    bounds = scope["bounds"]
+    np.testing.assert_allclose([bounds.elbo, bounds.eubo], 0.0, atol=0.01)
+    assert bounds.rested
     # Seeds, each near its own start still, whose discriminators have all learned something.
     d_losses = scope["d_losses"]
     assert d_losses.shape == (3, 100)
