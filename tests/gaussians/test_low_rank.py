@@ -114,6 +114,16 @@ def test_a_target_of_the_rank_is_found_where_a_mean_field_loses_nats():
     assert df.gaussian_kl(mean_field, p) > 3
 
 
+def test_a_deviation_that_the_factor_has_all_but_replaced_grows_back():
+    p = law(jr.key(0))
+    log_p = Partial(log_normal, p.mean, jnp.linalg.inv(p.covariance))
+    factor, scale = jnp.eye(DIM, RANK), jnp.ones(DIM).at[0].set(1e-2)
+    start = df.LowRankGaussian(jnp.zeros(DIM), factor, scale)
+    q, info = df.fit_gaussian(log_p, start, key=jr.key(0))
+    assert info.rested
+    assert df.gaussian_kl(q, p) < 1e-9
+
+
 def test_a_fit_commutes_with_permutations_and_scales_of_coordinates():
     p, start = law(jr.key(0)), law(jr.key(1))
     order = np.random.default_rng(0).permutation(DIM)
