@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 
 LOG_2PI = math.log(2 * math.pi)
@@ -149,11 +148,22 @@ def shocks(days=None):
     )
 
 
+@jax.custom_jvp
+def _log1p_exp(x):
+    """`jax.nn.softplus`, whose slope by jax costs an exponential and a logarithm more."""
+    return jax.nn.softplus(x)
+
+
+@_log1p_exp.defjvp
+def _slope_of_log1p_exp(primals, tangents):
+    return jax.nn.softplus(primals[0]), jax.nn.sigmoid(primals[0]) * tangents[0]
+
+
 def _log_response(correct, asked, x):
     mean, ability, difficulty = _response_parts(len(correct), x)
     logits = mean + ability[:, None] - difficulty
     prior = _normal(mean, 0.75, 1.0) + _normal(ability, 0.0, 1.0) + _normal(difficulty, 0.0, 1.0)
-    return prior + jnp.sum(correct * logits) - jnp.sum(asked * jax.nn.softplus(logits))
+    return prior + jnp.sum(correct * logits) - jnp.sum(asked * _log1p_exp(logits))
 
 
 def _response_parts(students, x):
@@ -206,42 +216,8 @@ def brownian():
     return Posterior("Brownian motion", 32, log_prob, Partial(_brownian_quantities), *truth)
 
 
-def _log_cox(distances, counts, x):
-    amplitude, length = jnp.exp(x[:2])
-    ratio = jnp.sqrt(3.0) * distances / (length + 0.001)
-    kernel = (amplitude + 0.001) ** 2 * (1 + ratio) * jnp.exp(-ratio)
-    low = jnp.linalg.cholesky(kernel + 1e-6 * jnp.eye(len(counts)))
-    own = x[2:] - jnp.mean(jnp.log(counts))
-    white = jax.scipy.linalg.solve_triangular(low, own, lower=True)
-    prior = _normal(x[0], -1.0, 0.5) + _normal(x[1], -1.0, 1.0)
-    prior += _normal(white, 0.0, 1.0) - jnp.sum(jnp.log(jnp.diagonal(low)))
-    return prior + jnp.sum(counts * x[2:] - jnp.exp(x[2:]) - gammaln(counts + 1))
-
-
-def _cox_quantities(x):
-    return jnp.concatenate([jnp.exp(x[:2]), x[2:]])
-
-
-def cox():
-    """Log-Gaussian Cox process on a 10 x 10 grid, Matern 3/2 kernel.
-
-    x = (log amplitude, log length scale, log intensities).
-    """
-    found = arrays(DATA, "synthetic_log_gaussian_cox_process")
-    places = found["LOCATIONS"].reshape(-1, 2)
-    distances = np.linalg.norm(places[:, None] - places, axis=-1)
-    if np.any(found["EXTENTS"] != 1):
-        raise ValueError("the extents of this data set were all 1.")
-    log_prob = Partial(_log_cox, jnp.array(distances), jnp.array(found["COUNTS"]))
-    truth = _truth(
-        "synthetic_log_gaussian_cox_process", "AMPLITUDE", "LENGTH_SCALE", "LOG_INTENSITY"
-    )
-    return Posterior("Cox process", 102, log_prob, Partial(_cox_quantities), *truth)
-
-
 POSTERIORS = {
     "Brownian motion": brownian,
-    "Cox process": cox,
     "stochastic volatility, 100 days": Partial(volatility, 100),
     "item response": item_response,
     "stochastic volatility, 2,516 days": volatility,
