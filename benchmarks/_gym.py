@@ -143,9 +143,7 @@ def shocks(days=None):
     centred = volatility(days)
     log_prob = Partial(_log_shocks, *centred.log_prob.args)
     name = f"{centred.name}, by shocks"
-    return centred._replace(
-        name=name, log_prob=log_prob, quantities=Partial(_shock_quantities)
-    )
+    return centred._replace(name=name, log_prob=log_prob, quantities=Partial(_shock_quantities))
 
 
 @jax.custom_jvp
