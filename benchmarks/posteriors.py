@@ -3,9 +3,9 @@
 One JSON line a posterior, law of ours and baseline: `value` is the largest error of a mean of the
 model's own parameters, in units of Stan's deviations, or its ratio to a peer's. `of_ours` and
 `of_baseline` have the rest: the ELBO, errors of means and of deviations, k-hat, all by the same
-fresh draws from each law, gradients of log p, and time, which leaves compilation out. Ours rests at
-a gap of 1e-3 nat; all start at N(0, 0.1^2 I). The peers are numpyro's guides of the same structure, with its own initial
-scale and Adam, and blackjax's Pathfinder. A guide goes on until it has had as many gradients
+fresh draws from each law, gradients of log p, and time, which leaves compilation out. All start at
+N(0, 0.1^2 I), and ours rests at a gap of 1e-3 nat. The peers are numpyro's guides of the same
+structure, with Adam, and blackjax's Pathfinder. A guide goes on until it has had as many gradients
 as ours, and as much time; of two learning rates it has the better one, and choosing is free.
 Pathfinder ends by itself. `nox -s bench -- posteriors`, or
 `python benchmarks/posteriors.py [--tiny] [--only NAME ...] [--laws NAME ...]`.

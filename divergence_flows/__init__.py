@@ -137,7 +137,12 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         trapezoid as trapezoid,
         stl_loss as stl_loss,
     )
-    from .fits import FitInfo as FitInfo, fit_gaussian as fit_gaussian
+    from .fits import (
+        FitInfo as FitInfo,
+        fit_gaussian as fit_gaussian,
+        fit_mixture as fit_mixture,
+        MixtureInfo as MixtureInfo,
+    )
 
     # training, and long runs
     from .training import (

@@ -5,3 +5,4 @@ judged on nodes that decided nothing: its gap, its ELBO and k-hat.
 """
 
 from ._fit import FitInfo as FitInfo, fit_gaussian as fit_gaussian
+from ._mixture_fit import MixtureInfo as MixtureInfo, fit_mixture as fit_mixture

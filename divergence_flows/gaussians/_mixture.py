@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree, Real
 
@@ -19,14 +20,16 @@ from .._types import Field, Frozen, Matrix, Scalar, ScalarFn, ScalarLike, Vector
 from ..flows._velocity import chain
 from ._expectations import Target, averages, check_dimension, rising
 from ._gaussian import Gaussian, Shape, no_time, one_point, over_axes, sizes_of
+from ._low_rank import Law, LowRankGaussian
 from ._nodes import Nodes
 
 
 class Mixture(eqx.Module):
     r"""The density $q = \sum_k w_k N(\mu_k, S_k S_k^T)$, its weights a softmax of logits.
 
-    Scales are square factors, or vectors of standard deviations, as in `Gaussian`. A leading time
-    axis, as `integrate` makes it, is allowed on all fields and in `weights` and `components`;
+    Scales are square factors, or vectors of standard deviations, as in `Gaussian`. With `factors`,
+    beside vectors, components have a low rank plus a diagonal, as a `LowRankGaussian`. A leading
+    time axis, as `integrate` makes it, is allowed on all fields and in `weights` and `components`;
     fields of rates are Mixtures too, in the same three places.
 
     Example:
@@ -39,12 +42,14 @@ class Mixture(eqx.Module):
     logits: Float[Array, "*time k"]
     means: Float[Array, "*time k dim"]
     scales: Float[Array, "*time k dim dim"] | Float[Array, "*time k dim"]
+    factors: Float[Array, "*time k dim rank"] | None
 
     def __init__(
         self,
         logits: Real[ArrayLike, "*time k"],
         means: Real[ArrayLike, "*time k dim"],
         scales: Real[ArrayLike, "*time k dim dim"] | Real[ArrayLike, "*time k dim"],
+        factors: Real[ArrayLike, "*time k dim rank"] | None = None,
     ) -> None:
         """Keeps logits [nats], means and factors of covariances [units of x], as floats.
 
@@ -53,15 +58,24 @@ class Mixture(eqx.Module):
             means: The mean of each component.
             scales: For each component a square factor S of its covariance, or a vector of
                 standard deviations.
+            factors: W of each component, whose covariance is $W W^T + s^2$; scales are vectors s.
 
         Raises:
-            ValueError: If there are no components, or their dimension is 0.
+            ValueError: If there are no components, or their dimension is 0; if `factors` come with
+                square scales.
         """
         no_empty_axes("Mixture", "means", means)
-        logits, means, scales = as_float(logits), as_float(means), as_float(scales)
-        dtype = jnp.result_type(logits, means, scales)
-        self.logits = logits.astype(dtype)
-        self.means, self.scales = means.astype(dtype), scales.astype(dtype)
+        parts = [as_float(part) for part in (logits, means, scales)]
+        if factors is not None:
+            no_empty_axes("Mixture", "factors", factors)
+            if np.ndim(scales) != np.ndim(means):
+                words = f"`scales` have shape {np.shape(scales)}, and `factors` come with vectors"
+                raise ValueError(f"Mixture: {words}; pass deviations, or leave `factors` out.")
+            parts.append(as_float(factors))
+        dtype = jnp.result_type(*parts)
+        parts = [part.astype(dtype) for part in parts]
+        self.logits, self.means, self.scales = parts[:3]
+        self.factors = None if factors is None else parts[3]
 
     @property
     def log_weights(self) -> Float[Array, "*time k"]:
@@ -74,14 +88,30 @@ class Mixture(eqx.Module):
         return jax.nn.softmax(self.logits)
 
     @property
-    def components(self) -> Gaussian:
-        """All components, as one `Gaussian` with their axis in front (`jax.vmap` over it)."""
-        return Gaussian(self.means, self.scales)
+    def components(self) -> Law:
+        """All components, as one law with their axis in front (`jax.vmap` over it)."""
+        if self.factors is None:
+            return Gaussian(self.means, self.scales)
+        make = LowRankGaussian
+        for _ in range(self.means.ndim - 1):
+            make = jax.vmap(make)
+        return make(self.means, self.factors, self.scales)
 
-    def push(self, z: Real[ArrayLike, " dim"]) -> Float[Array, "k dim"]:
-        """Moves one standard normal draw into each component, to mu_k + S_k z [units of x]."""
-        one_point("Mixture.push", "z", z, self.means, 2)
-        return jax.vmap(Gaussian.push, (0, None))(self.components, jnp.asarray(z))
+    def push(self, z: Real[ArrayLike, " latent"]) -> Float[Array, "k dim"]:
+        """Moves one standard normal draw into each component, to mu_k + S_k z [units of x].
+
+        With `factors` a draw has rank + dim numbers, as in `LowRankGaussian.push`.
+        """
+        one_point("Mixture.push", "z", z, self._latent, 2)
+        components = self.components
+        return jax.vmap(type(components).push, (0, None))(components, jnp.asarray(z))
+
+    @property
+    def _latent(self) -> Float[Array, "*time k latent"]:
+        """An array of the shape of draws, one for each component."""
+        if self.factors is None:
+            return self.means
+        return jnp.concatenate([self.factors[..., 0, :], self.means], axis=-1)
 
     def sample(self, key: PRNGKeyArray, shape: Shape = ()) -> Float[Array, "... dim"]:
         """Draws samples of shape (*shape, dim): a component each, by weight [units of x].
@@ -100,14 +130,15 @@ class Mixture(eqx.Module):
         sizes = sizes_of("Mixture.sample", shape)
         of_component, of_normal = jr.split(key)
         chosen = jr.categorical(of_component, self.logits, shape=sizes)
-        z = jr.normal(of_normal, (*sizes, self.means.shape[-1]), self.means.dtype)
+        z = jr.normal(of_normal, (*sizes, self._latent.shape[-1]), self.means.dtype)
         each = over_axes(self.push, z)
         return jnp.take_along_axis(each, chosen[..., None, None], axis=-2)[..., 0, :]
 
     def log_prob(self, x: Real[ArrayLike, " dim"]) -> Scalar:
         """Log density at one point [nats]; NaN if a component is singular."""
         one_point("Mixture.log_prob", "x", x, self.means, 2)
-        each = jax.vmap(Gaussian.log_prob, (0, None))(self.components, jnp.asarray(x))
+        components = self.components
+        each = jax.vmap(type(components).log_prob, (0, None))(components, jnp.asarray(x))
         return jax.nn.logsumexp(self.log_weights + each)
 
 
@@ -142,8 +173,8 @@ def mixture_field(
         `Mixture`. Diagonal scales stay so.
 
     Raises:
-        ValueError: If `metric` is unknown; from the field, if the nodes are not of q's dimension
-            or log_p returns no scalar.
+        ValueError: If `metric` is unknown; from the field, if the nodes are not of q's dimension,
+            log_p returns no scalar, or q has low-rank components.
         EquinoxRuntimeError: As `gaussian_field`.
 
     References:
@@ -162,6 +193,9 @@ def _rates(
     target: Target, nodes: Nodes, t: ScalarLike, q: Mixture, args: Any, *, flat: bool, moving: bool
 ) -> Mixture:
     """Averages over every component, and scales the rates."""
+    if q.factors is not None:
+        words = "q has `factors`, of which there is no flow"
+        raise ValueError(f"{target.caller}: {words}; use `fit_mixture`, or full or vector scales.")
     check_dimension(target.caller, nodes, "q's components", q.means[0])
     zs, weights = nodes.points.astype(q.means.dtype), nodes.weights.astype(q.means.dtype)
 

@@ -88,9 +88,11 @@ def ellipses(
 
 
 def _moments(laws: Gaussian | Mixture) -> tuple[Any, Any]:
-    """Means and factors of covariances, square."""
-    law = laws.components if isinstance(laws, Mixture) else laws
-    return law.mean, law.matrix
+    """Means and factors of covariances, with at least as many columns as rows."""
+    if isinstance(laws, Gaussian):
+        return laws.mean, laws.matrix
+    own = Gaussian(laws.means, laws.scales).matrix
+    return laws.means, own if laws.factors is None else jnp.concatenate([laws.factors, own], -1)
 
 
 def density(

@@ -147,6 +147,7 @@ GOOD = {
     **alike(TARGET, "gaussian_field", "fisher_rao_field", "bures_field", "mixture_field"),
     "forward_backward_step": {**TARGET, "q": Q, "step": 0.1},
     "fit_gaussian": {"log_p": log_p, "q0": LINE_Q, "n": 32, "solver": HEUN, "key": KEY},
+    "fit_mixture": {"log_p": log_p, "k": 2, "q0": LINE_Q, "n": 32, "key": KEY},
     "stl_loss": {"log_p": log_p, "q": Q, "z": jnp.ones((4, 2))},
     # --- training and networks ---
     "particle_step": {"gan": GAN, "discriminator": LINEAR, "xs": XS, "step_size": 0.1},

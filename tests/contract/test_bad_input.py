@@ -70,7 +70,7 @@ LET_IN = {
 GOOD_TOO = {
     *{(name, "y0", kind) for name in ("integrate", "settle") for kind in ("None", "a list")},
     *{(name, "ts", "a list") for name in GOOD},
-    ("fit_gaussian", "q0", "None"),
+    *((name, "q0", "None") for name in ("fit_gaussian", "fit_mixture")),
     *{(name, "xs", "None") for name in ("velocity()", "gradient_flow()", "score_velocity()")},
     ("heat_flow_divergence", "log_r", "None"),
     *{

@@ -432,6 +432,12 @@ def fitted(x, key):
     return df.fit_gaussian(Partial(log_p, x["m"]), q0, **options)
 
 
+def fitted_mixture(x, key):
+    q0 = df.Gaussian(x["q"].mean, jnp.diagonal(x["q"].scale))
+    options = {"n": 32, "tol": 1e-3, "max_steps": 64, "key": key}
+    return df.fit_mixture(Partial(log_p, x["m"]), 2, q0, **options)
+
+
 def at_samples():
     return {"m": cloud(3)[0], "s": cloud(4, 2), "x": cloud(5)[0]}
 
@@ -462,6 +468,7 @@ GAUSSIANS = {
     "mixture_field": of_field(df.mixture_field, mixture, h=D.jensen_shannon.h, move_weights=True),
     "forward_backward_step": Row(stepped, with_target(gaussian)),
     "fit_gaussian": Row(fitted, with_target(gaussian), slope_of="test_fit_gaussian.py"),
+    "fit_mixture": Row(fitted_mixture, with_target(gaussian), slope_of="test_fit_mixture.py"),
 }
 
 
@@ -710,6 +717,7 @@ KEYED = [name for name, row in ROWS.items() if row.takes_key]
 # States and reports: pytrees that the row of the function beside them returns or takes.
 RECORDS = {
     "FitInfo": "fit_gaussian",
+    "MixtureInfo": "fit_mixture",
     "RatioCheck": "ratio_check",
     "RatioState": "ratio_step",
     "TransportInfo": "transport",
