@@ -7,28 +7,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from _gradients import evaluations
 from _peers import Prepared, Trace
 
 import divergence_flows as df
-from divergence_flows.fits._fit import rounds_of
-from divergence_flows.fits._judge import SETS
 
 ON_THE_WAY = (30.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # tolerances [nats] that stop a fit early
 NODES = 2**14  # for targets that are not Gaussian; 1024, the default, for others
 FEW = 256  # on the way
-FRESH = 4  # the rule of rest asks one in so many of the fresh nodes
-
-
-def rounds(n, dim):
-    """Nodes of each round, as `fit_gaussian` makes them."""
-    return np.array([nodes.weights.size for nodes in rounds_of(n, dim, jr.key(0))])
-
-
-def evaluations(info, n, dim):
-    """Gradients of log p at most: own nodes, fresh ones where they may end it, and the judges'."""
-    steps = np.asarray(info.steps)
-    looks = 2 * n * len(steps)
-    return int(np.sum((steps + 1) * (rounds(n, dim) + n // FRESH)) + looks + SETS * n)
 
 
 def fit(target, n, tol):

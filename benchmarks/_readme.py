@@ -207,6 +207,31 @@ def budget(lines):
     return rows(["target", *names], body)
 
 
+def posteriors(lines):
+    """Each law of ours, and after it the peers that had as much to spend; errors beside Stan."""
+
+    def row(case, law, it):
+        pair = lambda *names: " / ".join(number(it[name]) for name in names)
+        return [
+            *(case, law, "-" if it["ELBO"] is None else f"{it['ELBO']:,.1f}"),
+            pair("error of means, rms", "largest error of a mean"),
+            pair("error of deviations, rms", "largest error of a deviation"),
+            *(number(it["k-hat"]), f"{it['gradients']:,}", measured(it["time"], "s")),
+        ]
+
+    body, before = [], None
+    for line in lines:
+        case, _, law = line["case"].rpartition(": ")
+        if "of_baseline" in line:
+            body.append(row("", line["baseline_name"].split(".")[1], line["of_baseline"]))
+        else:
+            rested = "" if line["of_ours"]["rested"] else ", not at rest"
+            body.append(row("" if case == before else case, law + rested, line["of_ours"]))
+        before = case
+    head = ["posterior", "law", "ELBO", "means", "deviations", "k-hat", "gradients", "time"]
+    return rows(head, body)
+
+
 def summary(results):
     """The README's rows: ours, theirs, their ratio, and which are lost."""
     lines = {
@@ -232,6 +257,7 @@ TABLES = {
     "gaussian_budget": ("gaussian_budget", budget),
     "gaussian_h100": ("gaussian_h100", gaussian),
     "gaussian_near_h100": ("gaussian_h100", gaussian_near),
+    "posteriors": ("posteriors", posteriors),
     "gan": ("gan", pairs),
     "flow": ("flow", flow),
     "flow_devices": ("flow", flow_devices),

@@ -235,8 +235,7 @@ def low_rank_gap(q: LowRankGaussian, to: Direction) -> Scalar:
     own = q.scale * to.rate
     means = jnp.sum(own**2) + jnp.sum((q.factor.T @ to.rate) ** 2)
     spreads = to.diagonal @ to.change + 2 * jnp.vdot(to.on_frame, to.thin)
-    # Its negative values are round-off of the solve, whose size is what is not known.
-    return 0.5 * means + 0.25 * jnp.abs(spreads)
+    return 0.5 * means + 0.25 * spreads
 
 
 def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGaussian:
@@ -248,9 +247,12 @@ def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGa
     kept = jnp.linalg.solve(eye + size, size)
     blocks = jnp.block([[kept, share * eye], [share * eye, jnp.zeros_like(eye)]])
     # A precision falls to 1 - y of itself at most until y = 1/2; from there on the variance grows
-    # along its tangent, 4 y. Where the factor has all but replaced a deviation, y is a million.
+    # along its tangent, 4 y. Where the factor has all but replaced a deviation, y is a million. No
+    # step takes from a deviation so much that it falls below the share at which it shrinks no more.
     wanted = share * to.change
     left = jnp.where(wanted > 0.5, 0.25 / jnp.maximum(wanted, 0.5), 1 - wanted)
+    own = 1 - jnp.sum(u**2, axis=1)
+    left = jnp.minimum(left, jnp.maximum(own / _BOUND, 1))
     inverse = to.inverse + _on_frame(u, to.change - (1 - left) / share)
     scale = jax.lax.rsqrt(left)
     both = scale[:, None] * jnp.concatenate([u, inverse], axis=1)

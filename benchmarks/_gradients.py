@@ -1,0 +1,21 @@
+"""How many gradients of log p a fit of ours takes."""
+
+import jax.random as jr
+import numpy as np
+
+from divergence_flows.fits._fit import rounds_of
+from divergence_flows.fits._judge import SETS
+
+FRESH = 4  # the rule of rest asks one in so many of the fresh nodes
+
+
+def rounds(n, dim, least=None):
+    """Nodes of each round, as `fit_gaussian` makes them; `least` is what it says for a law."""
+    return np.array([nodes.weights.size for nodes in rounds_of(n, dim, jr.key(0), least)])
+
+
+def evaluations(info, n, dim, least=None):
+    """Gradients of log p at most: own nodes, fresh ones where they may end it, and the judges'."""
+    steps = np.asarray(info.steps)
+    looks = 2 * n * len(steps)
+    return int(np.sum((steps + 1) * (rounds(n, dim, least) + n // FRESH)) + looks + SETS * n)
