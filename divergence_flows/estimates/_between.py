@@ -232,23 +232,24 @@ def _of_samples(
         u_q = held_out(log_t, critics, columns_q[0], second.of_rows())
         return _judged(div, u_p, u_q[:, None], xs_p, columns_q[0][:, None])
     pairs = _pairings(first, of_pairs)
-    xs_q = jnp.concatenate([columns_q[0][:, None] + 0 * pairs[..., None], columns_q[1][pairs]], 2)
+    firsts = jnp.broadcast_to(columns_q[0][:, None], (*pairs.shape, columns_q[0].shape[1]))
+    xs_q = jnp.concatenate([firsts, columns_q[1][pairs]], axis=2)
     seen = partial(held_out, log_t, critics, own=first.of_rows())
-    u_q = jax.lax.map(lambda xs: seen(xs), jnp.swapaxes(xs_q, 0, 1)).T
+    u_q = jax.lax.map(seen, jnp.swapaxes(xs_q, 0, 1)).T
     return _judged(div, u_p, u_q, xs_p, xs_q, pairs)
 
 
 def _prepared(xs_p: Cloud, columns_q: Columns, gaussianise: bool) -> tuple[Cloud, Columns]:
     """Coordinates of mean 0 and deviation 1, or their normal scores, by one map for p and q."""
-    alone = len(columns_q) > 1
-    pooled = xs_p if alone else jnp.concatenate([xs_p, columns_q[0]])
+    first, *others = columns_q
+    pooled = xs_p if others else jnp.concatenate([xs_p, first])
     if gaussianise:
         pooled = jax.vmap(_normal_scores, 1, 1)(pooled)
     spread = jnp.std(pooled, axis=0)
     pooled = (pooled - jnp.mean(pooled, axis=0)) / jnp.where(spread > 0, spread, 1)
-    if not alone:
+    if not others:
         return pooled[: len(xs_p)], (pooled[len(xs_p) :],)
-    size = columns_q[0].shape[1]
+    size = first.shape[1]
     return pooled, (pooled[:, :size], pooled[:, size:])
 
 

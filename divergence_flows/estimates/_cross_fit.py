@@ -14,7 +14,7 @@ from ..gans._losses import discriminator_loss
 from ..training._update import Optimizer, descend, initial
 
 # Columns that are drawn apart: one for samples of q, two for a product of marginals.
-Columns = tuple[Float[Array, "rows _"], ...]
+Columns = tuple[Float[Array, "_ _"], ...]
 # The last part of the rows outside of a fold decides when to stop, looked at so many times.
 _HELD_OUT, _LOOKS = 0.2, 20
 
@@ -71,7 +71,7 @@ def trained(
         key, of_stop = jr.split(key)
         held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
 
-        def loss(data: tuple[Cloud, Cloud], critic: PyTree) -> tuple[Scalar, None]:
+        def loss(data: Columns, critic: PyTree) -> tuple[Scalar, None]:
             values = vmapped(critic)
             return discriminator_loss(how.gan, values(data[0]), values(data[1])), None
 
