@@ -197,11 +197,13 @@ def _estimate(
     own_key, key = jr.split(key)
     if critic is None:
         critic = jax.vmap(partial(_default, dim))(jr.split(own_key, seeds))
+        critic, rest = eqx.partition(critic, eqx.is_array)
     else:
         check_critic(caller, "critic", critic, (xs_p,))
+        critic, rest = eqx.partition(critic, eqx.is_array)
         critic = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), critic)
     optimizer = default_optimizer(steps) if optimizer is None else optimizer
-    trainer = Trainer(gan, critic, optimizer, folds, steps, batch_size)
+    trainer = Trainer(gan, critic, rest, optimizer, folds, steps, batch_size)
     return _of_samples(trainer, div, xs_p, columns_q, gaussianise, key)
 
 
@@ -226,15 +228,14 @@ def _of_samples(
     # Pairs of the joint law and of the product are held out together.
     second = first if product else Folds(jr.permutation(of_q, len(columns_q[0])), how.folds)
     critics = trained(how, xs_p, columns_q, (first, second), of_steps)
-    log_t = how.gan.log_t
-    u_p = held_out(log_t, critics, xs_p, first.of_rows())
+    u_p = held_out(how, critics, xs_p, first.of_rows())
     if not product:
-        u_q = held_out(log_t, critics, columns_q[0], second.of_rows())
+        u_q = held_out(how, critics, columns_q[0], second.of_rows())
         return _judged(div, u_p, u_q[:, None], xs_p, columns_q[0][:, None])
     pairs = _pairings(first, of_pairs)
     firsts = jnp.broadcast_to(columns_q[0][:, None], (*pairs.shape, columns_q[0].shape[1]))
     xs_q = jnp.concatenate([firsts, columns_q[1][pairs]], axis=2)
-    seen = partial(held_out, log_t, critics, own=first.of_rows())
+    seen = partial(held_out, how, critics, own=first.of_rows())
     u_q = jax.lax.map(seen, jnp.swapaxes(xs_q, 0, 1)).T
     return _judged(div, u_p, u_q, xs_p, xs_q, pairs)
 
@@ -301,7 +302,7 @@ def _judged(
     r, inverse = jnp.exp(u_q), jnp.exp(-u_p)
     total = jnp.sum(r)
     worth = total**2 / jnp.sum(r**2) / r.shape[1], jnp.sum(inverse) ** 2 / jnp.sum(inverse**2)
-    check = RatioCheck(jnp.mean(r), jnp.mean(inverse), worth[0] * r.shape[1])
+    check = RatioCheck(jnp.mean(r), jnp.mean(inverse), worth[0])
 
     def holds(of_p: Array, of_q: Array) -> Bool[Array, ""]:
         """Whether two means that a ratio makes equal are so; the more are asked, the wider."""

@@ -23,11 +23,16 @@ class Trainer(eqx.Module):
     """How critics are trained."""
 
     gan: Any
-    critic: PyTree  # one for each seed
+    critic: PyTree  # its arrays, of each seed
+    rest: PyTree  # and what else it has
     optimizer: Optimizer = eqx.field(static=True)
     folds: int = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
+
+    def values(self, critic: PyTree) -> Function:
+        """A critic of a batch, from the arrays of one."""
+        return vmapped(eqx.combine(critic, self.rest))
 
 
 class Folds(eqx.Module):
@@ -64,7 +69,7 @@ def trained(
     how: Trainer, xs_p: Cloud, columns_q: Columns, folds: tuple[Folds, Folds], key: PRNGKeyArray
 ) -> PyTree:
     """The critics of each fold and seed, each as it was where its held-out loss was least."""
-    seeds = jax.tree.leaves(eqx.filter(how.critic, eqx.is_array))[0].shape[0]
+    seeds = jax.tree.leaves(how.critic)[0].shape[0]
 
     def of_seed(critic: PyTree, key: PRNGKeyArray, fold: IntScalar) -> PyTree:
         (rows_p, stop_p), (rows_q, stop_q) = (each.parts(fold) for each in folds)
@@ -72,7 +77,7 @@ def trained(
         held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
 
         def loss(data: Columns, critic: PyTree) -> tuple[Scalar, None]:
-            values = vmapped(critic)
+            values = how.values(critic)
             return discriminator_loss(how.gan, values(data[0]), values(data[1])), None
 
         def step(state: tuple, key: PRNGKeyArray) -> tuple[tuple, None]:
@@ -104,13 +109,11 @@ def trained(
     return jax.vmap(over_seeds, (None, 0, 0))(how.critic, keys, jnp.arange(how.folds))
 
 
-def held_out(
-    log_t: Function, critics: PyTree, xs: Cloud, own: Int[Array, " n"]
-) -> Float[Array, " n"]:
+def held_out(how: Trainer, critics: PyTree, xs: Cloud, own: Int[Array, " n"]) -> Float[Array, " n"]:
     """The mean of log r over seeds, at samples that the critics of their fold have not seen."""
 
     def of_one(critic: PyTree) -> Float[Array, " n"]:
-        return log_t(vmapped(critic)(xs))
+        return how.gan.log_t(how.values(critic)(xs))
 
     # Fold by fold: all of their hidden units at once may not fit.
     each = jax.lax.map(lambda seeds: jnp.mean(jax.vmap(of_one)(seeds), axis=0), critics)

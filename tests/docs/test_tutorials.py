@@ -43,8 +43,8 @@ def run(own_pictures):
     jax.config.update("jax_enable_x64", precision)
 
 
-def test_there_is_a_tutorial_for_each_of_the_seven_stories():
-    assert [path.stem[:2] for path in SCRIPTS] == [f"{number}_" for number in range(1, 8)]
+def test_there_is_a_tutorial_for_each_of_the_eight_stories():
+    assert [path.stem[:2] for path in SCRIPTS] == [f"{number}_" for number in range(1, 9)]
 
 
 @each_script
@@ -223,3 +223,12 @@ def test_generators_of_one_gaussian_choose_what_their_divergence_says(run):
     assert 0.8 * deviation < along[0].std() < 1.5 * deviation
     assert abs(along[2].mean() - whole.mean()) < 0.3
     assert abs(along[2].std() / whole.std() - 1) < 0.25
+
+
+def test_two_samples_are_as_far_apart_as_theory_says_and_far_ones_are_not_believed(run):
+    scope = run(8, ("STEPS, SIZES = 300, (100, 300, 1000, 3000)", "STEPS, SIZES = 100, (1000,)"))
+    (found,) = scope["estimates"]
+    assert abs(found.value - 0.5) < 3 * found.error
+    assert abs(scope["information"].value - scope["truth"]) < 3 * scope["information"].error
+    assert found.believe
+    assert not scope["far"].believe

@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -145,6 +146,16 @@ def test_classes_that_hardly_overlap_and_a_blind_critic_are_not_believed():
     assert not found.believe
     same = ask(wide, 2 * jr.normal(jr.key(5), (400, 1)), **still, key=jr.key(4))
     assert same.believe
+
+
+def test_a_module_of_equinox_is_a_critic_too():
+    network = eqx.nn.MLP(2, "scalar", 8, 1, key=jr.key(0))
+    xs = jr.normal(jr.key(1), (200, 2))
+    options = {"critic": network, "folds": 2, "steps": 100, "seeds": 2, "key": jr.key(2)}
+    found = df.divergence_between(
+        xs + jnp.array([1.5, 0]), xs[::-1], df.divergences.kl_qp, **options
+    )
+    assert abs(found.value - 1.125) < 3 * found.error + 0.3
 
 
 @pytest.mark.parametrize(
