@@ -137,6 +137,11 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         trapezoid as trapezoid,
         stl_loss as stl_loss,
     )
+    from .estimates import (
+        divergence_between as divergence_between,
+        DivergenceEstimate as DivergenceEstimate,
+        mutual_information as mutual_information,
+    )
     from .fits import (
         FitInfo as FitInfo,
         fit_gaussian as fit_gaussian,

@@ -26,18 +26,21 @@ from .._types import (
     as_partial,
 )
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
-from ..gaussians._expectations import Target, gap
+from ..gaussians._expectations import Target, gap, suited
 from ..gaussians._gaussian import Gaussian
 from ..gaussians._low_rank import Law, LowRankGaussian
 from ..gaussians._nodes import Nodes, cubature, few_of, standard_nodes
 from ._judge import check_start, has_rested, is_far, judge, raise_unless_rested
 from ._pareto import FEWEST_DRAWS, pareto_k
-from ._rounds import GEOMETRIES, SHARE, Geometry, fit_in_rounds, settle_on
+from ._rounds import GEOMETRIES, Geometry, fit_in_rounds, settle_on
+from ._stochastic import Draws, fit_on_draws
 
 _TOLERANCE = {16: 1e-1, 32: 1e-5, 64: 1e-10}
 # A round between the cubature points and all nodes has at least so many.
 _FEWEST = 64
 _NODES = 1024
+# Nats: mini-batches average their noise, at a price that grows like the inverse.
+_TOLERANCE_OF_BATCHES = 0.05
 # Beyond so many parameters neither the memory nor the time of a full covariance is to be had.
 _MOST_FULL = 10_000
 
@@ -48,7 +51,8 @@ class FitInfo(eqx.Module):
     `gap` is the ELBO that one more Newton step would bring, 1/2 |gradient|^2 in Fisher's metric:
     what is left to gain, or the error of the nodes, whichever is larger [nats]. It and
     `gradient_norm` are the largest over eight sets of `n` nodes, scrambled independently (inf if
-    NaN); `elbo` and `k_hat` use all of them together. None shows what n nodes cannot see, such as
+    NaN); `elbo` and `k_hat` use all of them together, and `elbo_error` is the standard error of
+    their mean [nats]. None shows what n nodes cannot see, such as
     a rare spike of log_p. `k_hat` is 0 where the largest weights are equal up to the rounding of
     log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
 
@@ -57,6 +61,7 @@ class FitInfo(eqx.Module):
     """
 
     elbo: Scalar
+    elbo_error: Scalar
     gap: Scalar
     gradient_norm: Scalar
     k_hat: Scalar
@@ -75,7 +80,7 @@ def fit_gaussian(
     geometry: str = "fisher_rao",
     estimator: str = "stein",
     nodes: Nodes | None = None,
-    judges: Nodes | None = None,
+    batch: Callable[[PRNGKeyArray], PyTree] | None = None,
     n: int | None = None,
     tol: ScalarLike | None = None,
     solver: AbstractSolver | None = None,
@@ -105,15 +110,18 @@ def fit_gaussian(
         geometry: "fisher_rao", whose rate does not depend on the target's conditioning, or
             "bures".
         estimator: "stein" (gradients of log_p) or "price" (its Hessians too).
-        nodes: Rule for the standard normal, with or without mini-batches; by default the 2 dim
-            cubature points first, if `n` is as many, then n / 16 and n Sobol nodes.
-        judges: Nodes that judge the end instead of fresh ones; required if `nodes` have
-            mini-batches, with others, drawn at random. The fit is then at rest only if their gap
-            plus three standard errors is below `tol`; `elbo` is unbiased, and `k_hat` inf, because
-            noisy weights are not those of p.
+        nodes: Rule for the standard normal, without mini-batches; by default the 2 dim cubature
+            points first, if `n` is as many, then n / 16 and n Sobol nodes.
+        batch: `batch(key)` draws a mini-batch, rows or their indices, for `log_p(x, batch)`, an
+            unbiased estimate of the log density. Every step then has fresh nodes and batches, one
+            for each pair z and -z, and a share that decreases. The fit ends when the noise is below
+            `tol`, and is at rest only if the gap on as many fresh draws, with three times the
+            variance of their noise, is below it too. `k_hat` is inf: noisy weights are not those
+            of p. Only for "fisher_rao" and its own solver.
         n: Number of the last nodes, and of each set that judges; at least 25. By default 1024, or 2
-            dim if that is more and the scale a matrix. Raise it to lower `info.gap`.
-        tol: Gap at which to rest [nats]; 1e-10 in float64, 1e-5 in float32.
+            dim if that is more and the scale a matrix; with `batch` the nodes of a step, 256.
+            Raise it to lower `info.gap`.
+        tol: Gap at which to rest [nats]; 1e-10 in float64, 1e-5 in float32, .05 with `batch`.
         solver: A diffrax solver of the flow. By default steps of natural parameters for
             "fisher_rao", which commute with affine maps and reach a Gaussian target at once; for
             "bures" Kvaerno3 if the curvatures at `q0` differ by a factor beyond 30, else Tsit5.
@@ -125,14 +133,15 @@ def fit_gaussian(
 
     Returns:
         The Gaussian, or with a rank the `LowRankGaussian`, over the ravelled parameters, and a
-        `FitInfo`: `elbo` (it goes up), `gap`, `gradient_norm` (Bures-Wasserstein), `k_hat` (above
-        .7 do not believe q), `steps` of each round, `rested`, diffrax's `result`, `position`, the
-        mean in the shape of `q0`, and `unravel`, which brings samples into that shape.
+        `FitInfo`: `elbo` (it goes up), `elbo_error`, `gap`, `gradient_norm` (Bures-Wasserstein),
+        `k_hat` (above .7 do not believe q), `steps` of each round (with `batch` those on the first
+        draws, and the draws), `rested`, diffrax's `result`, `position`, the mean in the shape of
+        `q0`, and `unravel`, which brings samples into that shape.
 
     Raises:
         ValueError: If `geometry` or `estimator` is unknown, `n`, `tol` or `max_steps` too small,
-            the nodes or judges not of q0's dimension, or q0 empty; if `nodes` have mini-batches
-            and `judges` have none, or the same.
+            the nodes not of q0's dimension or with mini-batches, q0 empty, or `batch` comes with
+            what it does not go with.
         EquinoxRuntimeError: If q0 is singular or not finite; log_p or a derivative is not finite,
             overflows or is flat at nodes of q0; or q is not at rest, with the cause. A bad start
             is refused before the fit is compiled.
@@ -163,16 +172,16 @@ def fit_gaussian(
     target = Target("fit_gaussian", Partial(_of_flat, as_partial(log_p), unravel), None, estimator)
     dim = sum(map(np.size, jax.tree.leaves(like)))
     rank = _check_rank(q0, rank, dim, geometry, estimator, solver)
+    _check_batch(nodes, batch, geometry, solver, stepsize_controller)
     full = rank == 0 and not (isinstance(q0, Gaussian) and q0.diagonal)
     if n is None:
-        n = max(_NODES, 2 * dim) if full else _NODES
-    _check_judges(nodes, judges, dim + rank)
-    name, draws = ("n", n) if judges is None else ("judges", judges.weights.size)
-    if draws < FEWEST_DRAWS:
-        words = f"`{name}` makes {draws} draws to judge by; pass {FEWEST_DRAWS} or more."
+        least = _NODES if batch is None else _NODES // 4
+        n = max(least, 2 * dim) if full else least
+    if n < FEWEST_DRAWS:
+        words = f"`n` makes {n} draws to judge by; pass {FEWEST_DRAWS} or more."
         raise ValueError(f"fit_gaussian: {words}")
     if tol is None:
-        tol = _TOLERANCE[bits(q0)]
+        tol = _TOLERANCE[bits(q0)] if batch is None else _TOLERANCE_OF_BATCHES
     check_positive("fit_gaussian", tol=tol)
     way = GEOMETRIES[geometry]._replace(max_steps=max_steps)
     if solver is not None:
@@ -180,14 +189,17 @@ def fit_gaussian(
     if stepsize_controller is not None:
         way = way._replace(stepsize_controller=stepsize_controller)
     first_key, fresh_key, key = jr.split(key, 3)
-    least = 4 * dim if full else 16 * rank
-    rounds = rounds_of(n, dim + rank, first_key, least) if nodes is None else [nodes]
-    fresh = standard_nodes(n, dim + rank, key=fresh_key) if judges is None else judges
+    if batch is None:
+        least = 4 * dim if full else 16 * rank
+        source = rounds_of(n, dim + rank, first_key, least) if nodes is None else [nodes]
+        first, fresh = source[0], standard_nodes(n, dim + rank, key=fresh_key)
+    else:
+        source = Draws(as_partial(batch), -(-n // 2), dim + rank)
+        first, fresh = source(first_key), source(fresh_key)
     # A program of its own, which takes a second: a bad start need not wait for the long one.
-    start = _begin(target, q0, rank, rounds[0], fresh, first_key)
+    start = _begin(target, q0, rank, first, fresh, first_key)
     tol = jnp.asarray(tol, start.mean.dtype)
-    given = nodes is not None
-    return _fit(target, unravel, start, rounds, fresh, judges, tol, way, given, throw, key)
+    return _fit(target, unravel, start, source, fresh, tol, way, nodes is not None, throw, key)
 
 
 def _check_rank(
@@ -208,8 +220,10 @@ def _check_rank(
             better = "pass rank=20, say, or a `Gaussian` of a vector scale (mean field)"
             raise ValueError(f"{caller}: {words}, and a step takes dim^3; {better}.")
         return 0
-    if rank > dim:
-        raise ValueError(f"{caller}: `rank` is {rank} in {dim} dimensions; leave it out.")
+    # Ledermann's bound: beyond it many factors make one covariance, and no direction is unique.
+    if rank > dim or (dim - rank) ** 2 < dim + rank:
+        words = "a full covariance has no more numbers: leave the rank out, or pass a smaller one"
+        raise ValueError(f"{caller}: `rank` is {rank} in {dim} dimensions; {words}.")
     if isinstance(q0, Gaussian) and not q0.diagonal:
         words = (
             "`rank` comes with a `q0` of a full scale; pass parameters, a `Gaussian` of a vector"
@@ -221,21 +235,20 @@ def _check_rank(
     return rank
 
 
-def _check_judges(nodes: Nodes | None, judges: Nodes | None, dim: int) -> None:
-    """Refuses mini-batches that would judge themselves."""
-    if judges is not None and judges.points.shape[1] != dim:
-        words = f"`judges` have dimension {judges.points.shape[1]} and `q0` {dim}"
-        raise ValueError(f"fit_gaussian: {words}; make nodes of the same dimension.")
-    seen, others = (None if rule is None else rule.batches for rule in (nodes, judges))
-    if (seen is None) != (others is None):
-        raise ValueError(
-            "fit_gaussian: of `nodes` and `judges` one has mini-batches and one has none; pass "
-            "judges=df.Nodes(points, weights, batches), of other keys and no fewer than `nodes`."
-        )
-    pairs = zip(jax.tree.leaves(seen), jax.tree.leaves(others), strict=False)
-    if any(one is other for one, other in pairs):
-        words = "`judges` have the mini-batches of `nodes`, which the fit has seen; draw others."
-        raise ValueError(f"fit_gaussian: {words}")
+def _check_batch(
+    nodes: Nodes | None, batch: Any, geometry: str, solver: Any, stepsize_controller: Any
+) -> None:
+    """Refuses mini-batches that a fit would see again and again, and what goes with no draws."""
+    if nodes is not None and nodes.batches is not None:
+        words = "`nodes` have mini-batches, to which a fit would adapt; pass `batch`, which draws"
+        raise ValueError(f"fit_gaussian: {words} them anew for each step.")
+    options = {"nodes": nodes, "solver": solver, "stepsize_controller": stepsize_controller}
+    given = [f"`{name}`" for name, value in options.items() if value is not None]
+    if geometry != "fisher_rao":
+        given.append(f'geometry="{geometry}"')
+    if batch is not None and given:
+        words = f"`batch` draws nodes for steps of its own and does not go with {given[0]}"
+        raise ValueError(f"fit_gaussian: {words}; leave one out.")
 
 
 @eqx.filter_jit
@@ -258,9 +271,8 @@ def _fit(
     target: Target,
     unravel: Function,
     start: Law,
-    rounds: list[Nodes],
+    source: list[Nodes] | Draws,
     fresh: Nodes,
-    judges: Nodes | None,
     tol: Scalar,
     way: Geometry,
     given: bool,
@@ -268,19 +280,22 @@ def _fit(
     key: PRNGKeyArray,
 ) -> tuple[Law, FitInfo]:
     """Goes through the rounds and judges the end, all in one program."""
-    batched = rounds[0].batches is not None
-    own_tol = SHARE * tol if batched else tol
-    settle = partial(settle_on, target, None if given else fresh, own_tol, way)
-    q, result, steps = fit_in_rounds(target, settle, rounds, fresh, own_tol, start)
-    left = gap(target, rounds[-1], q)
-    found = judge(target, q, judges, fresh.weights.size, key)
+    if isinstance(source, Draws):
+        q, result, steps, found = fit_on_draws(target, source, tol, way, start, key)
+        left, k_hat = found.gap, jnp.full_like(found.gap, jnp.inf)
+    else:
+        suit = partial(suited, given=given)
+        rounds, others = [suit(nodes, start) for nodes in source], suit(fresh, start)
+        settle = partial(settle_on, target, None if given else others, tol, way)
+        q, result, steps = fit_in_rounds(target, settle, rounds, others, tol, start)
+        left, found = gap(target, rounds[-1], q), judge(target, q, fresh.weights.size, key)
+        k_hat = pareto_k(found.log_weights, found.rounding)
     far = is_far(start, q)
-    rested = has_rested(far, result, left, found, tol, batched)
+    rested = has_rested(far, result, left, found, tol, isinstance(source, Draws))
     jumped = result == RESULTS.max_steps_rejected
-    k_hat = jnp.full_like(left, jnp.inf) if batched else pareto_k(found.log_weights, found.rounding)
     worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)
-    report = (found.elbo, worst, found.gradient_norm, k_hat, steps, rested, result)
-    info = FitInfo(*report, unravel(q.mean), unravel)
+    report = (found.elbo, found.elbo_error, worst, found.gradient_norm, k_hat, steps)
+    info = FitInfo(*report, rested, result, unravel(q.mean), unravel)
     return raise_unless_rested(far, q, rested, result, left, found) if throw else q, info
 
 

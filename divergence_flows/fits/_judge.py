@@ -25,6 +25,7 @@ from ..gaussians._expectations import (
     moments,
     pulled,
     square_of,
+    suited,
 )
 from ..gaussians._low_rank import Law, LowRankGaussian
 from ..gaussians._nodes import Nodes, standard_nodes
@@ -32,8 +33,8 @@ from ..gaussians._nodes import Nodes, standard_nodes
 # One set hides two thirds of the gap with a chance of .28 at most if b is normal with the variance
 # of a: eight at once with one of 4e-5.
 SETS = 8
-# Standard errors of random mini-batches that enter the gap, squared.
-_DEVIATIONS = 3.0
+# Variances of what random mini-batches add that enter the gap.
+DEVIATIONS = 3.0
 # How many times wider than q0 the target is evaluated too, to see whether it is flat.
 _WIDER = (1.0, 10.0, 1e3, 1e6)
 _FAR = 1e6
@@ -68,9 +69,10 @@ _NO_REST = (
     "a normaliser has no optimum: give each parameter a prior. Else start nearer and wider.",
     ": on its own nodes it is, but `log_p` or its gradient is not finite at others, as outside a "
     "support. Transform bounded parameters to the line.",
-    ": on its own nodes it is, but the gap on `judges` exceeds `tol`. Give more nodes and judges, "
+    ": its steps ended, but the gap on fresh mini-batches exceeds `tol`. Give more nodes `n`, "
     "larger mini-batches, or a larger `tol`.",
-    " after `max_steps` steps. Give more, or a larger `tol`, or start elsewhere.",
+    " after `max_steps` steps. Give more, or a larger `tol`, or start elsewhere; with mini-batches "
+    "more nodes `n`, or larger batches, or a log_p with control variates.",
     ": the gradient of `log_p` jumps between nodes, by more than is left to gain. Give more nodes.",
     ": the gap on its nodes grew by 10^9 or is NaN. A target without a normaliser has no optimum; "
     "else `log_p` is not finite where q came, or has no bound there.",
@@ -124,49 +126,33 @@ class Judgement(NamedTuple):
     gap: Scalar
     gradient_norm: Scalar
     elbo: Scalar
+    elbo_error: Scalar
     log_weights: Float[Array, " draws"]
     rounding: Float[Array, " draws"]  # of each log weight
 
 
-def judge(target: Target, q: Law, judges: Nodes | None, n: int, key: PRNGKeyArray) -> Judgement:
+def judge(target: Target, q: Law, n: int, key: PRNGKeyArray) -> Judgement:
     """Judges q on nodes that it has not seen: the worst gap and norm, and all weights together."""
-    if judges is None:
-        fresh = partial(standard_nodes, n, latent_size(q))
-        found = jax.lax.map(lambda k: _judge_on(target, q, fresh(key=k)), jr.split(key, SETS))
-    else:
-        found = jax.tree.map(partial(jnp.expand_dims, axis=0), _judge_on(target, q, judges))
+    fresh = partial(standard_nodes, n, latent_size(q))
+    found = jax.lax.map(lambda k: _judge_on(target, q, fresh(key=k)), jr.split(key, SETS))
     # No comparison with NaN warns, so that NaN counts as the worst.
     worst = [jnp.max(jnp.where(jnp.isnan(each), jnp.inf, each)) for each in found[:2]]
+    error = jnp.std(found.elbo, ddof=1) / SETS**0.5
     weights, rounding = found.log_weights.ravel(), found.rounding.ravel()
-    return Judgement(worst[0], worst[1], jnp.mean(found.elbo), weights, rounding)
+    return Judgement(worst[0], worst[1], jnp.mean(found.elbo), error, weights, rounding)
 
 
 def _judge_on(target: Target, q: Law, nodes: Nodes) -> Judgement:
-    """Judges on one set; mini-batches are drawn at random, and their own error is added."""
-    found = moments(target, nodes, q)
+    """Judges on one set."""
+    found = moments(target, suited(nodes, q), q)
     weights = log_weights(target, nodes, q)
-    left, square = gap_of(q, found), square_of(q, found)
-    if nodes.batches is not None:
-        errors = _errors(target, q, nodes)
-        left, square = left + _DEVIATIONS * errors[0], square + _DEVIATIONS * errors[1]
     # The weights are differences, as exact as log p and log q are.
     points = nodes.points.astype(weights.dtype)
     log_q = each_node(lambda z, _: q.log_prob_of_push(z), points, None)
     rounding = jnp.finfo(weights.dtype).eps * jnp.maximum(jnp.abs(log_q), jnp.abs(weights + log_q))
     elbo = nodes.weights.astype(weights.dtype) @ weights
-    return Judgement(left, jnp.sqrt(square), elbo, weights, rounding)
-
-
-def _errors(target: Target, q: Law, nodes: Nodes) -> tuple[Scalar, Scalar]:
-    """Estimates what random nodes add to the gap and to the squared norm on average."""
-
-    def alone(node: Nodes) -> tuple[Scalar, Scalar]:
-        """What one node would say by itself, times the square of its weight."""
-        found = moments(target, node, q)
-        return gap_of(q, found), square_of(q, found)
-
-    each = jax.lax.map(alone, jax.tree.map(lambda leaf: leaf[:, None], nodes))
-    return each[0].sum(), each[1].sum()
+    norm = jnp.sqrt(square_of(q, found))
+    return Judgement(gap_of(q, found), norm, elbo, jnp.zeros_like(elbo), weights, rounding)
 
 
 def has_rested(

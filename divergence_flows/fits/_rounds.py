@@ -22,6 +22,7 @@ from ..flows._integrate import (
 )
 from ..flows._settle import settle
 from ..gaussians._expectations import (
+    Alone,
     Moments,
     Rule,
     Target,
@@ -51,7 +52,7 @@ Settled = tuple[Law, Any, Int[Array, ""]]  # q, diffrax's result, number of step
 
 
 def fit_in_rounds(
-    target: Target, settle: Function, rounds: list[Nodes], fresh: Nodes, tol: Scalar, q: Law
+    target: Target, settle: Function, rounds: list[Alone], fresh: Alone, tol: Scalar, q: Law
 ) -> tuple[Law, Any, Int[Array, " rounds"]]:
     """Settles on one set of nodes after another, until fresh ones see no gap.
 
@@ -106,12 +107,12 @@ GEOMETRIES = {
 
 
 def settle_on(
-    target: Target, fresh: Nodes | None, tol: Scalar, way: Geometry, nodes: Rule, q: Law
+    target: Target, fresh: Alone | None, tol: Scalar, way: Geometry, nodes: Rule, q: Law
 ) -> Settled:
     """Settles the flow on one set of nodes: to `tol`, or to a share of the gap on fresh ones."""
     start = moments(target, nodes, q)
     first = gap_of(q, start)
-    if fresh is not None and fresh.batches is None:
+    if isinstance(fresh, Nodes):
         fresh = few_of(fresh, max(_FEWEST_FRESH, fresh.weights.size // 4))
 
     def rests(q: Law, left: Scalar) -> BoolScalar:

@@ -36,11 +36,12 @@ from ._low_rank import (
     low_rank_averages,
     low_rank_gap,
 )
-from ._nodes import Blocks, Nodes, evaluate, replaced
+from ._nodes import Blocks, Nodes, Regression, evaluate, regression, replaced
 
 # Where an h is tried before it drives a field: it may decrease elsewhere, but round-off is small.
 _TRIED = tuple(range(-5, 6))
-Rule = Nodes | Blocks
+Alone = Nodes | Regression
+Rule = Alone | Blocks
 # So many numbers of nodes are held at once, where their dimension makes them many.
 _HELD = 1 << 18
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
@@ -91,7 +92,7 @@ def check_dimension(caller: str, nodes: Rule, name: str, mean: AnyFloat) -> None
         raise ValueError(f"{caller}: {words}; make nodes for it, and use `jax.vmap` for many.")
 
 
-def velocities(target: Target, nodes: Nodes, q: Gaussian) -> Float[Array, "n dim"]:
+def velocities(target: Target, nodes: Alone, q: Gaussian) -> Float[Array, "n dim"]:
     r"""Evaluates $g = \nabla_x h(\log p/q)$ at the nodes' images $\mu + S z$."""
     zs = nodes.points.astype(q.mean.dtype)
     values, scores = jax.vmap(jax.value_and_grad(target))(jax.vmap(q.push)(zs), nodes.batches)
@@ -102,11 +103,10 @@ def velocities(target: Target, nodes: Nodes, q: Gaussian) -> Float[Array, "n dim
     return chain(slopes, grad_u)
 
 
-def averages(nodes: Nodes, gs: Float[Array, "n dim"], diagonal: bool) -> Moments:
+def averages(nodes: Alone, gs: Float[Array, "n dim"], diagonal: bool) -> Moments:
     """Averages g and g z^T, or the diagonal of the latter."""
-    weighted = nodes.weights.astype(gs.dtype)[:, None] * gs
-    zs = nodes.points.astype(gs.dtype)
-    return weighted.sum(0), jnp.sum(weighted * zs, 0) if diagonal else product(weighted.T, zs)
+    mean, slopes = nodes.weights.astype(gs.dtype) @ gs, nodes.slopes.astype(gs.dtype)
+    return mean, jnp.sum(gs * slopes, 0) if diagonal else product(gs.T, slopes)
 
 
 @eqx.filter_jit
@@ -131,7 +131,7 @@ def moments(target: Target, nodes: Rule, q: Law) -> Found:
     return mean(none), jnp.diag(hessian) if q.diagonal else hessian
 
 
-def _in_parts(nodes: Nodes, sum_over: Function, q: LowRankGaussian) -> PyTree:
+def _in_parts(nodes: Alone, sum_over: Function, q: LowRankGaussian) -> PyTree:
     """What `sum_over(nodes, q)` makes of all, from parts of which few numbers are held at once."""
     size = _HELD // nodes.points.shape[1]
     if nodes.batches is not None or size >= nodes.weights.size:
@@ -156,6 +156,16 @@ def _of_low_rank(
     own = jax.vmap(q.score_of_push)(zs)
     gs = jax.vmap(jax.grad(target))(jax.vmap(q.push)(zs), nodes.batches) - own
     return low_rank_averages(q, u, nodes.weights.astype(gs.dtype), own, gs)
+
+
+def suited(nodes: Nodes, q: Law, *, given: bool = False) -> Alone:
+    """Makes a regression of nodes for a mean-field law, if they are enough and not a user's own.
+
+    At rest others are in no need of it: the slope of g vanishes, but for what is no line.
+    """
+    points = nodes.points
+    diagonal = isinstance(q, Gaussian) and q.diagonal and not given
+    return regression(nodes) if diagonal and len(points) >= 2 * points.shape[1] else nodes
 
 
 def mean_hessian(moment: Matrix, inverse: Matrix) -> Matrix:
@@ -200,7 +210,7 @@ def gap(target: Target, nodes: Rule, q: Law) -> Scalar:
     return gap_of(q, moments(target, nodes, q))
 
 
-def log_weights(target: Target, nodes: Nodes, q: Law) -> Float[Array, " n"]:
+def log_weights(target: Target, nodes: Alone, q: Law) -> Float[Array, " n"]:
     """Evaluates log p - log q at the nodes' images."""
 
     def one(z: Vector, batch: PyTree) -> Scalar:
@@ -209,6 +219,6 @@ def log_weights(target: Target, nodes: Nodes, q: Law) -> Float[Array, " n"]:
     return each_node(one, nodes.points.astype(q.mean.dtype), nodes.batches)
 
 
-def elbo(target: Target, nodes: Nodes, q: Law) -> Scalar:
+def elbo(target: Target, nodes: Alone, q: Law) -> Scalar:
     """Averages log p - log q."""
     return nodes.weights.astype(q.mean.dtype) @ log_weights(target, nodes, q)

@@ -208,13 +208,18 @@ def direction(q: LowRankGaussian, found: tuple[Vector, Thin, Vector]) -> Directi
     tolerance = max(_SOLVED, float(jnp.finfo(wanted.dtype).eps))
     solver = lx.CG(rtol=tolerance, atol=0.0, max_steps=_MOST)
     change = scale * lx.linear_solve(operator, scale * wanted, solver, throw=False).value
-    rest = change[:, None] * u
-    rest = rest - 0.5 * product(u, product(u.T, rest))
+    rest = _on_frame(u, change)
     size = product(t, t.T)
     wide = half + product(u, product(size, u.T, half))
     return Direction(
         rate, on_frame, diagonal, change, wide + product(wide, size) - rest, half - rest
     )
+
+
+def _on_frame(u: Thin, change: Vector) -> Thin:
+    """X of diag(change) - U X^T - X U^T = Q diag(change) Q, Q the projector off U."""
+    rest = change[:, None] * u
+    return rest - 0.5 * product(u, product(u.T, rest))
 
 
 def _off_frame(u: Thin, scale: Vector, y: Vector) -> Vector:
@@ -230,7 +235,8 @@ def low_rank_gap(q: LowRankGaussian, to: Direction) -> Scalar:
     own = q.scale * to.rate
     means = jnp.sum(own**2) + jnp.sum((q.factor.T @ to.rate) ** 2)
     spreads = to.diagonal @ to.change + 2 * jnp.vdot(to.on_frame, to.thin)
-    return 0.5 * means + 0.25 * spreads
+    # Its negative values are round-off of the solve, whose size is what is not known.
+    return 0.5 * means + 0.25 * jnp.abs(spreads)
 
 
 def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGaussian:
@@ -241,8 +247,13 @@ def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGa
     eye = jnp.eye(rank, dtype=size.dtype)
     kept = jnp.linalg.solve(eye + size, size)
     blocks = jnp.block([[kept, share * eye], [share * eye, jnp.zeros_like(eye)]])
-    scale = jax.lax.rsqrt(1 - share * to.change)
-    both = scale[:, None] * jnp.concatenate([u, to.inverse], axis=1)
+    # A precision falls to 1 - y of itself at most until y = 1/2; from there on the variance grows
+    # along its tangent, 4 y. Where the factor has all but replaced a deviation, y is a million.
+    wanted = share * to.change
+    left = jnp.where(wanted > 0.5, 0.25 / jnp.maximum(wanted, 0.5), 1 - wanted)
+    inverse = to.inverse + _on_frame(u, to.change - (1 - left) / share)
+    scale = jax.lax.rsqrt(left)
+    both = scale[:, None] * jnp.concatenate([u, inverse], axis=1)
     basis, upper = jnp.linalg.qr(both)
     inner = product(upper, blocks, upper.T)
     values, vectors = jnp.linalg.eigh(0.5 * inner + 0.5 * inner.T)

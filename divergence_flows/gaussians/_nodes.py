@@ -21,6 +21,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, 
 from numpy.polynomial.hermite_e import hermegauss
 
 from .._checks import check_counts, no_empty_axes, scalar_of
+from .._linalg import product
 from .._types import AnyFloat, Function, IntScalar, Sample, Scalar, as_float
 
 _MOST_NODES = 2**20
@@ -75,6 +76,34 @@ class Nodes(eqx.Module):
         self.weights = _unless_good(weights, good, message).astype(self.points.dtype)
         self.batches = batches
 
+    @property
+    def slopes(self) -> Float[Array, "n dim"]:
+        """Weights of g for E[g z^T]."""
+        return self.weights[:, None] * self.points
+
+
+class Regression(eqx.Module):
+    """A rule whose averages of g and g z^T are the intercept and slope of a least-squares line.
+
+    They are exact where g is linear, as for a Gaussian target: Stein's identity alone leaves the
+    products of all coordinates as noise in each. Of other g they have the same limit.
+    """
+
+    points: Float[Array, "n dim"]
+    weights: Float[Array, " n"]
+    slopes: Float[Array, "n dim"]
+    batches: None = None
+
+
+def regression(nodes: Nodes) -> Regression:
+    """Makes the weights of the intercept and the slopes."""
+    both = jnp.concatenate([jnp.ones_like(nodes.weights)[:, None], nodes.points], axis=1)
+    weighted = nodes.weights[:, None] * both
+    # A QR of so many rows takes XLA's CPU seconds, and the condition is below ten.
+    factor = jax.scipy.linalg.cho_factor(product(weighted.T, both))
+    both = jax.scipy.linalg.cho_solve(factor, weighted.T).T
+    return Regression(nodes.points, both[:, 0], both[:, 1:])
+
 
 class Blocks(eqx.Module):
     """Several rules in one array, of which one is used: a program for one serves for all.
@@ -85,23 +114,35 @@ class Blocks(eqx.Module):
 
     points: Float[Array, "blocks size dim"]
     weights: Float[Array, "blocks size"]
+    slopes: Float[Array, "blocks size dim"] | None  # of regressions, else made of the others
     first: IntScalar
     last: IntScalar
 
     @classmethod
-    def of(cls, rules: list[Nodes], size: int) -> "tuple[Blocks, Int[np.ndarray, ' rules 2']]":
+    def of(
+        cls, rules: list[Nodes | Regression], size: int
+    ) -> "tuple[Blocks, Int[np.ndarray, ' rules 2']]":
         """All blocks, and which are those of each rule."""
         counts = [-(-rule.weights.size // size) for rule in rules]
-        points, weights = [], []
-        for rule, count in zip(rules, counts, strict=True):
-            fill = count * size - rule.weights.size
-            points += [rule.points, jnp.broadcast_to(rule.points[:1], (fill, rule.points.shape[1]))]
-            weights += [rule.weights, jnp.zeros(fill, rule.weights.dtype)]
-        ends = np.cumsum(counts)
-        points, weights = jnp.concatenate(points), jnp.concatenate(weights)
-        blocks = (points.reshape(-1, size, points.shape[1]), weights.reshape(-1, size))
-        none = jnp.asarray(0)
-        return cls(*blocks, none, none), np.stack([ends - counts, ends], axis=1)
+        fills = [
+            count * size - rule.weights.size for rule, count in zip(rules, counts, strict=True)
+        ]
+
+        def cut(leaves: list[AnyFloat], mode: str) -> AnyFloat:
+            """Fills the last block of each rule, and cuts all into blocks."""
+            filled = [
+                jnp.pad(leaf, [(0, fill), (0, 0)][: leaf.ndim], mode=mode)
+                for leaf, fill in zip(leaves, fills, strict=True)
+            ]
+            return jnp.concatenate(filled).reshape(-1, size, *leaves[0].shape[1:])
+
+        points = cut([rule.points for rule in rules], "edge")
+        weights = cut([rule.weights for rule in rules], "constant")
+        slopes = None
+        if any(isinstance(rule, Regression) for rule in rules):
+            slopes = cut([rule.slopes for rule in rules], "constant")
+        ends, none = np.cumsum(counts), jnp.asarray(0)
+        return cls(points, weights, slopes, none, none), np.stack([ends - counts, ends], axis=1)
 
     def total(self, sum_over: Function, q: PyTree) -> PyTree:
         """Adds what `sum_over(nodes, q)` makes of each block in use."""
@@ -111,14 +152,16 @@ class Blocks(eqx.Module):
 
         def add(total: PyTree, block: PyTree) -> tuple[PyTree, None]:
             """Skips the blocks of other rules."""
-            index, points, weights = block
+            index, points, weights, slopes = block
             nodes = replaced(replaced(one, "points", points), "weights", weights)
+            if slopes is not None:
+                nodes = Regression(points, weights, slopes)
             used = (self.first <= index) & (index < self.last)
             part = jax.lax.cond(used, functools.partial(sum_over, nodes), lambda q: zero, q)
             return jax.tree.map(jnp.add, total, part), None
 
         numbers = jnp.arange(len(self.weights))
-        return jax.lax.scan(add, zero, (numbers, self.points, self.weights))[0]
+        return jax.lax.scan(add, zero, (numbers, self.points, self.weights, self.slopes))[0]
 
 
 def _unless_good(
@@ -140,10 +183,16 @@ def replaced(nodes: Any, field: str, value: PyTree) -> Any:
     return eqx.tree_at(operator.attrgetter(field), nodes, value)
 
 
-def _of_equal_weight(points: Float[Array, "n dim"]) -> Nodes:
+def _of_equal_weight(points: Float[Array, "n dim"], batches: PyTree = None) -> Nodes:
     """Makes a rule of points drawn here, which need no check."""
     n = points.shape[0]
-    return replaced(Nodes(np.zeros(points.shape), np.full(n, 1 / n)), "points", points)
+    return replaced(Nodes(np.zeros(points.shape), np.full(n, 1 / n), batches), "points", points)
+
+
+def pairs_of(points: Float[Array, "n dim"], batches: PyTree) -> Nodes:
+    """Points and their opposites, of equal weight; the two of a pair share a mini-batch."""
+    both = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batches)
+    return _of_equal_weight(jnp.concatenate([points, -points]), both)
 
 
 def cubature(dim: int) -> Nodes:

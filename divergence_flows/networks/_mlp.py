@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
 from .._checks import check_counts, check_input
@@ -41,6 +42,7 @@ class Discriminator(eqx.Module):
     """
 
     layers: Layers
+    curvature: Float[Array, "dim dim"] | None
     dim: int = eqx.field(static=True)
     activation: Activation = eqx.field(static=True)
     last: Activation = eqx.field(static=True)
@@ -53,6 +55,7 @@ class Discriminator(eqx.Module):
         *,
         activation: Activation = jax.nn.silu,
         last: Activation = identity,
+        quadratic: bool = False,
         key: PRNGKeyArray,
     ):
         """Builds `depth` hidden layers of `width` units on samples of size `dim`.
@@ -64,6 +67,8 @@ class Discriminator(eqx.Module):
             activation: Elementwise and smooth; a module-level function, not a fresh lambda.
             last: Elementwise map of the raw output, for instance `jax.nn.softplus` where a GAN
                 wants d > 0 (b-GAN, uLSIF) or `jax.nn.sigmoid` where 0 < d < 1 (least squares).
+            quadratic: Whether a quadratic x^T C x, zero at first, is added to the raw output: with
+                it every log ratio of two Gaussians is in the family, at a depth of 0 too.
             key: Randomness of the weights.
 
         Raises:
@@ -71,13 +76,18 @@ class Discriminator(eqx.Module):
         """
         sizes = {"dim": dim, "width": width}
         self.layers = linear_layers("Discriminator", sizes, "scalar", depth, key)
+        self.curvature = jnp.zeros((dim, dim)) if quadratic else None
         self.dim, self.activation, self.last = dim, activation, last
 
     def __call__(self, x: VectorLike) -> Float[Array, ""]:
         """Evaluates one sample; `jax.vmap(d)(xs)` evaluates a cloud."""
         x = as_float(x)
         check_input("Discriminator", "x", x, self.dim)
-        return forward(self.layers, self.activation, self.last, x)
+        if self.curvature is None:
+            return forward(self.layers, self.activation, self.last, x)
+        return self.last(
+            forward(self.layers, self.activation, identity, x) + x @ self.curvature @ x
+        )
 
 
 class Generator(eqx.Module):

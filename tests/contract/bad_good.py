@@ -52,6 +52,7 @@ TIMED = N.TimeDiscriminator(2, 2, 0, decays=2, quadratic=False, key=KEY)
 LEVELLED = N.NoisedDiscriminator(2, 2, 0, quadratic=False, key=KEY)
 LEARNED = {"discriminator": LEVELLED, "d_optimizer": SGD}
 scored = lambda lam, y: -y
+TEN = jnp.stack([jnp.sin(jnp.arange(10.0)), jnp.cos(2 * jnp.arange(10.0))], axis=1)
 CRITIC, IMAGE = N.Discriminator(2, 2, 1, key=KEY), jnp.ones((1, 8, 8))
 
 COVARIANCE, OTHER = jnp.array([[2.0, 0.5], [0.5, 1.0]]), jnp.array([[1.0, 0.0], [0.0, 3.0]])
@@ -149,6 +150,14 @@ GOOD = {
     "fit_gaussian": {"log_p": log_p, "q0": LINE_Q, "n": 32, "solver": HEUN, "key": KEY},
     "fit_mixture": {"log_p": log_p, "k": 2, "q0": LINE_Q, "n": 32, "key": KEY},
     "stl_loss": {"log_p": log_p, "q": Q, "z": jnp.ones((4, 2))},
+    "divergence_between": {
+        **{"xs_p": TEN, "xs_q": 2 * TEN, "div": df.divergences.kl_qp, "critic": LINEAR},
+        **{"folds": 2, "steps": 1, "batch_size": 2, "optimizer": SGD, "key": KEY},
+    },
+    "mutual_information": {
+        **{"xs": TEN[:, 0], "ys": TEN[:, 1], "critic": LINEAR},
+        **{"folds": 2, "steps": 1, "batch_size": 2, "optimizer": SGD, "key": KEY},
+    },
     # --- training and networks ---
     "particle_step": {"gan": GAN, "discriminator": LINEAR, "xs": XS, "step_size": 0.1},
     "ratio_step": {

@@ -31,7 +31,7 @@ FLOORS = (
     ("divergences", "ratios", "networks", "flows"),
     ("gans", "gaussians", "fits", "runs"),
     ("training",),
-    ("distillation",),
+    ("distillation", "estimates"),
     ("plot",),
     ("__init__",),
 )

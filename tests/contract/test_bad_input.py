@@ -51,6 +51,7 @@ ANY_EVENT = {
     *("coupling", "wasserstein2", "displacement", "ratio_check", "particle_step", "gan_step"),
     *("drift_field", "transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
     *("denoising_loss", "distilled_step", "train_distilled"),
+    *("divergence_between", "mutual_information"),
     *("velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
 }
 # Numbers, arrays and trees of any shape, and points that go on to a network.

@@ -612,6 +612,23 @@ def scored(s, lam, y):
     return s * y
 
 
+ESTIMATED = {"folds": 2, "steps": 2, "batch_size": 4, "optimizer": SGD}
+
+
+def estimated(x, key):
+    options = ESTIMATED | {"critic": x["d"], "key": key}
+    return df.divergence_between(x["p"], x["q"], D.jensen_shannon, **options)
+
+
+def informed(x, key):
+    options = ESTIMATED | {"critic": x["d"], "key": key}
+    return df.mutual_information(x["p"][:, 0], x["p"][:, 1], **options)
+
+
+def with_ten():
+    return {"p": cloud(1, 10), "q": cloud(2, 9) + 0.5, "d": critic()}
+
+
 LOSSES = {
     "discriminator_loss": Row(lambda x: df.discriminator_loss(G.vanilla(), x["q"], x["p"]), clouds),
     "distillation_loss": Row(
@@ -631,6 +648,8 @@ LOSSES = {
         lambda x: df.ratio_check(df.learned_log_ratio(G.logit(), x["d"]), x["q"], x["p"]),
         with_critic,
     ),
+    "divergence_between": Row(estimated, with_ten),
+    "mutual_information": Row(informed, with_ten),
     "particle_step": Row(
         lambda x: df.particle_step(G.vanilla(), x["d"], x["q"], x["eps"]), with_critic
     ),
@@ -719,6 +738,7 @@ RECORDS = {
     "FitInfo": "fit_gaussian",
     "MixtureInfo": "fit_mixture",
     "RatioCheck": "ratio_check",
+    "DivergenceEstimate": "divergence_between",
     "RatioState": "ratio_step",
     "TransportInfo": "transport",
     "GANState": "gan_step",

@@ -147,3 +147,24 @@ def test_the_optimum_can_be_differentiated_in_the_target(x64):
 
     slope = jax.grad(optimum)(jnp.array([1.0, -1.0]))
     np.testing.assert_allclose(slope, way, atol=1e-4)
+
+
+def log_correlated(factor, x):
+    """A Gaussian of mean 1 and precision I + factor factor^T."""
+    shift = x - 1.0
+    return -0.5 * jnp.sum(shift**2) - 0.5 * jnp.sum((factor.T @ shift) ** 2)
+
+
+def test_a_mean_field_of_five_hundred_rests_at_its_optimum(x64):
+    # Its precisions are the diagonal of the target's, and its mean is the target's.
+    dim = 500
+    factor = jr.normal(jr.key(1), (dim, 5)) / 8
+    start = df.Gaussian(jnp.zeros(dim), jnp.ones(dim))
+    q, info = df.fit_gaussian(Partial(log_correlated, factor), start, key=jr.key(0))
+    ratio = q.scale**2 * (1 + jnp.sum(factor**2, axis=1))
+    shift = q.mean - 1.0
+    above = 0.5 * jnp.sum(ratio - 1 - jnp.log(ratio))
+    above += 0.5 * jnp.sum(shift**2) + 0.5 * jnp.sum((factor.T @ shift) ** 2)
+    assert info.rested
+    assert above < 1e-8
+    assert info.k_hat > 0.7

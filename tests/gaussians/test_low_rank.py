@@ -114,6 +114,16 @@ def test_a_target_of_the_rank_is_found_where_a_mean_field_loses_nats():
     assert df.gaussian_kl(mean_field, p) > 3
 
 
+def test_a_deviation_that_the_factor_has_all_but_replaced_grows_back():
+    p = law(jr.key(0))
+    log_p = Partial(log_normal, p.mean, jnp.linalg.inv(p.covariance))
+    factor, scale = jnp.eye(DIM, RANK), jnp.ones(DIM).at[0].set(1e-2)
+    start = df.LowRankGaussian(jnp.zeros(DIM), factor, scale)
+    q, info = df.fit_gaussian(log_p, start, key=jr.key(0))
+    assert info.rested
+    assert df.gaussian_kl(q, p) < 1e-9
+
+
 def test_a_fit_commutes_with_permutations_and_scales_of_coordinates():
     p, start = law(jr.key(0)), law(jr.key(1))
     order = np.random.default_rng(0).permutation(DIM)
@@ -164,15 +174,24 @@ def test_what_a_covariance_would_cost_is_said_and_a_wrong_rank_refused():
         ValueError, match=r"42,000 parameters have a covariance of 14.1 GB.*rank=20"
     ):
         fit(jnp.zeros(42_000))
-    with pytest.raises(ValueError, match="`rank` is 3 in 2 dimensions"):
-        fit(jnp.zeros(2), rank=3)
+    for dim, rank in ((2, 3), (2, 1), (3, 2), (4, 2), (5, 3)):
+        words = f"`rank` is {rank} in {dim} dimensions; a full covariance has no more numbers"
+        with pytest.raises(ValueError, match=words):
+            fit(jnp.zeros(dim), rank=rank)
     with pytest.raises(ValueError, match="`rank` is 1, and `q0` has rank 2"):
         fit(law(jr.key(0)), rank=1)
     with pytest.raises(ValueError, match="full scale"):
-        fit(df.Gaussian(jnp.zeros(2), jnp.eye(2)), rank=1)
+        fit(df.Gaussian(jnp.zeros(3), jnp.eye(3)), rank=1)
     with pytest.raises(ValueError, match='a rank is for geometry="fisher_rao"'):
-        fit(jnp.zeros(2), rank=1, estimator="price")
+        fit(jnp.zeros(3), rank=1, estimator="price")
     with pytest.raises(ValueError, match="`factor` has 3 columns and 2 rows"):
         df.LowRankGaussian(jnp.zeros(2), jnp.ones((2, 3)), jnp.ones(2))
     with pytest.raises(eqx.EquinoxRuntimeError, match="singular"):
-        jax.block_until_ready(fit(df.LowRankGaussian(jnp.zeros(2), jnp.ones((2, 1)), jnp.zeros(2))))
+        jax.block_until_ready(fit(df.LowRankGaussian(jnp.zeros(3), jnp.ones((3, 1)), jnp.zeros(3))))
+
+
+def test_as_many_numbers_as_a_full_covariance_find_it(x64):
+    p = law(jr.key(4), 3, 1)
+    q, info = df.fit_gaussian(p.log_prob, jnp.zeros(3), rank=1, key=jr.key(0))
+    assert info.rested
+    assert 0 <= df.gaussian_kl(q, p) < 1e-8
