@@ -28,7 +28,7 @@ from .._types import (
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
 from ..gaussians._expectations import Target, gap, suited
 from ..gaussians._gaussian import Gaussian
-from ..gaussians._low_rank import Law, LowRankGaussian
+from ..gaussians._low_rank import Law, LowRankGaussian, is_degenerate
 from ..gaussians._nodes import Nodes, cubature, few_of, standard_nodes
 from ._judge import check_start, has_rested, is_far, judge, raise_unless_rested
 from ._pareto import FEWEST_DRAWS, pareto_k
@@ -220,8 +220,7 @@ def _check_rank(
             better = "pass rank=20, say, or a `Gaussian` of a vector scale (mean field)"
             raise ValueError(f"{caller}: {words}, and a step takes dim^3; {better}.")
         return 0
-    # Ledermann's bound: beyond it many factors make one covariance, and no direction is unique.
-    if rank > dim or (dim - rank) ** 2 < dim + rank:
+    if is_degenerate(rank, dim):
         words = "a full covariance has no more numbers: leave the rank out, or pass a smaller one"
         raise ValueError(f"{caller}: `rank` is {rank} in {dim} dimensions; {words}.")
     if isinstance(q0, Gaussian) and not q0.diagonal:

@@ -25,7 +25,7 @@ from .._types import Function, IntScalar, RowsLike, Scalar, ScalarLike, as_float
 from ..flows._integrate import RESULTS, bits
 from ..gaussians._expectations import Target
 from ..gaussians._gaussian import Gaussian
-from ..gaussians._low_rank import LowRankGaussian
+from ..gaussians._low_rank import LowRankGaussian, is_degenerate
 from ..gaussians._mixture import Mixture
 from ..gaussians._nodes import Nodes, standard_nodes
 from ._candidates import extended
@@ -220,12 +220,13 @@ def _check_kind(q0: Any, rank: int | None, k: int, dim: int) -> tuple[int, bool]
     else:
         full = not (isinstance(q0, Gaussian) and q0.diagonal)
     square = isinstance(q0, Gaussian) and not q0.diagonal
-    if rank is not None and (rank > dim or square or own not in (None, rank)):
+    if rank is not None and (square or own not in (None, rank)):
         words = f"`rank` is {rank}, and `q0` has {dim} dimensions and a scale of another kind"
-        if rank > dim:
-            words = f"`rank` is {rank} in {dim} dimensions"
         raise ValueError(f"fit_mixture: {words}; leave `rank` out, or pass parameters alone.")
     rank = rank or own or 0
+    if rank and is_degenerate(rank, dim):
+        words = f"`rank` is {rank} in {dim} dimensions; a full covariance has no more numbers"
+        raise ValueError(f"fit_mixture: {words}: leave `rank` out, or pass a smaller one.")
     return rank, full and rank == 0
 
 

@@ -170,6 +170,11 @@ class Direction(NamedTuple):
     inverse: Thin  # Y, of the precision, P A P = diag + U Y^T + Y U^T
 
 
+def is_degenerate(rank: int, dim: int) -> bool:
+    """Whether many factors make one covariance (Ledermann's bound), so that no direction is one."""
+    return rank > dim or (dim - rank) ** 2 < dim + rank
+
+
 def frame(q: LowRankGaussian) -> tuple[Thin, Small]:
     """Orthonormal directions U, and t with T = U t."""
     return jnp.linalg.qr(q.factor / q.scale[:, None])
