@@ -232,6 +232,21 @@ def posteriors(lines):
     return rows(head, body)
 
 
+def structures(lines):
+    """Cost and error of each structure of the covariance, one row a dimension."""
+    found = {}
+    for line in lines:
+        dim, structure = line["case"].split(" dimensions, ")
+        if "first" in line:
+            cost = (
+                f"{number(line['again'])} ({number(line['first'])}) s, {line['gigabytes']:.1f} GB"
+            )
+            found.setdefault(dim, {})[structure] = f"{number(line['ours'])} in {cost}"
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
+    body = [[dim, *(row.get(name, "-") for name in names)] for dim, row in found.items()]
+    return rows(["dimensions", *names], body)
+
+
 def summary(results):
     """The README's rows: ours, theirs, their ratio, and which are lost."""
     lines = {
@@ -264,6 +279,7 @@ TABLES = {
     "flow_h100": ("flow_h100", pairs),
     "gpu": ("gpu", pairs),
     "start": ("start", pairs),
+    "structures": ("structures", structures),
     "tfp_gradients": ("tfp_gradients", tfp_gradients),
 }
 # Files of a CPU, and of a GPU, a later one before an earlier; and metrics that stand elsewhere.
