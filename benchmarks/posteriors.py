@@ -41,7 +41,7 @@ SHARED = 20  # the rank that ours and numpyro's guide share
 RATES = (1e-2, 1e-3)
 DRAWS = 10  # of a step of Adam
 PIECE = 50  # steps between two looks at the clock
-PATHS = {"maxiter": 200, "num_samples": 50}  # of Pathfinder; it ends when L-BFGS does
+PATHS = {"maxiter": 100, "num_samples": 50}  # of Pathfinder; it ends when L-BFGS does
 START = 0.1  # deviations, in every coordinate
 TOL = 1e-3  # nats, at which ours rests
 MEASURE = "largest error of a mean"
@@ -187,18 +187,27 @@ def best_guided(posterior, make, gradients, seconds, draws):
     return {budget: max((run[budget] for run in runs), key=elbo) for budget in runs[0]}
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def _path(key, log_prob, start):
+    """Its law of highest ELBO, and how long the path is.
+
+    Where all of the path is a result, 200 points of it, XLA on a CPU waits for ever.
+    """
+    state, info = blackjax.pathfinder.approximate(key, log_prob, start, **PATHS)
+    return state, jnp.sum(jnp.isfinite(info.path.elbo))
+
+
 def pathfinder(posterior):
     """Its law of highest ELBO along L-BFGS's path; H is dense here, to judge it as the others."""
-    run = jax.jit(functools.partial(blackjax.pathfinder.approximate, **PATHS), static_argnums=1)
-    zeros = jnp.zeros(posterior.dim)
-    run(jr.key(0), posterior.log_prob, zeros)  # compiles
+    given = jr.key(0), posterior.log_prob, jnp.zeros(posterior.dim)
+    jax.block_until_ready(_path(*given))  # compiles
     start = time.perf_counter()
-    state, info = jax.block_until_ready(run(jr.key(0), posterior.log_prob, zeros))
+    state, points = jax.block_until_ready(_path(*given))
     seconds = time.perf_counter() - start
     h = jnp.diag(state.alpha) + state.beta @ state.gamma @ state.beta.T
     law = df.Gaussian(state.position - h @ state.grad_position, jnp.linalg.cholesky(h))
     # Points of the path, each with one gradient at least; line searches add some.
-    return Fit(law, int(jnp.sum(jnp.isfinite(info.path.elbo))), seconds, {})
+    return Fit(law, int(points), seconds, {})
 
 
 def numbers(posterior, fit, draws):

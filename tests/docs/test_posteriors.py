@@ -108,7 +108,6 @@ def test_shocks_are_the_same_posterior_after_a_change_of_variables(gym):
 
 
 def test_a_tiny_run_compares_a_law_with_stan_and_with_a_guide(monkeypatch):
-    """Not of a rank: under XLA's flags of these tests blackjax's Pathfinder waits for ever."""
     run = [sys.executable, "benchmarks/posteriors.py", "--tiny", "--only", "Brownian motion"]
     run = [*run, "--laws", "mean field"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
