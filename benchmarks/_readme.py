@@ -241,7 +241,8 @@ def structures(lines):
             cost = (
                 f"{number(line['again'])} ({number(line['first'])}) s, {line['gigabytes']:.1f} GB"
             )
-            found.setdefault(dim, {})[structure] = f"{number(line['ours'])} in {cost}"
+            rest = "" if line["rested"] else ", **not at rest**"
+            found.setdefault(dim, {})[structure] = f"{number(line['ours'])} in {cost}{rest}"
     names = list(dict.fromkeys(name for row in found.values() for name in row))
     body = [[dim, *(row.get(name, "-") for name in names)] for dim, row in found.items()]
     return rows(["dimensions", *names], body)
