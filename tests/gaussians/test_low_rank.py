@@ -191,10 +191,10 @@ def test_what_a_covariance_would_cost_is_said_and_a_wrong_rank_refused():
     with pytest.raises(ValueError, match="`rank` is 1, and `q0` has rank 2"):
         fit(law(jr.key(0)), rank=1)
     with pytest.raises(ValueError, match="full scale"):
-        fit(df.Gaussian(jnp.zeros(2), jnp.eye(2)), rank=1)
+        fit(df.Gaussian(jnp.zeros(4), jnp.eye(4)), rank=1)
     with pytest.raises(ValueError, match='a rank is for geometry="fisher_rao"'):
-        fit(jnp.zeros(2), rank=1, estimator="price")
+        fit(jnp.zeros(4), rank=1, estimator="price")
     with pytest.raises(ValueError, match="`factor` has 3 columns and 2 rows"):
         df.LowRankGaussian(jnp.zeros(2), jnp.ones((2, 3)), jnp.ones(2))
     with pytest.raises(eqx.EquinoxRuntimeError, match="singular"):
-        jax.block_until_ready(fit(df.LowRankGaussian(jnp.zeros(2), jnp.ones((2, 1)), jnp.zeros(2))))
+        jax.block_until_ready(fit(df.LowRankGaussian(jnp.zeros(4), jnp.ones((4, 1)), jnp.zeros(4))))
