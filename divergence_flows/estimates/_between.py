@@ -16,7 +16,7 @@ from ..divergences._table import kl_pq
 from ..gans._losses import require_fields
 from ..gans._table import vanilla
 from ..networks._mlp import Discriminator
-from ..ratios._check import RatioCheck
+from ..ratios._check import RatioCheck, effective_size, mean_of_exp
 from ..training._update import Optimizer, default_optimizer
 from ._cross_fit import Columns, Folds, Trainer, held_out, trained
 
@@ -300,9 +300,9 @@ def _judged(
     value, error = jnp.mean(slopes) - jnp.mean(heights), spread(slopes, heights)
     plug_in, plug_error = jnp.mean(values), spread(none, values)
     r, inverse = jnp.exp(u_q), jnp.exp(-u_p)
-    total = jnp.sum(r)
-    worth = total**2 / jnp.sum(r**2) / r.shape[1], jnp.sum(inverse) ** 2 / jnp.sum(inverse**2)
-    check = RatioCheck(jnp.mean(r), jnp.mean(inverse), worth[0])
+    # The ways in which a row is paired are no samples of their own.
+    worth = effective_size(u_q) / u_q.shape[1], effective_size(-u_p)
+    check = RatioCheck(mean_of_exp(u_q), mean_of_exp(-u_p), worth[0])
 
     def holds(of_p: Array, of_q: Array) -> Bool[Array, ""]:
         """Whether two means that a ratio makes equal are so; the more are asked, the wider."""
@@ -316,7 +316,7 @@ def _judged(
     good = holds(slopes, heights + values) & holds(ones, r) & holds(inverse, known)
     for of_p, of_q in zip(features_p, features_q, strict=True):
         good = good & holds(of_p, r * of_q)
-    firm = (spread(none, r) < _LOOSEST) & (spread(inverse, 0 * u_q) < _LOOSEST)
+    firm = (spread(none, r) < _LOOSEST) & (spread(inverse, jnp.zeros_like(u_q)) < _LOOSEST)
     believe = good & firm & (jnp.minimum(*worth) >= _FEWEST)
     log_r_q = u_q[:, 0] if pairs is None else u_q
     return DivergenceEstimate(value, error, plug_in, plug_error, check, believe, u_p, log_r_q)

@@ -27,11 +27,11 @@ from ._components import (
     component_moments,
     expected,
     in_use,
-    is_finite,
     over_components,
     with_components,
 )
 from ._judge import latent_size
+from ._natural import is_finite
 
 # Candidates start at mu + a S z + b (mu' - mu''), with a scale c S: so much of a, b and c for each
 # of three kinds, about the start, a component of q, and along differences of its components.

@@ -20,7 +20,8 @@ from ..gaussians._flows import natural_step
 from ..gaussians._gaussian import Gaussian
 from ..gaussians._low_rank import Law, LowRankGaussian, direction, frame, low_rank_averages
 from ..gaussians._mixture import Mixture
-from ..gaussians._nodes import Nodes, replaced
+from ..gaussians._nodes import Blocks, Nodes, replaced
+from ._natural import AIM, is_finite
 
 Each = Float[Array, " k"]
 # So many numbers are held at once, where many components have many nodes.
@@ -29,8 +30,6 @@ _HELD = 1 << 22
 _FIRST = 0.5
 # A share grows or falls by these factors at most.
 _MOST, _LEAST = 2.0, 0.25
-# Steps aim at this difference between the decay of a gap and that on a Gaussian, as in `_natural`.
-_AIM = 0.6
 # Fresh nodes are asked after so many steps how large the error of the nodes is.
 _ASKED = 8
 # Steps end where none is short enough, or where the gap has not fallen by a factor in so many.
@@ -109,9 +108,7 @@ def over_components(function: Function, numbers: int, components: Any) -> Any:
     size = max(size for size in range(1, k + 1) if k % size == 0 and size <= most)
     if size == k:
         return jax.vmap(function)(components)
-    split = jax.tree.map(lambda leaf: leaf.reshape(k // size, size, *leaf.shape[1:]), components)
-    made = jax.lax.map(jax.vmap(function), split)
-    return jax.tree.map(lambda leaf: leaf.reshape(k, *leaf.shape[2:]), made)
+    return jax.lax.map(function, components, batch_size=size)
 
 
 def known_of(target: Target, nodes: Nodes, q: Mixture) -> Known:
@@ -136,7 +133,7 @@ def settle_mixture(
     q: Mixture,
 ) -> Settled:
     """Steps until the gap is below `tol`, or below that share of the gap on fresh nodes."""
-    both = _stacked(nodes, fresh)
+    both, _ = Blocks.of([nodes, fresh], max(nodes.weights.size, fresh.weights.size))
     nothing = jax.eval_shape(partial(known_of, target, nodes), q)
     known = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nothing)
     zero, none = jnp.zeros((), q.means.dtype), jnp.zeros((), jnp.int32)
@@ -157,7 +154,8 @@ def settle_mixture(
         ask = ended(state) | (state.age >= _ASKED)
         made, moved = _moved(state)
         made = jax.tree.map(partial(jnp.where, ask), state.q, made)
-        used = jax.tree.map(lambda two: jnp.where(ask, two[1], two[0]), both)
+        points, weights = (jnp.where(ask, two[1], two[0]) for two in (both.points, both.weights))
+        used = replaced(replaced(nodes, "points", points), "weights", weights)
         after = known_of(target, used, made)
         asked = state._replace(age=jnp.zeros_like(state.age), fresh=elbo_and_gap(made, after))
         stepped = _judged(state, made, after, moved)
@@ -169,19 +167,6 @@ def settle_mixture(
     )
     result = RESULTS.where(rests(end), RESULTS.event_occurred, short)
     return Settled(end.q, elbo_and_gap(end.q, end.known)[1], end.fresh[0], result, end.steps)
-
-
-def _stacked(one: Nodes, other: Nodes) -> Nodes:
-    """Two rules in one; nodes of weight zero fill the smaller."""
-    most = max(one.weights.size, other.weights.size)
-
-    def filled(nodes: Nodes) -> tuple[Array, Array]:
-        more = most - nodes.weights.size
-        first = jnp.broadcast_to(nodes.points[:1], (more, nodes.points.shape[1]))
-        return jnp.concatenate([nodes.points, first]), jnp.pad(nodes.weights, (0, more))
-
-    points, weights = (jnp.stack(pair) for pair in zip(filled(one), filled(other), strict=True))
-    return replaced(replaced(one, "points", points), "weights", weights)
 
 
 def _moved(state: State) -> tuple[Mixture, Bool[Array, " k"]]:
@@ -202,7 +187,7 @@ def _judged(state: State, made: Mixture, after: Known, moved: Bool[Array, " k"])
     first = state.steps < 0
     good = (new_elbo > elbo) | (new_gap < gap) | first
     good = good & jnp.isfinite(new_elbo + new_gap)
-    error = jnp.abs(jnp.sqrt(after.gaps / known.gaps) - (1 - state.shares)) / _AIM
+    error = jnp.abs(jnp.sqrt(after.gaps / known.gaps) - (1 - state.shares)) / AIM
     factor = jnp.clip(1 / error, _LEAST, _MOST)
     factor = jnp.where(jnp.isnan(factor), _MOST, factor)  # of a component without a gap
     factor = jnp.where(first, 1.0, jnp.where(good & moved, factor, _LEAST))
@@ -226,8 +211,3 @@ def choose(take: Bool[Array, " k"], one: Any, other: Any) -> Any:
     """For each component of two stacks one of both."""
     pick = jax.vmap(jnp.where)
     return jax.tree.map(lambda a, b: pick(take, a, b), one, other)
-
-
-def is_finite(tree: Any) -> BoolScalar:
-    """Whether all numbers of a law are finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

@@ -28,7 +28,8 @@ from .._types import (
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
 from ..gaussians._expectations import Target, gap, suited
 from ..gaussians._gaussian import Gaussian
-from ..gaussians._low_rank import Law, LowRankGaussian, is_degenerate
+from ..gaussians._low_rank import Law, LowRankGaussian, check_rank
+from ..gaussians._mixture import Mixture
 from ..gaussians._nodes import Nodes, cubature, few_of, standard_nodes
 from ._judge import check_start, has_rested, is_far, judge, raise_unless_rested
 from ._pareto import FEWEST_DRAWS, pareto_k
@@ -52,9 +53,9 @@ class FitInfo(eqx.Module):
     what is left to gain, or the error of the nodes, whichever is larger [nats]. It and
     `gradient_norm` are the largest over eight sets of `n` nodes, scrambled independently (inf if
     NaN); `elbo` and `k_hat` use all of them together, and `elbo_error` is the standard error of
-    their mean [nats]. None shows what n nodes cannot see, such as
-    a rare spike of log_p. `k_hat` is 0 where the largest weights are equal up to the rounding of
-    log p, as at q = p, and inf, a warning, where no k exists or rounding hides it.
+    their mean [nats]. None shows what n nodes cannot see, such as a rare spike of log_p. `k_hat` is
+    0 where the largest weights are equal up to the rounding of log p, as at q = p, and inf, a
+    warning, where no k exists or rounding hides it.
 
     `position` is the mean in the shape of `q0`. `unravel` brings vectors into that shape and keeps
     axes in front of them: `info.unravel(q.sample(key, (1000,)))` is a pytree of samples.
@@ -114,10 +115,10 @@ def fit_gaussian(
             points first, if `n` is as many, then n / 16 and n Sobol nodes.
         batch: `batch(key)` draws a mini-batch, rows or their indices, for `log_p(x, batch)`, an
             unbiased estimate of the log density. Every step then has fresh nodes and batches, one
-            for each pair z and -z, and a share that decreases. The fit ends when the noise is below
-            `tol`, and is at rest only if the gap on as many fresh draws, with three times the
-            variance of their noise, is below it too. `k_hat` is inf: noisy weights are not those
-            of p. Only for "fisher_rao" and its own solver.
+            for each pair z and -z, and more of them once noise is what is left. The fit is at rest
+            when the gap on draws that q has not seen, with three times the variance of their noise,
+            is below `tol`. `k_hat` is inf: noisy weights are not those of p. Only for "fisher_rao"
+            and its own solver.
         n: Number of the last nodes, and of each set that judges; at least 25. By default 1024, or 2
             dim if that is more and the scale a matrix; with `batch` the nodes of a step, 256.
             Raise it to lower `info.gap`.
@@ -164,12 +165,7 @@ def fit_gaussian(
         names = " or ".join(f'"{name}"' for name in GEOMETRIES)
         raise ValueError(f"fit_gaussian: `geometry` is {geometry!r}; give {names}.")
     check_counts("fit_gaussian", {"max_steps": max_steps})
-    if not jax.tree.leaves(q0):
-        raise ValueError(f"fit_gaussian: `q0` is {q0!r}, without parameters; pass where to start.")
-    q0 = jax.tree.map(as_float, q0)
-    like = q0.mean if isinstance(q0, Gaussian | LowRankGaussian) else q0
-    unravel = _unraveller(like)
-    target = Target("fit_gaussian", Partial(_of_flat, as_partial(log_p), unravel), None, estimator)
+    q0, like, target = problem("fit_gaussian", log_p, q0, estimator)
     dim = sum(map(np.size, jax.tree.leaves(like)))
     rank = _check_rank(q0, rank, dim, geometry, estimator, solver)
     _check_batch(nodes, batch, geometry, solver, stepsize_controller)
@@ -197,9 +193,26 @@ def fit_gaussian(
         source = Draws(as_partial(batch), -(-n // 2), dim + rank)
         first, fresh = source(first_key), source(fresh_key)
     # A program of its own, which takes a second: a bad start need not wait for the long one.
-    start = _begin(target, q0, rank, first, fresh, first_key)
+    start = begin(target, q0, rank, first, fresh, first_key)
     tol = jnp.asarray(tol, start.mean.dtype)
-    return _fit(target, unravel, start, source, fresh, tol, way, nodes is not None, throw, key)
+    return _fit(
+        target, unraveller(like), start, source, fresh, tol, way, nodes is not None, throw, key
+    )
+
+
+def problem(
+    caller: str, log_p: LogDensity, q0: Any, estimator: str = "stein"
+) -> tuple[Any, PyTree, Target]:
+    """The start as floats, what one sample is like, and the target as a function of a vector."""
+    if not jax.tree.leaves(q0):
+        raise ValueError(f"{caller}: `q0` is {q0!r}, without parameters; pass where to start.")
+    q0 = like = jax.tree.map(as_float, q0)
+    if isinstance(q0, Mixture):
+        like = jnp.zeros_like(q0.means[0])
+    elif isinstance(q0, Gaussian | LowRankGaussian):
+        like = q0.mean
+    flat = Partial(_of_flat, as_partial(log_p), unraveller(like))
+    return q0, like, Target(caller, flat, None, estimator)
 
 
 def _check_rank(
@@ -220,9 +233,7 @@ def _check_rank(
             better = "pass rank=20, say, or a `Gaussian` of a vector scale (mean field)"
             raise ValueError(f"{caller}: {words}, and a step takes dim^3; {better}.")
         return 0
-    if is_degenerate(rank, dim):
-        words = "a full covariance has no more numbers: leave the rank out, or pass a smaller one"
-        raise ValueError(f"{caller}: `rank` is {rank} in {dim} dimensions; {words}.")
+    check_rank(caller, rank, dim)
     if isinstance(q0, Gaussian) and not q0.diagonal:
         words = (
             "`rank` comes with a `q0` of a full scale; pass parameters, a `Gaussian` of a vector"
@@ -251,7 +262,7 @@ def _check_batch(
 
 
 @eqx.filter_jit
-def _begin(
+def begin(
     target: Target, q0: Law | PyTree, rank: int, nodes: Nodes, others: Nodes, key: PRNGKeyArray
 ) -> Law:
     """Makes the first law, and refuses one from which no flow can go."""
@@ -311,7 +322,7 @@ def _of_flat(log_p: LogDensity, unravel: Function, flat: Vector, *batch: PyTree)
     return log_p(unravel(flat), *batch)
 
 
-def _unraveller(like: PyTree) -> Function:
+def unraveller(like: PyTree) -> Function:
     """Undoes `ravel_pytree`; it holds no arrays, so that it is the same for a batch of fits."""
     leaves, structure = jax.tree.flatten(like)
     kinds = tuple((leaf.shape, leaf.dtype) for leaf in leaves)

@@ -33,13 +33,11 @@ from ..gaussians._nodes import Nodes, standard_nodes
 # One set hides two thirds of the gap with a chance of .28 at most if b is normal with the variance
 # of a: eight at once with one of 4e-5.
 SETS = 8
-# Variances of what random mini-batches add that enter the gap.
-DEVIATIONS = 3.0
 # How many times wider than q0 the target is evaluated too, to see whether it is flat.
 _WIDER = (1.0, 10.0, 1e3, 1e6)
 _FAR = 1e6
 # The gap at a jump and that of other nodes are two draws of one size; either may be unlucky.
-_LIKE = 10.0
+LIKE = 10.0
 _LOOK = "Look for NaN in the data, or log or sqrt of a negative number."
 _WALL = (
     " A Gaussian reaches everywhere: transform bounded parameters to the line by a bijection with "
@@ -135,11 +133,19 @@ def judge(target: Target, q: Law, n: int, key: PRNGKeyArray) -> Judgement:
     """Judges q on nodes that it has not seen: the worst gap and norm, and all weights together."""
     fresh = partial(standard_nodes, n, latent_size(q))
     found = jax.lax.map(lambda k: _judge_on(target, q, fresh(key=k)), jr.split(key, SETS))
-    # No comparison with NaN warns, so that NaN counts as the worst.
-    worst = [jnp.max(jnp.where(jnp.isnan(each), jnp.inf, each)) for each in found[:2]]
-    error = jnp.std(found.elbo, ddof=1) / SETS**0.5
     weights, rounding = found.log_weights.ravel(), found.rounding.ravel()
-    return Judgement(worst[0], worst[1], jnp.mean(found.elbo), error, weights, rounding)
+    worst = worst_of(found.gap), worst_of(found.gradient_norm)
+    return Judgement(*worst, *mean_and_error(found.elbo), weights, rounding)
+
+
+def worst_of(values: Float[Array, " sets"]) -> Scalar:
+    """The largest; no comparison with NaN warns, so that NaN counts as the worst."""
+    return jnp.max(jnp.where(jnp.isnan(values), jnp.inf, values))
+
+
+def mean_and_error(values: Float[Array, " n"]) -> tuple[Scalar, Scalar]:
+    """A mean and its standard error."""
+    return jnp.mean(values), jnp.std(values, ddof=1) / values.size**0.5
 
 
 def _judge_on(target: Target, q: Law, nodes: Nodes) -> Judgement:
@@ -161,7 +167,7 @@ def has_rested(
     """Whether a fit came to rest; `left` is the gap on its own nodes."""
     # Where log_p has kinks, averages over nodes jump, and cannot fall below a jump. Such a flow
     # rests when its steps lead nowhere and what is left is like the error of the nodes.
-    jumps = (result == RESULTS.max_steps_rejected) & (left <= jnp.minimum(_LIKE * found.gap, 1))
+    jumps = (result == RESULTS.max_steps_rejected) & (left <= jnp.minimum(LIKE * found.gap, 1))
     jumps = jumps & ~far
     ended = (result == RESULTS.event_occurred) & (left <= jnp.maximum(tol, 1))
     rested = (ended | jumps) & jnp.isfinite(found.elbo) & (found.gap < jnp.inf)
@@ -202,6 +208,13 @@ def raise_unless_rested(
         stopped,
         jnp.ones((), bool),
     )
+    return raise_no_rest("fit_gaussian", q, rested, _NO_REST, causes)
+
+
+def raise_no_rest(
+    caller: str, q: Any, rested: BoolScalar, words: tuple[str, ...], causes: tuple[BoolScalar, ...]
+) -> Any:
+    """Refuses an end without rest by the first cause that holds; use the law returned."""
     last = "Or pass throw=False and look at `info`."
-    words = [f"fit_gaussian: q is not at rest{why} {last}" for why in _NO_REST]
+    words = tuple(f"{caller}: q is not at rest{why} {last}" for why in words)
     return raise_first(q, {why: ~rested & bad for why, bad in zip(words, causes, strict=True)})

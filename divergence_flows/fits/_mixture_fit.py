@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real
 
 from .._checks import (
@@ -19,13 +18,12 @@ from .._checks import (
     check_number,
     check_positive,
     described,
-    raise_first,
 )
-from .._types import Function, IntScalar, RowsLike, Scalar, ScalarLike, as_float, as_partial
+from .._types import Function, IntScalar, RowsLike, Scalar, ScalarLike, as_float
 from ..flows._integrate import RESULTS, bits
 from ..gaussians._expectations import Target
 from ..gaussians._gaussian import Gaussian
-from ..gaussians._low_rank import LowRankGaussian, is_degenerate
+from ..gaussians._low_rank import LowRankGaussian, check_rank
 from ..gaussians._mixture import Mixture
 from ..gaussians._nodes import Nodes, standard_nodes
 from ._candidates import extended
@@ -38,8 +36,16 @@ from ._components import (
     settle_mixture,
     with_components,
 )
-from ._fit import _begin, _of_flat, _unraveller
-from ._judge import SETS, check_start, latent_size
+from ._fit import begin, problem, unraveller
+from ._judge import (
+    LIKE,
+    SETS,
+    check_start,
+    latent_size,
+    mean_and_error,
+    raise_no_rest,
+    worst_of,
+)
 from ._pareto import FEWEST_DRAWS, pareto_k
 from ._rounds import SHARE
 
@@ -51,8 +57,6 @@ _LOOSE, _LOOSE_STEPS = 1e-2, 60
 _AGAIN = 3
 # Candidates of each kind, at least, and the fewest nodes on which they climb.
 _CANDIDATES, _FEW = 24, 32
-# Steps that lead nowhere end at rest if what is left is like the error of the nodes.
-_LIKE = 10.0
 _NO_REST = (
     ": log_p is not finite at nodes of q. Transform bounded parameters to the line.",
     " after `max_steps` steps. Give more, or a larger `tol`.",
@@ -163,10 +167,7 @@ def fit_mixture(
     """
     caller = "fit_mixture"
     check_counts(caller, {"k": k, "rank": rank, "max_steps": max_steps})
-    if not jax.tree.leaves(q0):
-        raise ValueError(f"{caller}: `q0` is {q0!r}, without parameters; pass where to start.")
-    q0 = jax.tree.map(as_float, q0)
-    like = _position_of(q0)
+    q0, like, target = problem(caller, log_p, q0)
     dim = sum(map(np.size, jax.tree.leaves(like)))
     rank, full = _check_kind(q0, rank, k, dim)
     latent = dim + rank
@@ -178,8 +179,6 @@ def fit_mixture(
     if tol is None:
         tol = _TOLERANCE[bits(q0)]
     check_positive(caller, tol=tol)
-    unravel = _unraveller(like)
-    target = Target(caller, Partial(_of_flat, as_partial(log_p), unravel))
     own_key, fresh_key, few_key, key = jr.split(key, 4)
     given = nodes is not None
     nodes = standard_nodes(n, latent, key=own_key) if nodes is None else nodes
@@ -189,21 +188,14 @@ def fit_mixture(
     if isinstance(q0, Mixture):
         start = _begin_at(target, q0, nodes, fresh)
     else:
-        law = _begin(target, q0, rank, nodes, fresh, own_key)
+        law = begin(target, q0, rank, nodes, fresh, own_key)
         start = with_components(
             jnp.zeros(1, law.mean.dtype), jax.tree.map(partial(jnp.expand_dims, axis=0), law)
         )
     xs_p = None if xs_p is None else _flat_samples(xs_p, like).astype(start.means.dtype)
     tol = jnp.asarray(tol, start.means.dtype)
     rules, most_steps = (nodes, fresh, few), jnp.asarray(max_steps)
-    return _fit(target, unravel, start, k, rules, xs_p, tol, most_steps, given, throw, key)
-
-
-def _position_of(q0: Any) -> PyTree:
-    """What one sample is like."""
-    if isinstance(q0, Mixture):
-        return jnp.zeros_like(q0.means[0])
-    return q0.mean if isinstance(q0, Gaussian | LowRankGaussian) else q0
+    return _fit(target, unraveller(like), start, k, rules, xs_p, tol, most_steps, given, throw, key)
 
 
 def _check_kind(q0: Any, rank: int | None, k: int, dim: int) -> tuple[int, bool]:
@@ -224,9 +216,8 @@ def _check_kind(q0: Any, rank: int | None, k: int, dim: int) -> tuple[int, bool]
         words = f"`rank` is {rank}, and `q0` has {dim} dimensions and a scale of another kind"
         raise ValueError(f"fit_mixture: {words}; leave `rank` out, or pass parameters alone.")
     rank = rank or own or 0
-    if rank and is_degenerate(rank, dim):
-        words = f"`rank` is {rank} in {dim} dimensions; a full covariance has no more numbers"
-        raise ValueError(f"fit_mixture: {words}: leave `rank` out, or pass a smaller one.")
+    if rank:
+        check_rank("fit_mixture", rank, dim)
     return rank, full and rank == 0
 
 
@@ -276,12 +267,12 @@ def _fit(
         return elbo_and_gap(q, known_of(target, standard_nodes(n, latent, key=key), q))
 
     elbos, gaps = jax.lax.map(judged, jr.split(judge_key, SETS))
-    elbo, elbo_error = _mean(elbos)
-    # No comparison with NaN warns, so that NaN counts as the worst.
-    gap = jnp.max(jnp.where(jnp.isnan(gaps), jnp.inf, gaps))
+    elbo, elbo_error = mean_and_error(elbos)
+    gap = worst_of(gaps)
+    # Steps that lead nowhere end at rest if what is left is like the error of the nodes.
     idle = end.result == RESULTS.max_steps_rejected
     rested = (end.result == RESULTS.event_occurred) | (
-        idle & (end.gap <= jnp.minimum(_LIKE * gap, 1))
+        idle & (end.gap <= jnp.minimum(LIKE * gap, 1))
     )
     finite = jnp.isfinite(elbo) & jnp.isfinite(end.gap) & (gap < jnp.inf)
     rested = rested & finite
@@ -293,7 +284,7 @@ def _fit(
 
     weights, sizes = jax.vmap(ratio)(q.sample(draw_key, (SETS * n,)))
     k_hat = pareto_k(weights, jnp.finfo(weights.dtype).eps * sizes)
-    eubo, eubo_error = (None, None) if xs_p is None else _mean(jax.vmap(ratio)(xs_p)[0])
+    eubo, eubo_error = (None, None) if xs_p is None else mean_and_error(jax.vmap(ratio)(xs_p)[0])
     entropy = expected(q.weights, -q.log_weights)
     info = MixtureInfo(
         elbo=elbo,
@@ -312,10 +303,7 @@ def _fit(
     )
     if throw:
         causes = ~finite, end.result == RESULTS.max_steps_reached, jnp.ones((), bool)
-        last = "Or pass throw=False and look at `info`."
-        words = [f"fit_mixture: q is not at rest{why} {last}" for why in _NO_REST]
-        faults = {why: ~rested & bad for why, bad in zip(words, causes, strict=True)}
-        q = raise_first(q, faults)
+        q = raise_no_rest(target.caller, q, rested, _NO_REST, causes)
     return _without_derivative(q), info
 
 
@@ -335,11 +323,6 @@ def _refused(primals: tuple[Mixture], tangents: tuple[Mixture]) -> tuple[Mixture
 
 
 _without_derivative.defjvp(_refused, symbolic_zeros=True)
-
-
-def _mean(values: Float[Array, " n"]) -> tuple[Scalar, Scalar]:
-    """A mean and its standard error."""
-    return jnp.mean(values), jnp.std(values, ddof=1) / values.size**0.5
 
 
 def _in_rounds(

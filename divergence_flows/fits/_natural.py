@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from .._types import IntScalar, Scalar
+from .._types import BoolScalar, IntScalar, Scalar
 from ..flows._integrate import (
     RESULTS,
     AbstractAdaptiveSolver,
@@ -30,7 +30,7 @@ Known = tuple[Law, Found]
 Progress = tuple[Scalar, IntScalar]  # the least gap so far, steps since then
 # Steps aim at this difference between the decay that was made and that on a Gaussian; beyond 1 a
 # step may lead away, and is made again, shorter.
-_AIM = 0.6
+AIM = 0.6
 # e^-4: further steps would gain less than the error of the nodes takes.
 _LONGEST = 4.0
 # Where log_p has kinks, averages over nodes jump, and near rest no step is short enough: a gap
@@ -41,13 +41,18 @@ _LESS, _PATIENCE = 0.9, 100
 BY_USE = PIDController(
     rtol=0.0,
     atol=1.0,
-    safety=_AIM,
+    safety=AIM,
     factormin=0.25,
     factormax=3.0,
     dtmin=_NONE,
     dtmax=_LONGEST,
     force_dtmin=False,
 )
+
+
+def is_finite(law: Any) -> BoolScalar:
+    """Whether a step led to a law: all of its numbers are finite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(law)]))
 
 
 def first_step(gap: Scalar) -> Scalar:
@@ -87,7 +92,7 @@ class NaturalSteps(AbstractAdaptiveSolver):
         before, after = gap_of(*y0), gap_of(*y1)
         error = jnp.abs(jnp.sqrt(after / before) - decay)
         # A gap that grows is the flow's own way only if a short step shows it.
-        error = jnp.where(after > before, error / _AIM, error)
+        error = jnp.where(after > before, error / AIM, error)
         jump = (error > 1) & (t1 - t0 < _SHORT) & jnp.isfinite(after)
         least, idle = solver_state
         less = after < _LESS * least

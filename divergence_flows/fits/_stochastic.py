@@ -21,6 +21,7 @@ from ..gaussians._flows import natural_step
 from ..gaussians._low_rank import Law
 from ..gaussians._nodes import Nodes, pairs_of
 from ._judge import Judgement
+from ._natural import is_finite
 from ._rounds import Geometry, settle_on
 
 # Variances of the noise that enter the gap.
@@ -78,7 +79,7 @@ def fit_on_draws(
         """Moves q, and looks at it with fresh draws."""
         q, at, share, count, used = state
         end = natural_step(q, at.mean, share)
-        good = jnp.isfinite(end.log_det()) & jnp.all(jnp.isfinite(end.mean))
+        good = is_finite(end)
         end = jax.tree.map(partial(jnp.where, good), end, q)
         before = gap_of(q, at.mean)
         more = jnp.ceil(_MORE * count).astype(count.dtype)

@@ -170,9 +170,11 @@ class Direction(NamedTuple):
     inverse: Thin  # Y, of the precision, P A P = diag + U Y^T + Y U^T
 
 
-def is_degenerate(rank: int, dim: int) -> bool:
-    """Whether many factors make one covariance (Ledermann's bound), so that no direction is one."""
-    return rank > dim or (dim - rank) ** 2 < dim + rank
+def check_rank(caller: str, rank: int, dim: int) -> None:
+    """Refuses a rank beyond Ledermann's bound: many factors make one covariance there."""
+    if rank > dim or (dim - rank) ** 2 < dim + rank:
+        words = "a full covariance has no more numbers: leave `rank` out, or pass a smaller one"
+        raise ValueError(f"{caller}: `rank` is {rank} in {dim} dimensions; {words}.")
 
 
 def frame(q: LowRankGaussian) -> tuple[Thin, Small]:

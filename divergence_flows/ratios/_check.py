@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .._checks import check_samples, scalar_valued
-from .._types import AnyCloudLike, LogRatioFn, Scalar, ScalarLike
+from .._types import AnyCloudLike, AnyFloat, LogRatioFn, Scalar, ScalarLike
 
 
 class Witness(eqx.Module):
@@ -77,7 +77,14 @@ def ratio_check(
     xs_q, xs_p = check_samples(caller, xs_q=xs_q, xs_p=xs_p)
     values = jax.vmap(scalar_valued(caller, "log_r", log_r), in_axes=(None, 0, None))
     u_q, u_p = values(t, xs_q, args), values(t, xs_p, args)
-    total = jax.nn.logsumexp(u_q)
-    mean_r = jnp.exp(total - jnp.log(u_q.size))
-    mean_inverse_r = jnp.exp(jax.nn.logsumexp(-u_p) - jnp.log(u_p.size))
-    return RatioCheck(mean_r, mean_inverse_r, jnp.exp(2 * total - jax.nn.logsumexp(2 * u_q)))
+    return RatioCheck(mean_of_exp(u_q), mean_of_exp(-u_p), effective_size(u_q))
+
+
+def mean_of_exp(u: AnyFloat) -> Scalar:
+    """The mean of e^u, summed in log space."""
+    return jnp.exp(jax.nn.logsumexp(u) - jnp.log(u.size))
+
+
+def effective_size(u: AnyFloat) -> Scalar:
+    """How many equal weights the weights e^u are worth."""
+    return jnp.exp(2 * jax.nn.logsumexp(u) - jax.nn.logsumexp(2 * u))

@@ -23,7 +23,7 @@ from bad_good import (
 from jax.tree_util import Partial
 
 import divergence_flows as df
-from divergence_flows.fits._fit import _unraveller
+from divergence_flows.fits._fit import unraveller
 
 INDEFINITE, SINGULAR = jnp.array([[1.0, 2.0], [2.0, 1.0]]), jnp.ones((2, 2))
 MANY = df.Gaussian(jnp.zeros((4, 2)), jnp.ones((4, 2)))
@@ -174,7 +174,7 @@ def rates(name, target, law, h=None, dim=2):
 
 def unravel(vectors):
     """What a fit of two numbers does with vectors, without a fit."""
-    return _unraveller({"a": jnp.zeros(()), "b": jnp.zeros(1)})(vectors)
+    return unraveller({"a": jnp.zeros(()), "b": jnp.zeros(1)})(vectors)
 
 
 # By a ValueError too, of what is made here: the function that is named, a call, its arguments.
