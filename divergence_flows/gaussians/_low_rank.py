@@ -189,19 +189,22 @@ def low_rank_averages(
     scores: Float[Array, "n dim"],
     gs: Float[Array, "n dim"],
 ) -> tuple[Vector, Thin, Vector]:
-    """E[g], R U and the diagonal of R, by Stein's identity with the score of q."""
+    """E[g], R U and the diagonal of R, by Stein's identity with the score of q.
+
+    Nodes make no symmetric R. It is symmetrised, since R U stands for both R U and U^T R: where U
+    has all but taken a coordinate, its share of R is a small difference of these.
+    """
     weighted = weights[:, None] * gs
     own, left = weighted * q.scale, -scores * q.scale
-    return weighted.sum(0), product(own.T, product(left, u)), jnp.sum(own * left, axis=0)
+    on_frame = 0.5 * product(own.T, product(left, u)) + 0.5 * product(left.T, product(own, u))
+    return weighted.sum(0), on_frame, jnp.sum(own * left, axis=0)
 
 
 def direction(q: LowRankGaussian, found: tuple[Vector, Thin, Vector]) -> Direction:
     """Solves for the Fisher-Rao direction."""
     rate, on_frame, diagonal = found
     u, t = frame(q)
-    inner = product(u.T, on_frame)
-    on_frame = on_frame - 0.5 * product(u, inner - inner.T)
-    half = on_frame - 0.25 * product(u, inner + inner.T)
+    half = on_frame - 0.5 * product(u, product(u.T, on_frame))
     wanted = diagonal - 2 * jnp.sum(half * u, axis=1)
     own = 1 - jnp.sum(u**2, axis=1)
     # A deviation that the factor has all but replaced shrinks no more: its optimum is at zero.
@@ -260,6 +263,11 @@ def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGa
     left = jnp.where(wanted > 0.5, 0.25 / jnp.maximum(wanted, 0.5), 1 - wanted)
     own = 1 - jnp.sum(u**2, axis=1)
     left = jnp.minimum(left, jnp.maximum(own / _BOUND, 1))
+    # A deviation that grows back takes of the factor what is the coordinate's alone, and no more.
+    lengths, vectors = jnp.linalg.eigh(size)
+    inverses = 1 + 1 / jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)
+    room = 1 / (product(u, vectors) ** 2 @ inverses)
+    left = jnp.where(own < _BOUND, jnp.maximum(left, 1 - room), left)
     inverse = to.inverse + _on_frame(u, to.change - (1 - left) / share)
     scale = jax.lax.rsqrt(left)
     both = scale[:, None] * jnp.concatenate([u, inverse], axis=1)
