@@ -1,4 +1,4 @@
-r"""Ratios of a joint law to its marginals, learned from simulations: posteriors without likelihoods.
+r"""Ratios of a joint law to its marginals, learned from simulations: posteriors without densities.
 
 Of K parameters of the prior one has made x: it is theta_i with odds r(theta_i, x), whatever K is.
 So critics are trained to find it, and simulations that they have not seen judge them exactly.
@@ -35,6 +35,7 @@ from .._types import (
 )
 from ..divergences._stable import softplus
 from ..gans._losses import discriminator_loss
+from ..gans._table import logit
 from ..training._update import Optimizer
 from ._cross_fit import Columns, Folds, Rows, Trainer, asked, descended, of_all
 
@@ -149,7 +150,8 @@ def conditional_ratio(
         raise ValueError(f"{caller}: {words}; pass one x for each theta.")
     shapes = thetas.shape[1:], xs.shape[1:]
     thetas, xs = (each.reshape(len(each), -1) for each in (thetas, xs))
-    how = (critic, gan, folds, seeds, steps, batch_size, optimizer)
+    # The softmax has d = log r at the optimum, as logistic pairs have.
+    how = (critic, logit() if gan is None else gan, folds, seeds, steps, batch_size, optimizer)
     both = jnp.concatenate([thetas, xs], axis=1)
     trainer, key = asked(caller, how, both, len(both), key)
     check_counts(caller, {"contrasts": contrasts})
@@ -234,12 +236,10 @@ def _judged(
     def of_fold(critics: PyTree, fold: IntScalar, key: PRNGKeyArray) -> tuple:
         _, own = folds.split(fold)
         lineup, judges = thetas[own[:_LINEUP]], xs[own[: min(_LINEUP, _JUDGES // how.folds)]]
-        of_one = lambda critic, x: how.gan.log_t(_of_lineup(how.values(critic), lineup, x))
-        mean = lambda x: jnp.mean(jax.vmap(of_one, (0, None))(critics, x), axis=0)
-        u = jax.lax.map(mean, judges)
+        u = jax.lax.map(partial(_of_seeds, how, critics, lineup), judges)
         weights = jax.nn.softmax(u, axis=1)
         gains = jnp.diagonal(jax.nn.log_softmax(u, axis=1)) + jnp.log(len(lineup))
-        draws = jr.uniform(key, (len(judges),))
+        draws = jr.uniform(key, (len(judges),), judges.dtype)
         levels = partial(_levels, weights, draws)
         ranks = [levels(jnp.broadcast_to(theta, u.shape)) for theta in lineup.T]
         features = jnp.concatenate([lineup, lineup**2], axis=1)
@@ -262,10 +262,16 @@ def _judged(
     return jnp.mean(gains), jnp.std(gains) / n**0.5, levels[:, 0], believe
 
 
+def _of_seeds(how: Trainer, critics: PyTree, lineup: Rows, x: Vector) -> Float[Array, " k"]:
+    """The mean of log r over seeds, at one x with each of some parameters."""
+    d = jax.vmap(lambda critic: _of_lineup(how.values(critic), lineup, x))(critics)
+    return jnp.mean(how.gan.log_t(d), axis=0)
+
+
 def _levels(
     weights: Float[Array, "n k"], draws: Float[Array, " n"], values: Float[Array, "n k"]
 ) -> Float[Array, " n"]:
-    """The weight of values above that of a row's own, the diagonal, and a part of what equals it."""
+    """The weight of values above a row's own, the diagonal, and a part of those that equal it."""
     own = jnp.diagonal(values)[:, None]
     above, same = (jnp.sum(weights * which, axis=1) for which in (values > own, values == own))
     return above + draws * same
@@ -304,4 +310,5 @@ def _log_posterior(
     ratio: ConditionalRatio, log_prior: LogDensity, x: Numbers, theta: Numbers
 ) -> Scalar:
     theta = as_float(theta)
+    check_input("log_posterior", "theta", theta, *ratio.shapes[0])
     return scalar_of("log_posterior", "log_prior", log_prior, theta) + ratio(theta, x)
