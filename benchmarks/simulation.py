@@ -49,6 +49,10 @@ def c2st(xs, ys, seed=1):
     return cross_val_score(classifier, data, labels, cv=folds, scoring="accuracy").mean()
 
 
+def chosen_by(log_weights, count, key):
+    return jr.choice(key, log_weights.size, (count,), p=jax.nn.softmax(log_weights))
+
+
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def on_grid(log_prob, bound, count, key):
     """Draws of a density on a square, constant in each cell of a grid."""
@@ -56,7 +60,7 @@ def on_grid(log_prob, bound, count, key):
     middles = (jnp.arange(CELLS) + 0.5) / CELLS
     points = jnp.stack(jnp.meshgrid(middles, middles), axis=-1).reshape(-1, 2)
     values = jax.lax.map(log_prob, bound * (2 * points - 1), batch_size=8192)
-    chosen = points[jr.categorical(of_cell, values, shape=(count,))]
+    chosen = points[chosen_by(values, count, of_cell)]
     within = jr.uniform(of_place, chosen.shape, minval=-0.5, maxval=0.5) / CELLS
     return bound * (2 * (chosen + within) - 1)
 
@@ -72,7 +76,7 @@ def by_chains(log_prob, task, count, key):
     thetas = jax.vmap(task.prior)(jr.split(of_prior, CANDIDATES * count))
     values = jax.lax.map(log_prob, thetas, batch_size=8192)
     weights = values - jax.vmap(task.log_prior)(thetas)
-    start = jr.categorical(of_start, weights, shape=(count,))
+    start = chosen_by(weights, count, of_start)
     halves, known = thetas[start].reshape(2, -1, task.dim), values[start].reshape(2, -1)
     length = 2.38 / (2 * task.dim) ** 0.5
 
@@ -157,7 +161,9 @@ def exact(task, numbers, draws):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="*", choices=[*TASKS], default=[*TASKS])
-    parser.add_argument("--simulations", nargs="*", type=int, choices=[*BUDGETS], default=[*BUDGETS])
+    parser.add_argument(
+        "--simulations", nargs="*", type=int, choices=[*BUDGETS], default=[*BUDGETS]
+    )
     parser.add_argument("--observations", type=int, default=len(OBSERVATIONS))
     parser.add_argument("--small", action="store_true", help="few steps and draws, to try it")
     asked = parser.parse_args()
