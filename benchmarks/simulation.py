@@ -31,9 +31,9 @@ DRAWS = 10_000  # of each posterior, as the suite has them
 CELLS = 512  # of a grid in the plane, along each side
 CANDIDATES, MOVES = 10, 100  # elsewhere: draws of the prior for each of ours, and steps of a chain
 # Critics that a task chooses from: width, depth and learning rate.
-CRITICS = {"quadratic": (1, 0, 1e-2), "64-64 and quadratic": (64, 2, 2e-3)}
-BUDGETS = {1000: {"steps": 1000, "folds": 5}, 10_000: {"steps": 2500, "folds": 3}}
-SMALL = {"steps": 100, "folds": 2}
+CRITICS = {"quadratic": (1, 0, 1e-2), "64-64 and quadratic": (64, 2, 5e-3)}
+BUDGETS = {1000: {"steps": 2500, "folds": 5}, 10_000: {"steps": 10_000, "folds": 3}}
+SMALL = {"steps": 200, "folds": 2}
 MEASURE = "C2ST, mean over observations"
 
 
@@ -168,7 +168,7 @@ if __name__ == "__main__":
     parser.add_argument("--small", action="store_true", help="few steps and draws, to try it")
     asked = parser.parse_args()
     numbers = OBSERVATIONS[: 1 if asked.small else asked.observations]
-    draws = 500 if asked.small else DRAWS
+    draws = 200 if asked.small else DRAWS
     for n in asked.simulations:
         for name in asked.only:
             run(TASKS[name], n, numbers, draws, SMALL if asked.small else BUDGETS[n])

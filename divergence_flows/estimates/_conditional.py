@@ -90,11 +90,11 @@ def conditional_ratio(
     *,
     critic: Network | None = None,
     gan: Any = None,
-    contrasts: int = 31,
+    contrasts: int = 15,
     folds: int = 5,
     seeds: int = 1,
-    steps: int = 1000,
-    batch_size: int = 128,
+    steps: int = 2000,
+    batch_size: int = 64,
     optimizer: Optimizer | None = None,
     key: PRNGKeyArray,
 ) -> ConditionalRatio:
@@ -133,9 +133,9 @@ def conditional_ratio(
 
     Example:
         ```python
-        thetas = jr.normal(jr.key(0), (2000, 1))
-        xs = thetas + 0.5 * jr.normal(jr.key(1), (2000, 1))
-        ratio = df.conditional_ratio(thetas, xs, steps=300, key=jr.key(2))
+        thetas = jr.normal(jr.key(0), (1000, 1))
+        xs = thetas + 0.5 * jr.normal(jr.key(1), (1000, 1))
+        ratio = df.conditional_ratio(thetas, xs, folds=2, steps=300, key=jr.key(2))
         print(ratio.information.round(1), ratio.believe)  # 0.8 True
         ```
 

@@ -119,20 +119,22 @@ def test_samplers_find_both_modes_and_their_widths(simulation, tasks, monkeypatc
 
 
 @needs_data
-def test_a_small_run_has_a_line_for_each_case_and_a_row_for_each_task(monkeypatch):
+def test_a_small_run_has_a_line_and_a_row_for_each_case(monkeypatch):
     run = [sys.executable, "benchmarks/simulation.py", "--small", "--simulations", "1000"]
-    run = [*run, "--only", "two_moons", "gaussian_linear"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = [*run, "--only", "gaussian_linear"]
+    # Optimised, unlike the tests: this runs longer than it compiles. Two BLAS threads would fight.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT, env=env)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    moons, linear, exact = lines
-    assert moons["case"] == "two_moons, 1,000 simulations"
-    assert (moons["goal"], linear["baseline"]) == (0.822, 0.672)
-    assert moons["critic"] == "64-64 and quadratic"
-    # A critic that has the ratio in its family is nearer than none, and the closed form nearest.
-    assert 0.5 < linear["value"] < 0.8
-    assert abs(exact["value"] - 0.5) < 0.08
+    linear, exact = [json.loads(line) for line in done.stdout.splitlines()]
+    assert linear["case"] == "gaussian_linear, 1,000 simulations"
+    assert linear["goal"] == linear["baseline"] == 0.672
+    # The family that has the ratio wins on held-out simulations, and finds half of what there is:
+    # 5 log 2 nats.
+    assert linear["critic"] == "quadratic"
+    assert 1.5 < linear["information"]["quadratic"][0] < 5 * np.log(2)
+    assert 0.5 < linear["value"] < 0.9
+    assert abs(exact["value"] - 0.5) < 0.1
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    table = importlib.import_module("_readme").simulation(lines).splitlines()
-    assert len(table) == 2 + 3
-    assert table[2].startswith("| two_moons |")
+    table = importlib.import_module("_readme").simulation([linear, exact]).splitlines()
+    assert len(table) == 2 + 2
+    assert table[2].startswith(f"| gaussian_linear | {linear['value']:.3f}")
