@@ -20,6 +20,8 @@ COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 DOCS = nox.project.dependency_groups(PYPROJECT, "docs")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
+# Its data alone: it would install PyTorch, and pins of its own.
+SBIBM = ("--no-deps", "sbibm==1.1.0")
 # Two workers and no picture windows, on any machine; a file stays with one worker, so that no
 # program is compiled by both.
 PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
@@ -67,6 +69,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Runs the tests on the interpreter that runs nox."""
     session.install("-e", ".[examples]", *TESTS)
+    session.install(*SBIBM)
     session.run(*PYTEST, *session.posargs, env=quickly(session))
 
 
@@ -167,6 +170,8 @@ def bench(session: nox.Session) -> None:
     options = next((given[i:] for i, each in enumerate(given) if each.startswith("-")), [])
     names = given[: len(given) - len(options)]
     names = names or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    if "simulation" in names:
+        session.install(*SBIBM)
     if {"gan", "gpu"} & {*names}:
         # On Linux PyPI's wheel brings CUDA's libraries; UV_TORCH_BACKEND=cpu gets the one without.
         cuda = ["jax[cuda13]"] if "gpu" in names and shutil.which("nvidia-smi") else []

@@ -232,6 +232,31 @@ def posteriors(lines):
     return rows(head, body)
 
 
+def simulation(lines):
+    """C2ST of each task beside what was published, and what held-out simulations say."""
+    found, heads = {}, []
+    for line in lines:
+        task, kind = line["case"].split(", ", 1)
+        if kind == "exact":
+            found[f"{task}, exact draws"] = {kind: f"{line['ours']:.3f}"}
+            continue
+        missed = "" if line["value"] <= line["goal"] else ", **missed**"
+        nats, error = line["information"][line["critic"]]
+        cells = {
+            kind: f"{line['ours']:.3f}{missed}",
+            f"{kind}: NRE": f"{line['baseline']:.3f}",
+            f"{kind}: information": f"{nats:.2f} ± {error:.2f}",
+            f"{kind}: critic": line["critic"],
+        }
+        found.setdefault(task, {}).update(cells)
+        heads += [name for name in cells if name not in heads]
+    for row in found.values():
+        row.setdefault(heads[0], row.get("exact", "-"))
+    return rows(
+        ["task", *heads], [[task, *(row.get(n, "") for n in heads)] for task, row in found.items()]
+    )
+
+
 def structures(lines):
     """Cost and error of each structure of the covariance, one row a dimension."""
     found = {}
@@ -279,6 +304,7 @@ TABLES = {
     "flow_devices": ("flow", flow_devices),
     "flow_h100": ("flow_h100", pairs),
     "gpu": ("gpu", pairs),
+    "simulation": ("simulation", simulation),
     "start": ("start", pairs),
     "structures": ("structures", structures),
     "tfp_gradients": ("tfp_gradients", tfp_gradients),

@@ -141,6 +141,9 @@ with _install_import_hook("divergence_flows", "divergence_flows._hook.typechecke
         divergence_between as divergence_between,
         DivergenceEstimate as DivergenceEstimate,
         mutual_information as mutual_information,
+        conditional_ratio as conditional_ratio,
+        ConditionalRatio as ConditionalRatio,
+        log_posterior as log_posterior,
     )
     from .fits import (
         FitInfo as FitInfo,

@@ -9,16 +9,13 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .._checks import Network, check_counts, check_critic, check_samples
+from .._checks import Network, check_samples
 from .._types import AnyCloudLike, Cloud, Scalar
 from ..divergences._divergence import Divergence
 from ..divergences._table import kl_pq
-from ..gans._losses import require_fields
-from ..gans._table import vanilla
-from ..networks._mlp import Discriminator
 from ..ratios._check import RatioCheck, effective_size, mean_of_exp
-from ..training._update import Optimizer, default_optimizer
-from ._cross_fit import Columns, Folds, Trainer, held_out, trained
+from ..training._update import Optimizer
+from ._cross_fit import Columns, Folds, Trainer, asked, held_out, trained
 
 # Pairings of a held-out fold that stand for the product of marginals.
 _SHIFTS = 16
@@ -184,31 +181,9 @@ def _estimate(
     key: PRNGKeyArray,
 ) -> DivergenceEstimate:
     """Checks what is asked, and makes the critics."""
-    critic, gan, folds, seeds, steps, batch_size, optimizer = how
-    gan = vanilla() if gan is None else gan
-    require_fields(caller, gan, "phi", "psi", "log_t")
-    counts = {"folds": folds, "seeds": seeds, "steps": steps, "batch_size": batch_size}
-    check_counts(caller, counts)
     fewest = min(len(xs_p), len(columns_q[0]))
-    if folds < 2 or fewest < 4 * folds:
-        words = f"`folds` is {folds} and the smaller sample has {fewest}"
-        raise ValueError(f"{caller}: {words}; pass 2 folds or more, of 4 samples at least.")
-    dim = xs_p.shape[1]
-    own_key, key = jr.split(key)
-    if critic is None:
-        critic = jax.vmap(partial(_default, dim))(jr.split(own_key, seeds))
-        critic, rest = eqx.partition(critic, eqx.is_array)
-    else:
-        check_critic(caller, "critic", critic, (xs_p,))
-        critic, rest = eqx.partition(critic, eqx.is_array)
-        critic = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), critic)
-    optimizer = default_optimizer(steps) if optimizer is None else optimizer
-    trainer = Trainer(gan, critic, rest, optimizer, folds, steps, batch_size)
+    trainer, key = asked(caller, how, xs_p, fewest, key)
     return _of_samples(trainer, div, xs_p, columns_q, gaussianise, key)
-
-
-def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
-    return Discriminator(dim, quadratic=True, key=key)
 
 
 @eqx.filter_jit

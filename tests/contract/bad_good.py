@@ -7,6 +7,7 @@ must line up: 4 samples of q, 5 of p, in 2 dimensions, with noise of 3.
 from functools import cache, partial
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -62,6 +63,19 @@ Q, LINE_Q = df.Gaussian(ORIGIN, EYE), df.Gaussian(jnp.zeros(1), jnp.ones(1))
 MIX = df.Mixture(jnp.zeros(3), jnp.zeros((3, 2)), jnp.ones((3, 2)))
 RULE = df.cubature(2)
 TARGET = {"log_p": log_p, "nodes": RULE}
+
+
+def of_pairs(critic):
+    """A ratio of points in the plane, of which nothing is known."""
+    arrays, rest = eqx.partition(critic, eqx.is_array)
+    one = jax.tree.map(lambda leaf: leaf[None], arrays)
+    zeros = jnp.zeros_like(arrays.layers[0].weight[0, :2])
+    units, zero = jnp.stack([zeros, zeros + 1]), zeros[0]
+    judged = zero, zero, zeros, jnp.ones((), bool)
+    return df.ConditionalRatio(one, GAN, (units, units), *judged, rest, ((2,), (2,)))
+
+
+CONDITIONAL = of_pairs(N.Discriminator(4, 2, 0, key=KEY))
 
 # Two steps of Euler are exact where these are used, and compile fastest.
 HEUN, EULER = diffrax.Heun(), {"solver": diffrax.Euler(), "dt0": 0.5}
@@ -158,6 +172,11 @@ GOOD = {
         **{"xs": TEN[:, 0], "ys": TEN[:, 1], "critic": LINEAR},
         **{"folds": 2, "steps": 1, "batch_size": 2, "optimizer": SGD, "key": KEY},
     },
+    "conditional_ratio": {
+        **{"thetas": TEN[:, 0], "xs": TEN[:, 1], "critic": LINEAR, "contrasts": 2},
+        **{"folds": 2, "steps": 1, "batch_size": 4, "optimizer": SGD, "key": KEY},
+    },
+    "log_posterior": {"ratio": CONDITIONAL, "log_prior": log_p, "x": X},
     # --- training and networks ---
     "particle_step": {"gan": GAN, "discriminator": LINEAR, "xs": XS, "step_size": 0.1},
     "ratio_step": {
@@ -243,6 +262,7 @@ GOOD |= {
     **alike({"x": X}, "Gaussian.standardise", "Gaussian.log_prob", "Mixture.log_prob"),
     "LowRankGaussian.log_prob": {"x": X},
     "LowRankGaussian.sample": {"key": KEY, "shape": (2,)},
+    "log_posterior()": {"theta": X},
     **alike({"x": X}, "networks.Discriminator()", "networks.spectral()"),
     "networks.Generator()": {"z": NOISE},
     "networks.TimeDiscriminator()": {"t": 0.5, "x": X},

@@ -51,11 +51,12 @@ ANY_EVENT = {
     *("coupling", "wasserstein2", "displacement", "ratio_check", "particle_step", "gan_step"),
     *("drift_field", "transport", "train_gan", "train_flow_ratio", "FlowRatioState.start"),
     *("denoising_loss", "distilled_step", "train_distilled"),
-    *("divergence_between", "mutual_information"),
+    *("divergence_between", "mutual_information", "conditional_ratio"),
     *("velocity()", "gradient_flow()", "cloud_velocity()", "score_velocity()"),
 }
 # Numbers, arrays and trees of any shape, and points that go on to a network.
 ANY_SHAPE = {"discriminator_loss", "generator_loss", "integrate", "settle", "witness()"}
+ANY_SHAPE |= {"log_posterior", "log_posterior()"}
 PASSED_ON = {"learned_log_ratio()", "flow_log_ratio()"}
 MORE, FEWER, NUMBER = "one axis more", "one axis fewer", "a number"
 LET_IN = {

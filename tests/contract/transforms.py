@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from bad_good import of_pairs
 from jax.tree_util import Partial
 
 import divergence_flows as df
@@ -625,6 +626,15 @@ def informed(x, key):
     return df.mutual_information(x["p"][:, 0], x["p"][:, 1], **options)
 
 
+def conditional(x, key):
+    options = ESTIMATED | {"contrasts": 2, "critic": x["d"], "key": key}
+    return df.conditional_ratio(x["p"][:, 0], x["p"][:, 1], **options)
+
+
+def posterior(x):
+    return df.log_posterior(of_pairs(x["d"]), Partial(log_p, x["eps"]), x["x"])(x["theta"])
+
+
 def with_ten():
     return {"p": cloud(1, 10), "q": cloud(2, 9) + 0.5, "d": critic()}
 
@@ -650,6 +660,14 @@ LOSSES = {
     ),
     "divergence_between": Row(estimated, with_ten),
     "mutual_information": Row(informed, with_ten),
+    "conditional_ratio": Row(conditional, with_ten),
+    "log_posterior": Row(
+        posterior,
+        lambda: {
+            **{"d": N.Discriminator(4, 3, 1, key=KEY), "eps": number(0.3)},
+            **{"x": number([0.3, -0.7]), "theta": number([0.5, 0.2])},
+        },
+    ),
     "particle_step": Row(
         lambda x: df.particle_step(G.vanilla(), x["d"], x["q"], x["eps"]), with_critic
     ),
@@ -739,6 +757,7 @@ RECORDS = {
     "MixtureInfo": "fit_mixture",
     "RatioCheck": "ratio_check",
     "DivergenceEstimate": "divergence_between",
+    "ConditionalRatio": "conditional_ratio",
     "RatioState": "ratio_step",
     "TransportInfo": "transport",
     "GANState": "gan_step",

@@ -19,6 +19,7 @@ SHORTER = {
     "shops = 2000": "shops = 60",
     "modes = 40": "modes = 6",
     "batch_size=256)": "batch_size=64)",
+    "sizes, steps=500": "sizes, steps=300, folds=2, contrasts=15",
     "jr.split(jr.key(0), 8)": "jr.split(jr.key(0), 3)",
     "Discriminator(2, key=k1)": "Discriminator(2, 16, 1, key=k1)",
     "Generator(2, 2, key=k2)": "Generator(2, 2, 16, 1, key=k2)",
@@ -104,6 +105,14 @@ def test_the_recipes_run_and_do_what_they_say(tmp_path, monkeypatch, capsys):
     bounds = scope["bounds"]
     np.testing.assert_allclose([bounds.elbo, bounds.eubo], 0.0, atol=0.01)
     assert bounds.rested
+    # The posterior of a radius that is seen with noise: a ring around the origin.
+    ring = scope["chain"].position
+    radii = jnp.linalg.norm(ring, axis=1)
+    grid = np.linspace(0.01, 4, 400)
+    weights = grid * np.exp(-0.5 * grid**2 - 0.5 * ((1.5 - grid) / 0.2) ** 2)
+    assert abs(radii.mean() - np.average(grid, weights=weights)) < 0.1
+    assert radii.std() < 0.4
+    assert jnp.all(jnp.abs(ring.mean(0)) < 0.6)
     # Seeds, each near its own start still, whose discriminators have all learned something.
     d_losses = scope["d_losses"]
     assert d_losses.shape == (3, 100)
