@@ -9,16 +9,19 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .._checks import Network, check_counts, check_critic, check_samples
+from .._checks import Network, check_counts, check_critic, check_over_time, check_samples
 from .._types import AnyCloudLike, Cloud, Scalar
 from ..divergences._divergence import Divergence
 from ..divergences._table import kl_pq
 from ..gans._losses import require_fields
 from ..gans._table import vanilla
 from ..networks._mlp import Discriminator
+from ..networks._time import TimeDiscriminator
 from ..ratios._check import RatioCheck, effective_size, mean_of_exp
 from ..training._update import Optimizer, default_optimizer
 from ._cross_fit import Columns, Folds, Trainer, held_out, trained
+from ._on_path import judged_on_path
+from ._path import Path
 
 # Pairings of a held-out fold that stand for the product of marginals.
 _SHIFTS = 16
@@ -64,6 +67,7 @@ def divergence_between(
     batch_size: int = 256,
     optimizer: Optimizer | None = None,
     gaussianise: bool = False,
+    path: int | None = None,
     key: PRNGKeyArray,
 ) -> DivergenceEstimate:
     r"""Estimates $E_q[f(p/q)]$ from two samples, with a standard error and a verdict.
@@ -113,7 +117,7 @@ def divergence_between(
     """
     caller = "divergence_between"
     xs_p, xs_q = check_samples(caller, xs_p=xs_p, xs_q=xs_q)
-    how = (critic, gan, folds, seeds, steps, batch_size, optimizer)
+    how = (critic, gan, folds, seeds, steps, batch_size, optimizer, path)
     xs_p, xs_q = (xs.reshape(len(xs), -1) for xs in (xs_p, xs_q))
     return _estimate(caller, div, xs_p, (xs_q,), how, gaussianise, key)
 
@@ -131,6 +135,7 @@ def mutual_information(
     batch_size: int = 256,
     optimizer: Optimizer | None = None,
     gaussianise: bool = False,
+    path: int | None = None,
     key: PRNGKeyArray,
 ) -> DivergenceEstimate:
     r"""Estimates the mutual information of x and y from pairs: joint law against its marginals.
@@ -168,7 +173,7 @@ def mutual_information(
         words = f"`xs` has {len(xs)} samples and `ys` {len(ys)}; pass one y for each x."
         raise ValueError(f"{caller}: {words}")
     xs, ys = (each.reshape(len(each), -1) for each in (xs, ys))
-    how = (critic, gan, folds, seeds, steps, batch_size, optimizer)
+    how = (critic, gan, folds, seeds, steps, batch_size, optimizer, path)
     both = jnp.concatenate([xs, ys], axis=1)
     columns = both[:, : xs.shape[1]], both[:, xs.shape[1] :]
     return _estimate(caller, div, both, columns, how, gaussianise, key)
@@ -184,10 +189,11 @@ def _estimate(
     key: PRNGKeyArray,
 ) -> DivergenceEstimate:
     """Checks what is asked, and makes the critics."""
-    critic, gan, folds, seeds, steps, batch_size, optimizer = how
+    critic, gan, folds, seeds, steps, batch_size, optimizer, legs = how
     gan = vanilla() if gan is None else gan
     require_fields(caller, gan, "phi", "psi", "log_t")
     counts = {"folds": folds, "seeds": seeds, "steps": steps, "batch_size": batch_size}
+    counts["path"] = legs
     check_counts(caller, counts)
     fewest = min(len(xs_p), len(columns_q[0]))
     if folds < 2 or fewest < 4 * folds:
@@ -196,19 +202,33 @@ def _estimate(
     dim = xs_p.shape[1]
     own_key, key = jr.split(key)
     if critic is None:
-        critic = jax.vmap(partial(_default, dim))(jr.split(own_key, seeds))
+        make = partial(_default if legs is None else _default_on_path, dim)
+        critic = jax.vmap(make)(jr.split(own_key, seeds))
         critic, rest = eqx.partition(critic, eqx.is_array)
     else:
-        check_critic(caller, "critic", critic, (xs_p,))
+        if legs is None:
+            check_critic(caller, "critic", critic, (xs_p,))
+        else:
+            check_over_time(caller, "critic", critic, None, (xs_p,))
         critic, rest = eqx.partition(critic, eqx.is_array)
         critic = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), critic)
-    optimizer = default_optimizer(steps) if optimizer is None else optimizer
-    trainer = Trainer(gan, critic, rest, optimizer, folds, steps, batch_size)
+    if optimizer is None:
+        optimizer = default_optimizer(steps, 2e-3 if legs is None else 1e-2)
+    product = len(columns_q) > 1
+    path = None if legs is None else Path(legs, columns_q[0].shape[1] if product else 0)
+    trainer = Trainer(gan, critic, rest, optimizer, folds, steps, batch_size, path)
     return _of_samples(trainer, div, xs_p, columns_q, gaussianise, key)
 
 
 def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
     return Discriminator(dim, quadratic=True, key=key)
+
+
+def _default_on_path(dim: int, key: PRNGKeyArray) -> TimeDiscriminator:
+    """Its quadratic is zero at first: most of dim^2 random coefficients would stay noise."""
+    made = TimeDiscriminator(dim, key=key)
+    last = lambda network: network.quadratic[-1]
+    return eqx.tree_at(last, made, jax.tree.map(jnp.zeros_like, last(made)))
 
 
 @eqx.filter_jit
@@ -228,6 +248,10 @@ def _of_samples(
     # Pairs of the joint law and of the product are held out together.
     second = first if product else Folds(jr.permutation(of_q, len(columns_q[0])), how.folds)
     critics = trained(how, xs_p, columns_q, (first, second), of_steps)
+    if how.path is not None:
+        limits = _DEVIATIONS, _LOOSEST, _FEWEST
+        found = judged_on_path(how, critics, div, xs_p, columns_q, (first, second), limits)
+        return DivergenceEstimate(**found)
     u_p = held_out(how, critics, xs_p, first.of_rows())
     if not product:
         u_q = held_out(how, critics, columns_q[0], second.of_rows())

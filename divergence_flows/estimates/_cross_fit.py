@@ -7,11 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._types import Cloud, Function, IntScalar, Scalar, vmapped
+from .._types import AnyCloud, Cloud, Function, IntScalar, Scalar, vmapped
 from ..gans._losses import discriminator_loss
 from ..training._update import Optimizer, descend, initial
+from ._path import Path
 
 # Columns that are drawn apart: one for samples of q, two for a product of marginals.
 Columns = tuple[Float[Array, "_ _"], ...]
@@ -29,10 +31,41 @@ class Trainer(eqx.Module):
     folds: int = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
+    path: Path | None
 
     def values(self, critic: PyTree) -> Function:
-        """A critic of a batch, from the arrays of one."""
-        return vmapped(eqx.combine(critic, self.rest))
+        """A critic of a batch, of a time before it on a path, from the arrays of one."""
+        network = eqx.combine(critic, self.rest)
+        return vmapped(network) if self.path is None else jax.vmap(network, (None, 0))
+
+    def loss(self, critic: PyTree, xs_p: AnyCloud, xs_q: AnyCloud) -> Scalar:
+        """What a critic minimises."""
+        values = self.values(critic)
+        if self.path is not None:
+            return self.path.loss(self.gan, values, xs_p, xs_q)
+        return discriminator_loss(self.gan, values(xs_p), values(xs_q))
+
+    def batch(
+        self, xs_p: Cloud, columns_q: Columns, rows: tuple[Array, Array], key: PRNGKeyArray
+    ) -> tuple[AnyCloud, AnyCloud]:
+        """Rows of p and of q for a step; on a path in pairs, as many for each leg."""
+        of_p, of_q = jr.split(key)
+        size_p, size_q = (min(self.batch_size, each.size) for each in rows)
+        if self.path is None:
+            return drawn((xs_p,), rows[0], size_p, of_p), drawn(columns_q, rows[1], size_q, of_q)
+        return self.pairs(xs_p, columns_q, rows, max(size_p, size_q), key)
+
+    def pairs(
+        self, xs_p: Cloud, columns_q: Columns, rows: tuple[Array, Array], size: int, key: PRNGKeyArray
+    ) -> tuple[AnyCloud, AnyCloud]:
+        """Rows of p and of q drawn apart; of a product of marginals the first columns are p's."""
+        legs = self.path.legs
+        size = -(-size // legs) * legs
+        at_p, at_q = (
+            jr.choice(key, each, (size,)) for key, each in zip(jr.split(key), rows, strict=True)
+        )
+        first, *others = columns_q
+        return xs_p[at_p], side_by_side(first, others, at_p if others else at_q, at_q)
 
 
 class Folds(eqx.Module):
@@ -47,6 +80,11 @@ class Folds(eqx.Module):
         own = jnp.arange(n) * self.count // n
         return jnp.zeros(n, own.dtype).at[self.order].set(own)
 
+    def windows(self) -> list[Int[np.ndarray, " _"]]:
+        """Places in the order that each fold holds out."""
+        begins = -(-np.arange(self.count + 1) * self.order.size // self.count)
+        return [np.arange(*pair) for pair in zip(begins[:-1], begins[1:], strict=True)]
+
     def parts(self, fold: IntScalar) -> tuple[Array, Array]:
         """Rows for training, and rows that stop it; none are those of the window."""
         n = self.order.size
@@ -54,6 +92,13 @@ class Folds(eqx.Module):
         rest = jnp.roll(self.order, -(fold * n // self.count))[window:]
         few = max(1, int(_HELD_OUT * rest.size))
         return rest[few:], rest[:few]
+
+
+def side_by_side(
+    first: AnyCloud, others: list, at_first: Array, at_others: Array
+) -> Float[Array, "_ _"]:
+    """Rows of the first columns, and beside them rows of the others."""
+    return jnp.concatenate([first[at_first], *(xs[at_others] for xs in others)], axis=1)
 
 
 def drawn(
@@ -74,20 +119,18 @@ def trained(
     def of_seed(critic: PyTree, key: PRNGKeyArray, fold: IntScalar) -> PyTree:
         (rows_p, stop_p), (rows_q, stop_q) = (each.parts(fold) for each in folds)
         key, of_stop = jr.split(key)
-        held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
+        if how.path is None:
+            held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
+        else:
+            held = how.pairs(xs_p, columns_q, (stop_p, stop_q), stop_p.size, of_stop)
 
         def loss(data: Columns, critic: PyTree) -> tuple[Scalar, None]:
-            values = how.values(critic)
-            return discriminator_loss(how.gan, values(data[0]), values(data[1])), None
+            return how.loss(critic, *data), None
 
         def step(state: tuple, key: PRNGKeyArray) -> tuple[tuple, None]:
             """One step on rows drawn anew."""
             critic, opt_state = state
-            of_p, of_q = jr.split(key)
-            data = (
-                drawn((xs_p,), rows_p, min(how.batch_size, rows_p.size), of_p),
-                drawn(columns_q, rows_q, min(how.batch_size, rows_q.size), of_q),
-            )
+            data = how.batch(xs_p, columns_q, (rows_p, rows_q), key)
             return descend(partial(loss, data), how.optimizer, critic, opt_state)[:2], None
 
         def look(carry: tuple, keys: Any) -> tuple[tuple, None]:
@@ -109,12 +152,17 @@ def trained(
     return jax.vmap(over_seeds, (None, 0, 0))(how.critic, keys, jnp.arange(how.folds))
 
 
-def held_out(how: Trainer, critics: PyTree, xs: Cloud, own: Int[Array, " n"]) -> Float[Array, " n"]:
-    """The mean of log r over seeds, at samples that the critics of their fold have not seen."""
+def by_each(how: Trainer, critics: PyTree, function: Function) -> Float[Array, "folds *shape"]:
+    """The mean over seeds of what a function makes of a critic of a batch, for each fold."""
 
-    def of_one(critic: PyTree) -> Float[Array, " n"]:
-        return how.gan.log_t(how.values(critic)(xs))
+    def of_one(critic: PyTree) -> Float[Array, "*shape"]:
+        return function(how.values(critic))
 
     # Fold by fold: all of their hidden units at once may not fit.
-    each = jax.lax.map(lambda seeds: jnp.mean(jax.vmap(of_one)(seeds), axis=0), critics)
+    return jax.lax.map(lambda seeds: jnp.mean(jax.vmap(of_one)(seeds), axis=0), critics)
+
+
+def held_out(how: Trainer, critics: PyTree, xs: Cloud, own: Int[Array, " n"]) -> Float[Array, " n"]:
+    """The mean of log r over seeds, at samples that the critics of their fold have not seen."""
+    each = by_each(how, critics, lambda values: how.gan.log_t(values(xs)))
     return jnp.take_along_axis(each, own[None], axis=0)[0]
