@@ -42,6 +42,13 @@ class DivergenceEstimate(eqx.Module):
     $E_p[1/r] = 1$, and the ratio turns the means of each coordinate, of its square and of log r
     under q into those under p, all within three standard errors, on enough effective samples. What
     a critic has missed and these means do not show, it cannot see: then the value is too small.
+
+    With a `path` there is no bound. `value` is $E_p[f(r)/(1+r)] + E_q[f(r)/(1+r)]$, in which no
+    weight exceeds 1, with each leg's log ratio fitted again, linearly in log p/q, on held-out
+    samples; `plug_in` is the same fitted quadratically. `error` holds the samples, the critics (a
+    jackknife over folds), and what the quadratic changes: it is wide, twice the deviation of the
+    value in tests. `believe` asks for calibrated legs and that the two agree; `check` is of the
+    worst leg. How log ratios go on from a leg to where p is, these judge by a parabola only.
     """
 
     value: Scalar
@@ -88,11 +95,17 @@ def divergence_between(
         seeds: Critics of each fold, whose log ratios are averaged.
         steps: Steps of the optimiser; the critic kept is that of the least loss on a fifth of the
             training rows, which no step sees.
-        batch_size: Rows of each sample in a step.
-        optimizer: Any optax optimiser; Adam down a cosine by default.
+        batch_size: Rows of each sample in a step, shared among the legs of a path.
+        optimizer: Any optax optimiser; Adam down a cosine by default, from 2e-3, on a path 1e-2.
         gaussianise: Whether each coordinate is replaced by the normal score of its rank among both
             samples, equal values by their mean rank. An f-divergence is the same under increasing
             maps of coordinates, and heavy tails become easy.
+        path: Legs of a path of densities from q to p, for samples so far apart that no sample of q
+            lies where p is: samples between are $a x_q + b x_p$, $a^2 + b^2 = 1$, of pairs drawn
+            anew in each step, and the pair (phi, psi) compares neighbours. A leg should change the
+            log ratio by about a nat. `critic` is then d(t, x), the rate at which the log ratio
+            grows with t in [0, 1]; by default `networks.TimeDiscriminator(dim)`. None compares p
+            and q at once.
         key: Randomness of folds, weights and batches.
 
     Returns:
@@ -113,7 +126,9 @@ def divergence_between(
 
     References:
         Nguyen, Wainwright & Jordan, IEEE TIT 2010, for the bound; Chernozhukov et al., 2018, for
-        cross-fitting.
+        cross-fitting; Rhodes, Xu & Gutmann, Telescoping density-ratio estimation, NeurIPS 2020, and
+        Choi et al., Density ratio estimation via infinitesimal classification, AISTATS 2022, for
+        paths.
     """
     caller = "divergence_between"
     xs_p, xs_q = check_samples(caller, xs_p=xs_p, xs_q=xs_q)
@@ -155,6 +170,8 @@ def mutual_information(
         batch_size: As in `divergence_between`.
         optimizer: As in `divergence_between`.
         gaussianise: As in `divergence_between`, each coordinate among its own sample.
+        path: As in `divergence_between`; x stays and y is mixed, $a y' + b y$ with y' of another
+            row. Information of many nats needs it.
         key: Randomness of folds, weights, batches and pairings.
 
     Returns:

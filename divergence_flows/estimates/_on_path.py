@@ -51,8 +51,9 @@ def two_sided(div: Divergence, u: Float[Array, "*shape"]) -> Float[Array, "*shap
     h = lambda u: div.h(u) - div.h(zero)
     # Where h grows like r at most, h/r has its limit long before e^u overflows.
     known = (u < top) | (div.h_prime(top) > 1.01 * jnp.abs(h(top)))
-    per_r = h(jnp.where(known, u, top)) * jnp.exp(-jnp.where(known, u, top))
-    above = div.activation(u) - div.activation(zero) - per_r
+    positive = jnp.maximum(u, 0)
+    held = jnp.where(known, positive, top)
+    above = div.activation(positive) - div.activation(zero) - h(held) * jnp.exp(-held)
     below = div.standard(jnp.minimum(u, 0))
     return jnp.where(u > 0, above * jax.nn.sigmoid(u), below * jax.nn.sigmoid(-u))
 
@@ -105,19 +106,18 @@ def judged_on_path(
     product = len(columns_q) > 1
     xs_q, own_q = (ends_q, own) if product else (columns_q[0], folds[1].of_rows())
 
-    def of_leg(xs: AnyCloud, own: Array, leg: IntScalar) -> tuple[Array, Array]:
-        """Log ratios of a leg by every critic, and by those that have not seen the samples."""
-        each = by_each(how, critics, lambda rates: path.leg(rates, leg, xs))
-        return each, jnp.take_along_axis(each, own[None], axis=0)[0]
+    def over_legs(xs: AnyCloud, own: Array) -> tuple[Array, Array]:
+        """Log ratios by every critic in all, and of each leg by those that have not seen xs."""
 
-    def total(xs: AnyCloud, own: Array) -> tuple[Array, Array]:
-        """The sums of both over legs."""
-        add = lambda sums, leg: (jax.tree.map(jnp.add, sums, of_leg(xs, own, leg)), None)
-        none = jnp.zeros((how.folds, len(xs)), xs.dtype), jnp.zeros(len(xs), xs.dtype)
-        return jax.lax.scan(add, none, legs)[0]
+        def add(sums: Array, leg: IntScalar) -> tuple[Array, Array]:
+            each = by_each(how, critics, lambda rates: path.leg(rates, leg, xs))
+            return sums + each, jnp.take_along_axis(each, own[None], axis=0)[0]
 
-    each_p, u_p = total(xs_p, folds[0].of_rows())
-    each_q, u_q = total(xs_q, own_q)
+        return jax.lax.scan(add, jnp.zeros((how.folds, len(xs)), xs.dtype), legs)
+
+    each_p, u_p = over_legs(xs_p, folds[0].of_rows())
+    each_q, u_q = over_legs(xs_q, own_q)
+    u_p, u_q = jnp.sum(u_p, axis=0), jnp.sum(u_q, axis=0)
     scale = (jnp.mean(u_p) - jnp.mean(u_q)) / 2
     scale = jnp.where(scale > 0, scale, 1)
 
@@ -126,16 +126,12 @@ def judged_on_path(
         v = (u - (jnp.mean(u_p) + jnp.mean(u_q)) / 2) / scale
         return jnp.stack([jnp.ones_like(v), v, v**2])
 
-    def ends(leg: IntScalar) -> tuple[AnyCloud, AnyCloud]:
-        return path.at(leg, ends_q, ends_p), path.at(leg + 1, ends_q, ends_p)
-
-    def at_ends(leg: IntScalar) -> tuple[Array, ...]:
-        """The log ratios of a leg at its ends, and the features there."""
-        of_one = lambda xs: (of_leg(xs, own, leg)[1], features(total(xs, own)[1]))
-        (u_near, near), (u_far, far) = map(of_one, ends(leg))
-        return u_near, u_far, near, far
-
-    u_near, u_far, near, far = jax.lax.map(at_ends, legs)
+    # Log ratios of every leg at every place: of each leg the ends, and at each place the sum.
+    places = jnp.arange(path.legs + 1)
+    known = jax.lax.map(lambda at: over_legs(path.at(at, ends_q, ends_p), own)[1], places)
+    u_near, u_far = known[legs, legs], known[legs + 1, legs]
+    there = jax.vmap(features)(jnp.sum(known, axis=1))
+    near, far = there[:-1], there[1:]
 
     def parts(steps: Steps) -> tuple[Array, Array]:
         """What each sample of p and of q adds to the divergence."""
@@ -161,11 +157,11 @@ def judged_on_path(
     (steps, first, _), (_, second, variance) = estimate(2), estimate(3)
     again = lambda u, each: u + jnp.einsum("ls,lsn->ln", steps, each[:, :2])
     wide = (deviations**2 + 2 * np.log(path.legs * (2.0 * xs_p.shape[1] + 3))) ** 0.5
-    held = jax.lax.map(
+    ends = lambda leg: (path.at(leg, ends_q, ends_p), path.at(leg + 1, ends_q, ends_p))
+    good, checks, loose = jax.lax.map(
         lambda one: leg_holds(ends(one[0]), one[1:], wide),
         (legs, again(u_near, near), again(u_far, far)),
     )
-    good, checks, loose = held
     worst = jnp.argmax(jnp.abs(jnp.log(checks.mean_r)))
     firm = (loose < loosest) & (checks.effective_sample_size >= fewest)
     agree = jnp.abs(first - second) <= deviations * jnp.sqrt(variance)
