@@ -44,11 +44,11 @@ class DivergenceEstimate(eqx.Module):
     a critic has missed and these means do not show, it cannot see: then the value is too small.
 
     With a `path` there is no bound. `value` is $E_p[f(r)/(1+r)] + E_q[f(r)/(1+r)]$, in which no
-    weight exceeds 1, with each leg's log ratio fitted again, linearly in log p/q, on held-out
-    samples; `plug_in` is the same fitted quadratically. `error` holds the samples, the critics (a
-    jackknife over folds), and what the quadratic changes: it is wide, twice the deviation of the
-    value in tests. `believe` asks for calibrated legs and that the two agree; `check` is of the
-    worst leg. How log ratios go on from a leg to where p is, these judge by a parabola only.
+    weight exceeds 1; `plug_in` is the same with each leg's log ratio fitted again, to a parabola of
+    log p/q, on held-out samples. `error` holds the samples, the critics (a jackknife over folds),
+    the parabola's error and what it changes: it is wide, twice the deviation of the value in tests.
+    `believe` asks for calibrated legs and that the two agree; `check` is of the worst leg. How log
+    ratios go on from a leg to where p is, these judge by a parabola only.
     """
 
     value: Scalar

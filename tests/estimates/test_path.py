@@ -19,7 +19,7 @@ OPTIONS = {"folds": 3, "batch_size": 96}
 
 
 @functools.cache
-def found_in_many(name, legs=6, count=12, n=1000, steps=200):
+def found_in_many(name, legs=6, count=8, n=1000, steps=500):
     critic = df.networks.TimeDiscriminator(2, depth=0, key=jr.key(0))
 
     def found(key):
@@ -34,11 +34,13 @@ def found_in_many(name, legs=6, count=12, n=1000, steps=200):
 
 def test_far_apart_the_path_is_right_within_its_two_errors_and_one_critic_is_not():
     found, truth = found_in_many("kl_pq"), SHIFT**2 / 2
-    assert jnp.sum(jnp.abs(found.value - truth) <= 2 * found.error) >= 11
+    assert jnp.sum(jnp.abs(found.value - truth) <= 2 * found.error) >= 7
     assert abs(jnp.mean(found.value) - truth) < jnp.mean(found.error) / 2
     # Wide, and no wider than it needs to be by much.
     assert jnp.std(found.value) < jnp.mean(found.error) < 4 * jnp.std(found.value)
     assert jnp.mean(found.believe) > 0.7
+    # Hardly trained the value may be right, and is not believed.
+    assert not jnp.any(found_in_many("kl_pq", count=2, steps=100).believe)
     keys = jr.split(jr.key(2))
     xs_p, xs_q = FAR + jr.normal(keys[0], (1000, 2)), jr.normal(keys[1], (1000, 2))
     critic = df.networks.Discriminator(2, depth=0, key=jr.key(0))
@@ -49,7 +51,7 @@ def test_far_apart_the_path_is_right_within_its_two_errors_and_one_critic_is_not
 
 
 def test_legs_that_do_not_overlap_are_not_believed():
-    found = found_in_many("kl_pq", legs=1, count=2, steps=100)
+    found = found_in_many("kl_pq", legs=1, count=2)
     assert not jnp.any(found.believe)
     assert jnp.all(found.check.effective_sample_size < 100)
 
@@ -96,8 +98,8 @@ def test_mutual_information_of_ten_nats():
     of_x, of_e = jr.split(jr.key(0))
     xs = jr.normal(of_x, (n, pairs))
     ys = rho * xs + jnp.sqrt(1 - rho**2) * jr.normal(of_e, (n, pairs))
-    options = {"folds": 2, "steps": 200, "batch_size": 160, "key": jr.key(1)}
-    found = df.mutual_information(xs, ys, path=5, **options)
+    options = {"folds": 2, "steps": 400, "batch_size": 160, "key": jr.key(1)}
+    found = df.mutual_information(xs, ys, path=6, **options)
     truth = -0.5 * pairs * np.log(1 - rho**2)
     assert abs(found.value - truth) < 2 * found.error
     assert found.error < 2
