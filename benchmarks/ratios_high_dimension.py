@@ -1,11 +1,11 @@
 """Mutual information of many nats, by ratios along a path of densities, beside published errors.
 
-d / 2 pairs of Gaussians of correlation .8, so that p = joint and q = product are d / 4 log(1 / .36)
-nats apart: 40.9 at d = 160. Published are mean squared errors at d = 160: MVP's path 1.02 and the
-best fixed one 4.18, with a plain network, 20,000 steps of 512 samples, each step on fresh ones. Ours
-come from one sample of the size that the line says and fewer steps; `error` is that which each run
-says of itself. A quadratic of x has the ratio, at every point of the path, in its family, so rows
-with one say how well it is fitted, not how well an unknown ratio is found; "plain" rows have none.
+d / 2 pairs of Gaussians of correlation .8: p, their joint law, and q, the product of its margins,
+are d / 4 log(1 / .36) nats apart, 40.9 at d = 160. Published are mean squared errors at d = 160:
+MVP's path 1.02, the best fixed one 4.18, by plain networks in 20,000 steps of 512 fresh samples.
+Ours come from one sample, of the size that a line says, in fewer steps; `errors` are what each run
+says of itself. A quadratic has the ratio at every point of the path in its family: rows with one
+say how well it is fitted, not how well an unknown ratio is found. "Plain" rows have none.
 `nox -s bench -- ratios_high_dimension`, or `python benchmarks/ratios_high_dimension.py [--tiny]`.
 """
 

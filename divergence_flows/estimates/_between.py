@@ -244,8 +244,8 @@ def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
 def _default_on_path(dim: int, key: PRNGKeyArray) -> TimeDiscriminator:
     """Its quadratic is zero at first: most of dim^2 random coefficients would stay noise."""
     made = TimeDiscriminator(dim, key=key)
-    last = lambda network: network.quadratic[-1]
-    return eqx.tree_at(last, made, jax.tree.map(jnp.zeros_like, last(made)))
+    zero = jax.tree.map(jnp.zeros_like, made.quadratic[-1])
+    return eqx.tree_at(lambda network: network.quadratic[-1], made, zero)
 
 
 @eqx.filter_jit

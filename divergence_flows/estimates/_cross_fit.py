@@ -1,5 +1,6 @@
 """Log ratios of samples that the critic has not seen: folds, seeds and early stopping at once."""
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -56,7 +57,12 @@ class Trainer(eqx.Module):
         return self.pairs(xs_p, columns_q, rows, max(size_p, size_q), key)
 
     def pairs(
-        self, xs_p: Cloud, columns_q: Columns, rows: tuple[Array, Array], size: int, key: PRNGKeyArray
+        self,
+        xs_p: Cloud,
+        columns_q: Columns,
+        rows: tuple[Array, Array],
+        size: int,
+        key: PRNGKeyArray,
     ) -> tuple[AnyCloud, AnyCloud]:
         """Rows of p and of q drawn apart; of a product of marginals the first columns are p's."""
         legs = self.path.legs
@@ -83,7 +89,7 @@ class Folds(eqx.Module):
     def windows(self) -> list[Int[np.ndarray, " _"]]:
         """Places in the order that each fold holds out."""
         begins = -(-np.arange(self.count + 1) * self.order.size // self.count)
-        return [np.arange(*pair) for pair in zip(begins[:-1], begins[1:], strict=True)]
+        return [np.arange(*pair) for pair in itertools.pairwise(begins)]
 
     def parts(self, fold: IntScalar) -> tuple[Array, Array]:
         """Rows for training, and rows that stop it; none are those of the window."""

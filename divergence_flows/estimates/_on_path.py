@@ -48,12 +48,12 @@ def pairs_held_out(
 def two_sided(div: Divergence, u: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     r"""f(r)/(1 + r) from u = log r: its mean over q and its mean over p add up to $E_q[f(r)]$."""
     zero, top = jnp.zeros((), u.dtype), jnp.log(jnp.finfo(u.dtype).max) / 2
-    h = lambda u: div.h(u) - div.h(zero)
     # Where h grows like r at most, h/r has its limit long before e^u overflows.
-    known = (u < top) | (div.h_prime(top) > 1.01 * jnp.abs(h(top)))
+    known = (u < top) | (div.h_prime(top) > 1.01 * jnp.abs(div.h(top)))
     positive = jnp.maximum(u, 0)
     held = jnp.where(known, positive, top)
-    above = div.activation(positive) - div.activation(zero) - h(held) * jnp.exp(-held)
+    above = div.activation(positive) - div.activation(zero)
+    above -= (div.h(held) - div.h(zero)) * jnp.exp(-held)
     below = div.standard(jnp.minimum(u, 0))
     return jnp.where(u > 0, above * jax.nn.sigmoid(u), below * jax.nn.sigmoid(-u))
 
@@ -159,10 +159,13 @@ def judged_on_path(
     dim, fixed = xs_p.shape[1], path.fixed
     asked = path.legs * (2.0 * dim + 3 + fixed * (dim - fixed))
     wide = (deviations**2 + 2 * np.log(asked)) ** 0.5
-    ends = lambda leg: (path.at(leg, ends_q, ends_p), path.at(leg + 1, ends_q, ends_p))
-    good, checks, loose = jax.lax.map(
-        lambda one: leg_holds(ends(one[0]), one[1:], fixed, wide), (legs, u_near, u_far)
-    )
+
+    def checked(one: tuple) -> tuple:
+        leg, *u = one
+        xs = path.at(leg, ends_q, ends_p), path.at(leg + 1, ends_q, ends_p)
+        return leg_holds(xs, tuple(u), fixed, wide)
+
+    good, checks, loose = jax.lax.map(checked, (legs, u_near, u_far))
     worst = jnp.argmax(jnp.abs(jnp.log(checks.mean_r)))
     firm = (loose < loosest) & (checks.effective_sample_size >= fewest)
     agree = jnp.abs(first - second) <= deviations * jnp.sqrt(variance)

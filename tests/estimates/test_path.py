@@ -35,7 +35,8 @@ def found_in_many(name, legs=6, count=8, n=1000, steps=500):
 def test_far_apart_the_path_is_right_within_its_two_errors_and_one_critic_is_not():
     found, truth = found_in_many("kl_pq"), SHIFT**2 / 2
     assert jnp.sum(jnp.abs(found.value - truth) <= 2 * found.error) >= 7
-    assert abs(jnp.mean(found.value) - truth) < jnp.mean(found.error) / 2
+    assert abs(jnp.mean(found.value) - truth) < jnp.mean(found.error)
+    assert abs(jnp.mean(found.plug_in) - truth) < jnp.mean(found.plug_in_error) / 2
     # Wide, and no wider than it needs to be by much.
     assert jnp.std(found.value) < jnp.mean(found.error) < 4 * jnp.std(found.value)
     assert jnp.mean(found.believe) > 0.7
@@ -98,7 +99,7 @@ def test_mutual_information_of_ten_nats():
     of_x, of_e = jr.split(jr.key(0))
     xs = jr.normal(of_x, (n, pairs))
     ys = rho * xs + jnp.sqrt(1 - rho**2) * jr.normal(of_e, (n, pairs))
-    options = {"folds": 2, "steps": 400, "batch_size": 160, "key": jr.key(1)}
+    options = {"folds": 2, "steps": 300, "batch_size": 160, "key": jr.key(1)}
     found = df.mutual_information(xs, ys, path=6, **options)
     truth = -0.5 * pairs * np.log(1 - rho**2)
     assert abs(found.value - truth) < 2 * found.error
