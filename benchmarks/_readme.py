@@ -273,6 +273,26 @@ def structures(lines):
     return rows(["dimensions", *names], body)
 
 
+def ratios_high_dimension(lines):
+    """Mean squared errors of every way, one row a dimension, beside what was published."""
+    found, truths, beside = {}, {}, {}
+    for line in lines:
+        dim, way = line["case"].split(" dimensions: ")
+        mean = sum(line["values"]) / len(line["values"])
+        cell = f"{measured(line['ours'], '')} ({mean:.1f})"
+        found.setdefault(dim, {})[way] = cell
+        truths[dim] = f"{line['truth']:.1f}"
+        published = (f"{name} {value:g}" for name, value in line["published"].items())
+        beside[dim] = ", ".join(published) or "-"
+    ways = list(dict.fromkeys(way for row in found.values() for way in row))
+    head = ["dimensions", "truth [nats]", *ways, "published"]
+    body = [
+        [dim, truths[dim], *(row.get(way, "-") for way in ways), beside[dim]]
+        for dim, row in found.items()
+    ]
+    return rows(head, body)
+
+
 def summary(results):
     """The README's rows: ours, theirs, their ratio, and which are lost."""
     lines = {
@@ -305,6 +325,7 @@ TABLES = {
     "flow_h100": ("flow_h100", pairs),
     "gpu": ("gpu", pairs),
     "simulation": ("simulation", simulation),
+    "ratios_high_dimension": ("ratios_high_dimension", ratios_high_dimension),
     "start": ("start", pairs),
     "structures": ("structures", structures),
     "tfp_gradients": ("tfp_gradients", tfp_gradients),

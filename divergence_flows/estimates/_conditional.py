@@ -151,7 +151,8 @@ def conditional_ratio(
     shapes = thetas.shape[1:], xs.shape[1:]
     thetas, xs = (each.reshape(len(each), -1) for each in (thetas, xs))
     # The softmax has d = log r at the optimum, as logistic pairs have.
-    how = (critic, logit() if gan is None else gan, folds, seeds, steps, batch_size, optimizer)
+    pair = logit() if gan is None else gan
+    how = (critic, pair, folds, seeds, steps, batch_size, optimizer, None)
     both = jnp.concatenate([thetas, xs], axis=1)
     trainer, key = asked(caller, how, both, len(both), key)
     check_counts(caller, {"contrasts": contrasts})

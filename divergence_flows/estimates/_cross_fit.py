@@ -1,5 +1,6 @@
 """Log ratios of samples that the critic has not seen: folds, seeds and early stopping at once."""
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -7,18 +8,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .._checks import check_counts, check_critic
-from .._types import Cloud, Function, IntScalar, Scalar, vmapped
+from .._checks import check_counts, check_critic, check_over_time
+from .._types import AnyCloud, Cloud, Function, IntScalar, Scalar, vmapped
 from ..gans._losses import discriminator_loss, require_fields
 from ..gans._table import vanilla
 from ..networks._mlp import Discriminator
+from ..networks._time import TimeDiscriminator
 from ..training._update import Optimizer, default_optimizer, descend, initial
+from ._path import Path
 
 # Columns that are drawn apart: one for samples of q, two for a product of marginals.
 Rows = Float[Array, "_ _"]
 Columns = tuple[Rows, ...]
+Clouds = tuple[AnyCloud, ...]
 # The last part of the rows outside of a fold decides when to stop, looked at so many times.
 _HELD_OUT, _LOOKS = 0.2, 20
 
@@ -33,38 +38,87 @@ class Trainer(eqx.Module):
     folds: int = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
+    path: Path | None
 
     def values(self, critic: PyTree) -> Function:
-        """A critic of a batch, from the arrays of one."""
-        return vmapped(eqx.combine(critic, self.rest))
+        """A critic of a batch, of a time before it on a path, from the arrays of one."""
+        network = eqx.combine(critic, self.rest)
+        return vmapped(network) if self.path is None else jax.vmap(network, (None, 0))
+
+    def loss(self, data: Clouds, critic: PyTree) -> Scalar:
+        """What a critic minimises on samples of p and of q."""
+        (xs_p, xs_q), values = data, self.values(critic)
+        if self.path is not None:
+            return self.path.loss(self.gan, values, xs_p, xs_q)
+        return discriminator_loss(self.gan, values(xs_p), values(xs_q))
+
+    def batch(
+        self, xs_p: Cloud, columns_q: Columns, rows: tuple[Array, Array], key: PRNGKeyArray
+    ) -> Clouds:
+        """Rows of p and of q for a step; on a path in pairs, as many for each leg."""
+        of_p, of_q = jr.split(key)
+        size_p, size_q = (min(self.batch_size, each.size) for each in rows)
+        if self.path is None:
+            return drawn((xs_p,), rows[0], size_p, of_p), drawn(columns_q, rows[1], size_q, of_q)
+        return self.pairs(xs_p, columns_q, rows, max(size_p, size_q), key)
+
+    def pairs(
+        self,
+        xs_p: Cloud,
+        columns_q: Columns,
+        rows: tuple[Array, Array],
+        size: int,
+        key: PRNGKeyArray,
+    ) -> Clouds:
+        """Rows of p and of q drawn apart; of a product of marginals the first columns are p's."""
+        legs = self.path.legs
+        size = -(-size // legs) * legs
+        at_p, at_q = (
+            jr.choice(key, each, (size,)) for key, each in zip(jr.split(key), rows, strict=True)
+        )
+        first, *others = columns_q
+        return xs_p[at_p], side_by_side(first, others, at_p if others else at_q, at_q)
 
 
 def asked(
-    caller: str, how: tuple, xs_p: Cloud, fewest: int, key: PRNGKeyArray
+    caller: str, how: tuple, xs_p: Cloud, fewest: int, key: PRNGKeyArray, first: int = 0
 ) -> tuple[Trainer, PRNGKeyArray]:
     """Checks how critics are to be trained, and makes those of each seed; uses up a key."""
-    critic, gan, folds, seeds, steps, batch_size, optimizer = how
+    critic, gan, folds, seeds, steps, batch_size, optimizer, legs = how
     gan = vanilla() if gan is None else gan
     require_fields(caller, gan, "phi", "psi", "log_t")
     counts = {"folds": folds, "seeds": seeds, "steps": steps, "batch_size": batch_size}
-    check_counts(caller, counts)
+    check_counts(caller, counts | ({} if legs is None else {"path": legs}))
     if folds < 2 or fewest < 4 * folds:
         words = f"`folds` is {folds} and the smaller sample has {fewest}"
         raise ValueError(f"{caller}: {words}; pass 2 folds or more, of 4 samples at least.")
     own_key, key = jr.split(key)
     if critic is None:
-        critic = jax.vmap(partial(_default, xs_p.shape[1]))(jr.split(own_key, seeds))
+        make = partial(_default if legs is None else _default_on_path, xs_p.shape[1])
+        critic = jax.vmap(make)(jr.split(own_key, seeds))
         critic, rest = eqx.partition(critic, eqx.is_array)
     else:
-        check_critic(caller, "critic", critic, (xs_p,))
+        if legs is None:
+            check_critic(caller, "critic", critic, (xs_p,))
+        else:
+            check_over_time(caller, "critic", critic, None, (xs_p,))
         critic, rest = eqx.partition(critic, eqx.is_array)
         critic = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), critic)
-    optimizer = default_optimizer(steps) if optimizer is None else optimizer
-    return Trainer(gan, critic, rest, optimizer, folds, steps, batch_size), key
+    if optimizer is None:
+        optimizer = default_optimizer(steps, 2e-3 if legs is None else 1e-2)
+    path = None if legs is None else Path(legs, first)
+    return Trainer(gan, critic, rest, optimizer, folds, steps, batch_size, path), key
 
 
 def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
     return Discriminator(dim, quadratic=True, key=key)
+
+
+def _default_on_path(dim: int, key: PRNGKeyArray) -> TimeDiscriminator:
+    """Its quadratic is zero at first: most of dim^2 random coefficients would stay noise."""
+    made = TimeDiscriminator(dim, key=key)
+    zero = jax.tree.map(jnp.zeros_like, made.quadratic[-1])
+    return eqx.tree_at(lambda network: network.quadratic[-1], made, zero)
 
 
 class Folds(eqx.Module):
@@ -79,6 +133,11 @@ class Folds(eqx.Module):
         own = jnp.arange(n) * self.count // n
         return jnp.zeros(n, own.dtype).at[self.order].set(own)
 
+    def windows(self) -> list[Int[np.ndarray, " _"]]:
+        """Places in the order that each fold holds out."""
+        begins = -(-np.arange(self.count + 1) * self.order.size // self.count)
+        return [np.arange(*pair) for pair in itertools.pairwise(begins)]
+
     def parts(self, fold: IntScalar) -> tuple[Array, Array]:
         """Rows for training, and rows that stop it; none are those of the window."""
         rest, _ = self.split(fold)
@@ -91,6 +150,13 @@ class Folds(eqx.Module):
         window = -(-n // self.count) + 1  # where n is no multiple, a fold begins a row later
         turned = jnp.roll(self.order, -(fold * n // self.count))
         return turned[window:], turned[: n // self.count]
+
+
+def side_by_side(
+    first: AnyCloud, others: list, at_first: Array, at_others: Array
+) -> Float[Array, "_ _"]:
+    """Rows of the first columns, and beside them rows of the others."""
+    return jnp.concatenate([first[at_first], *(xs[at_others] for xs in others)], axis=1)
 
 
 def drawn(
@@ -110,24 +176,17 @@ def trained(
     def of_seed(critic: PyTree, key: PRNGKeyArray, fold: IntScalar) -> PyTree:
         (rows_p, stop_p), (rows_q, stop_q) = (each.parts(fold) for each in folds)
         key, of_stop = jr.split(key)
-        held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
+        if how.path is None:
+            held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
+        else:
+            held = how.pairs(xs_p, columns_q, (stop_p, stop_q), stop_p.size, of_stop)
 
-        def batch(key: PRNGKeyArray) -> Columns:
-            of_p, of_q = jr.split(key)
-            return (
-                drawn((xs_p,), rows_p, min(how.batch_size, rows_p.size), of_p),
-                drawn(columns_q, rows_q, min(how.batch_size, rows_q.size), of_q),
-            )
+        def batch(key: PRNGKeyArray) -> Clouds:
+            return how.batch(xs_p, columns_q, (rows_p, rows_q), key)
 
-        return descended(how, critic, partial(_loss, how), batch, held, key)
+        return descended(how, critic, how.loss, batch, held, key)
 
     return of_all(how, of_seed, key)
-
-
-def _loss(how: Trainer, data: Columns, critic: PyTree) -> Scalar:
-    """That of a critic at samples of p and of q."""
-    d_p, d_q = map(how.values(critic), data)
-    return discriminator_loss(how.gan, d_p, d_q)
 
 
 def of_all(how: Trainer, of_seed: Function, key: PRNGKeyArray) -> PyTree:
@@ -139,7 +198,7 @@ def of_all(how: Trainer, of_seed: Function, key: PRNGKeyArray) -> PyTree:
 
 
 def descended(
-    how: Trainer, critic: PyTree, loss: Function, batch: Function, held: Columns, key: PRNGKeyArray
+    how: Trainer, critic: PyTree, loss: Function, batch: Function, held: Clouds, key: PRNGKeyArray
 ) -> PyTree:
     """A critic as it was where `loss(held, critic)` was least; `batch(key)` draws a step's data."""
 
@@ -165,12 +224,17 @@ def descended(
     return best
 
 
-def held_out(how: Trainer, critics: PyTree, xs: Cloud, own: Int[Array, " n"]) -> Float[Array, " n"]:
-    """The mean of log r over seeds, at samples that the critics of their fold have not seen."""
+def by_each(how: Trainer, critics: PyTree, function: Function) -> Float[Array, "folds *shape"]:
+    """The mean over seeds of what a function makes of a critic of a batch, for each fold."""
 
-    def of_one(critic: PyTree) -> Float[Array, " n"]:
-        return how.gan.log_t(how.values(critic)(xs))
+    def of_one(critic: PyTree) -> Float[Array, "*shape"]:
+        return function(how.values(critic))
 
     # Fold by fold: all of their hidden units at once may not fit.
-    each = jax.lax.map(lambda seeds: jnp.mean(jax.vmap(of_one)(seeds), axis=0), critics)
+    return jax.lax.map(lambda seeds: jnp.mean(jax.vmap(of_one)(seeds), axis=0), critics)
+
+
+def held_out(how: Trainer, critics: PyTree, xs: Cloud, own: Int[Array, " n"]) -> Float[Array, " n"]:
+    """The mean of log r over seeds, at samples that the critics of their fold have not seen."""
+    each = by_each(how, critics, lambda values: how.gan.log_t(values(xs)))
     return jnp.take_along_axis(each, own[None], axis=0)[0]

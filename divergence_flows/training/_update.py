@@ -15,9 +15,9 @@ Optimizer = optax.GradientTransformation
 
 
 @functools.lru_cache(maxsize=32)
-def default_optimizer(updates: int) -> Optimizer:
-    """Adam from 2e-3 down a cosine to zero; the same object each time, so nothing retraces."""
-    return optax.adam(optax.cosine_decay_schedule(2e-3, updates))
+def default_optimizer(updates: int, rate: float = 2e-3) -> Optimizer:
+    """Adam from a rate down a cosine to zero; the same object each time, so nothing retraces."""
+    return optax.adam(optax.cosine_decay_schedule(rate, updates))
 
 
 @functools.lru_cache(maxsize=32)

@@ -4,6 +4,8 @@ import importlib
 import json
 import pathlib
 
+import jax.numpy as jnp
+import jax.random as jr
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -79,3 +81,14 @@ def test_two_machines_stand_side_by_side():
     head, _, *rows = tables.beside(cpu, gpu).splitlines()
     assert head == "| case | metric | theirs | one CPU | a GPU |"
     assert rows == ["| both | time | a peer | 0.5 s / 1 s = 0.5 | 2 s / 1 s = 2 |"]
+
+
+def test_errors_of_mutual_information_stand_beside_published_ones():
+    script, tables = (importlib.import_module(n) for n in ("ratios_high_dimension", "_readme"))
+    xs, ys = script.pairs(8, 20_000, jr.key(0))
+    for x, y in zip(xs.T, ys.T, strict=True):
+        assert jnp.corrcoef(x, y)[0, 1] == pytest.approx(script.RHO, abs=0.02)
+    found = {"values": [39.9, 40.9], "ours": 0.5, "truth": 40.9}
+    rest = {"case": "160 dimensions: one way", "published": dict(script.PUBLISHED[160])}
+    table = tables.ratios_high_dimension([found | rest])
+    assert table.endswith("| 160 | 40.9 | 0.5 (40.4) | MVP 1.02, best fixed path 4.18 |")
