@@ -23,7 +23,6 @@ from ._path import Path
 # Columns that are drawn apart: one for samples of q, two for a product of marginals.
 Rows = Float[Array, "_ _"]
 Columns = tuple[Rows, ...]
-Clouds = tuple[AnyCloud, ...]
 # The last part of the rows outside of a fold decides when to stop, looked at so many times.
 _HELD_OUT, _LOOKS = 0.2, 20
 
@@ -45,7 +44,7 @@ class Trainer(eqx.Module):
         network = eqx.combine(critic, self.rest)
         return vmapped(network) if self.path is None else jax.vmap(network, (None, 0))
 
-    def loss(self, data: Clouds, critic: PyTree) -> Scalar:
+    def loss(self, data: Columns, critic: PyTree) -> Scalar:
         """What a critic minimises on samples of p and of q."""
         (xs_p, xs_q), values = data, self.values(critic)
         if self.path is not None:
@@ -54,7 +53,7 @@ class Trainer(eqx.Module):
 
     def batch(
         self, xs_p: Cloud, columns_q: Columns, rows: tuple[Array, Array], key: PRNGKeyArray
-    ) -> Clouds:
+    ) -> Columns:
         """Rows of p and of q for a step; on a path in pairs, as many for each leg."""
         of_p, of_q = jr.split(key)
         size_p, size_q = (min(self.batch_size, each.size) for each in rows)
@@ -69,7 +68,7 @@ class Trainer(eqx.Module):
         rows: tuple[Array, Array],
         size: int,
         key: PRNGKeyArray,
-    ) -> Clouds:
+    ) -> Columns:
         """Rows of p and of q drawn apart; of a product of marginals the first columns are p's."""
         legs = self.path.legs
         size = -(-size // legs) * legs
@@ -181,7 +180,7 @@ def trained(
         else:
             held = how.pairs(xs_p, columns_q, (stop_p, stop_q), stop_p.size, of_stop)
 
-        def batch(key: PRNGKeyArray) -> Clouds:
+        def batch(key: PRNGKeyArray) -> Columns:
             return how.batch(xs_p, columns_q, (rows_p, rows_q), key)
 
         return descended(how, critic, how.loss, batch, held, key)
@@ -198,7 +197,7 @@ def of_all(how: Trainer, of_seed: Function, key: PRNGKeyArray) -> PyTree:
 
 
 def descended(
-    how: Trainer, critic: PyTree, loss: Function, batch: Function, held: Clouds, key: PRNGKeyArray
+    how: Trainer, critic: PyTree, loss: Function, batch: Function, held: Columns, key: PRNGKeyArray
 ) -> PyTree:
     """A critic as it was where `loss(held, critic)` was least; `batch(key)` draws a step's data."""
 
