@@ -243,7 +243,7 @@ def simulation(lines):
         missed = "" if line["value"] <= line["goal"] else ", **missed**"
         nats, error = line["information"][line["critic"]]
         cells = {
-            kind: f"{line['ours']:.3f}{missed}",
+            f"{kind}: C2ST": f"{line['ours']:.3f}{missed}",
             f"{kind}: NRE": f"{line['baseline']:.3f}",
             f"{kind}: information": f"{nats:.2f} ± {error:.2f}",
             f"{kind}: critic": line["critic"],

@@ -161,7 +161,7 @@ def conditional_ratio(
         words = f"`contrasts` is {contrasts} and the least batch has {fewest} simulations"
         raise ValueError(f"{caller}: {words}; pass fewer contrasts, or more simulations.")
     found = _learned(trainer, gan is None, contrasts, thetas, xs, key)
-    return ConditionalRatio(*found, trainer.rest, shapes)
+    return ConditionalRatio(*found, rest=trainer.rest, shapes=shapes)
 
 
 @eqx.filter_jit
