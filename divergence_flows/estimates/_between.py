@@ -244,8 +244,9 @@ def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
 def _default_on_path(dim: int, key: PRNGKeyArray) -> TimeDiscriminator:
     """Its quadratic is zero at first: most of dim^2 random coefficients would stay noise."""
     made = TimeDiscriminator(dim, key=key)
-    zero = jax.tree.map(jnp.zeros_like, made.quadratic[-1])
-    return eqx.tree_at(lambda network: network.quadratic[-1], made, zero)
+    layers = made.quadratic or ()
+    layers = (*layers[:-1], jax.tree.map(jnp.zeros_like, layers[-1]))
+    return eqx.tree_at(lambda network: network.quadratic, made, layers)
 
 
 @eqx.filter_jit
@@ -267,7 +268,9 @@ def _of_samples(
     critics = trained(how, xs_p, columns_q, (first, second), of_steps)
     if how.path is not None:
         limits = _DEVIATIONS, _LOOSEST, _FEWEST
-        found = judged_on_path(how, critics, div, xs_p, columns_q, (first, second), limits)
+        found = judged_on_path(
+            how, how.path, critics, div, xs_p, columns_q, (first, second), limits
+        )
         return DivergenceEstimate(**found)
     u_p = held_out(how, critics, xs_p, first.of_rows())
     if not product:
