@@ -244,9 +244,8 @@ def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
 def _default_on_path(dim: int, key: PRNGKeyArray) -> TimeDiscriminator:
     """Its quadratic is zero at first: most of dim^2 random coefficients would stay noise."""
     made = TimeDiscriminator(dim, key=key)
-    layers = made.quadratic or ()
-    layers = (*layers[:-1], jax.tree.map(jnp.zeros_like, layers[-1]))
-    return eqx.tree_at(lambda network: network.quadratic, made, layers)
+    zero = partial(jax.tree.map, jnp.zeros_like)
+    return eqx.tree_at(lambda network: network.quadratic[-1], made, replace_fn=zero)
 
 
 @eqx.filter_jit
