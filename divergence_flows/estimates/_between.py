@@ -226,7 +226,9 @@ def _of_samples(
     critics = trained(how, xs_p, columns_q, (first, second), of_steps)
     if how.path is not None:
         limits = _DEVIATIONS, _LOOSEST, _FEWEST
-        found = judged_on_path(how, critics, div, xs_p, columns_q, (first, second), limits)
+        found = judged_on_path(
+            how, how.path, critics, div, xs_p, columns_q, (first, second), limits
+        )
         return DivergenceEstimate(**found)
     u_p = held_out(how, critics, xs_p, first.of_rows())
     if not product:

@@ -59,24 +59,7 @@ class Trainer(eqx.Module):
         size_p, size_q = (min(self.batch_size, each.size) for each in rows)
         if self.path is None:
             return drawn((xs_p,), rows[0], size_p, of_p), drawn(columns_q, rows[1], size_q, of_q)
-        return self.pairs(xs_p, columns_q, rows, max(size_p, size_q), key)
-
-    def pairs(
-        self,
-        xs_p: Cloud,
-        columns_q: Columns,
-        rows: tuple[Array, Array],
-        size: int,
-        key: PRNGKeyArray,
-    ) -> Columns:
-        """Rows of p and of q drawn apart; of a product of marginals the first columns are p's."""
-        legs = self.path.legs
-        size = -(-size // legs) * legs
-        at_p, at_q = (
-            jr.choice(key, each, (size,)) for key, each in zip(jr.split(key), rows, strict=True)
-        )
-        first, *others = columns_q
-        return xs_p[at_p], side_by_side(first, others, at_p if others else at_q, at_q)
+        return drawn_pairs(self.path.legs, xs_p, columns_q, rows, max(size_p, size_q), key)
 
 
 def asked(
@@ -102,6 +85,11 @@ def asked(
         else:
             check_over_time(caller, "critic", critic, None, (xs_p,))
         critic, rest = eqx.partition(critic, eqx.is_array)
+        if not jax.tree.leaves(critic):
+            words = (
+                f"`critic` is a {type(rest).__name__} without arrays, so that nothing is trained"
+            )
+            raise ValueError(f"{caller}: {words}; pass a module, such as `networks.Discriminator`.")
         critic = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), critic)
     if optimizer is None:
         optimizer = default_optimizer(steps, 2e-3 if legs is None else 1e-2)
@@ -116,8 +104,8 @@ def _default(dim: int, key: PRNGKeyArray) -> Discriminator:
 def _default_on_path(dim: int, key: PRNGKeyArray) -> TimeDiscriminator:
     """Its quadratic is zero at first: most of dim^2 random coefficients would stay noise."""
     made = TimeDiscriminator(dim, key=key)
-    zero = jax.tree.map(jnp.zeros_like, made.quadratic[-1])
-    return eqx.tree_at(lambda network: network.quadratic[-1], made, zero)
+    zero = partial(jax.tree.map, jnp.zeros_like)
+    return eqx.tree_at(lambda network: network.quadratic[-1], made, replace_fn=zero)
 
 
 class Folds(eqx.Module):
@@ -167,6 +155,22 @@ def drawn(
     return jnp.concatenate([xs[at] for xs, at in zip(columns, picked, strict=True)], axis=1)
 
 
+def drawn_pairs(
+    legs: int,
+    xs_p: Cloud,
+    columns_q: Columns,
+    rows: tuple[Array, Array],
+    size: int,
+    key: PRNGKeyArray,
+) -> tuple[AnyCloud, AnyCloud]:
+    """Rows of p and of q drawn apart; of a product of marginals the first columns are p's."""
+    size = -(-size // legs) * legs
+    keys = jr.split(key)
+    at_p, at_q = (jr.choice(key, each, (size,)) for key, each in zip(keys, rows, strict=True))
+    first, *others = columns_q
+    return xs_p[at_p], side_by_side(first, others, at_p if others else at_q, at_q)
+
+
 def trained(
     how: Trainer, xs_p: Cloud, columns_q: Columns, folds: tuple[Folds, Folds], key: PRNGKeyArray
 ) -> PyTree:
@@ -178,7 +182,8 @@ def trained(
         if how.path is None:
             held = xs_p[stop_p], drawn(columns_q, stop_q, stop_q.size, of_stop)
         else:
-            held = how.pairs(xs_p, columns_q, (stop_p, stop_q), stop_p.size, of_stop)
+            rows = stop_p, stop_q
+            held = drawn_pairs(how.path.legs, xs_p, columns_q, rows, stop_p.size, of_stop)
 
         def batch(key: PRNGKeyArray) -> Columns:
             return how.batch(xs_p, columns_q, (rows_p, rows_q), key)

@@ -15,6 +15,7 @@ from .._types import AnyCloud, Cloud, IntScalar, Scalar
 from ..divergences._divergence import Divergence
 from ..ratios._check import RatioCheck, effective_size, mean_of_exp
 from ._cross_fit import Columns, Folds, Trainer, by_each, side_by_side
+from ._path import Path
 
 Pairs = Float[Array, " n"]
 Features = Float[Array, "features n"]
@@ -97,6 +98,7 @@ def leg_holds(
 
 def judged_on_path(
     how: Trainer,
+    path: Path,
     critics: PyTree,
     div: Divergence,
     xs_p: Cloud,
@@ -105,11 +107,12 @@ def judged_on_path(
     limits: tuple[float, float, float],
 ) -> dict[str, PyTree]:
     """The fields of an estimate."""
-    path, (deviations, loosest, fewest) = how.path, limits
+    deviations, loosest, fewest = limits
     legs = jnp.arange(path.legs)
     ends_p, ends_q, own = pairs_held_out(xs_p, columns_q, folds)
-    product = len(columns_q) > 1
-    xs_q, own_q = (ends_q, own) if product else (columns_q[0], folds[1].of_rows())
+    xs_q, own_q = ends_q, own
+    if len(columns_q) == 1:
+        (xs_q,), own_q = columns_q, folds[1].of_rows()
 
     def over_legs(xs: AnyCloud, own: Array) -> tuple[Array, Array]:
         """Log ratios by every critic in all, and of each leg by those that have not seen xs."""
@@ -141,18 +144,17 @@ def judged_on_path(
     adds = jax.vmap(fitted_again)(u_near, u_far, near, far)
     steps = jnp.mean(adds, axis=2)
 
-    def parts(steps: Steps) -> tuple[Array, Array]:
-        """What each sample of p and of q adds to the divergence."""
-        sums = jnp.sum(steps, axis=0)
-        return tuple(two_sided(div, u + sums @ features(u)) for u in (u_p, u_q))
+    def part(steps: Steps, u: Pairs) -> Pairs:
+        """What each sample adds to the divergence."""
+        return two_sided(div, u + jnp.sum(steps, axis=0) @ features(u))
 
     def value(steps: Steps) -> Scalar:
-        return sum(jnp.mean(part) for part in parts(steps))
+        return jnp.mean(part(steps, u_p)) + jnp.mean(part(steps, u_q))
 
     # Of critics of which each misses a fold: a jackknife.
     of_each = [jnp.mean(two_sided(div, each), axis=1) for each in (each_p, each_q)]
     of_critics = (how.folds - 1) * jnp.var(sum(of_each))
-    of_samples = sum(jnp.var(part) / part.size for part in parts(steps))
+    of_samples = sum(jnp.var(part(steps, u)) / u.size for u in (u_p, u_q))
     of_pairs = jnp.einsum("ls,lsn->n", jax.grad(value)(steps), adds)
     variance = of_samples + of_critics + jnp.var(of_pairs) / of_pairs.size
     first, second = value(jnp.zeros_like(steps)), value(steps)

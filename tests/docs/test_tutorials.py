@@ -232,3 +232,6 @@ def test_two_samples_are_as_far_apart_as_theory_says_and_far_ones_are_not_believ
     assert abs(scope["information"].value - scope["truth"]) < 3 * scope["information"].error
     assert found.believe
     assert not scope["far"].believe
+    # Nor are legs whose critics had 100 steps, but for a value that is right.
+    farther = scope["farther"]
+    assert not farther.believe or abs(farther.value - 20.5) < 2 * farther.error

@@ -176,3 +176,11 @@ def test_what_gives_no_estimate_is_refused(options, words):
         df.divergence_between(xs, xs + 1, df.divergences.kl_qp, **options, key=jr.key(1))
     with pytest.raises(ValueError, match="`xs` has 20 samples and `ys` 19; pass one y"):
         df.mutual_information(xs, xs[:19], key=jr.key(1))
+
+
+def test_a_critic_that_has_nothing_to_train_is_refused():
+    kl, key = df.divergences.kl_qp, jr.key(0)
+    with pytest.raises(ValueError, match="`critic` is a .* without arrays"):
+        df.divergence_between(
+            jnp.ones((9, 1)), jnp.ones((9, 1)), kl, critic=jnp.sum, folds=2, key=key
+        )

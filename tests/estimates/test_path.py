@@ -104,8 +104,6 @@ def test_mutual_information_of_ten_nats():
     truth = -0.5 * pairs * np.log(1 - rho**2)
     assert abs(found.value - truth) < 2 * found.error
     assert found.error < 2
-    # One critic gives at most log n or so.
-    assert df.mutual_information(xs, ys, **options).value < found.value - 2
 
 
 @pytest.mark.parametrize(
