@@ -180,7 +180,7 @@ def test_what_gives_no_estimate_is_refused(options, words):
 
 def test_a_critic_that_has_nothing_to_train_is_refused():
     kl, key = df.divergences.kl_qp, jr.key(0)
-    with pytest.raises(ValueError, match="`critic` is a .* without arrays"):
+    with pytest.raises(ValueError, match="without arrays"):
         df.divergence_between(
             jnp.ones((9, 1)), jnp.ones((9, 1)), kl, critic=jnp.sum, folds=2, key=key
         )
