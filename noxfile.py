@@ -20,8 +20,7 @@ COVERAGE = nox.project.dependency_groups(PYPROJECT, "coverage")
 TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 DOCS = nox.project.dependency_groups(PYPROJECT, "docs")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
-# Its data alone: it would install PyTorch, and pins of its own.
-SBIBM = ("--no-deps", "sbibm==1.1.0")
+SBIBM = ("--no-deps", *nox.project.dependency_groups(PYPROJECT, "sbibm"))
 # Two workers and no picture windows, on any machine; a file stays with one worker, so that no
 # program is compiled by both.
 PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")

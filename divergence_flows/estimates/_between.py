@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._checks import Network, check_samples
@@ -35,8 +36,9 @@ class DivergenceEstimate(eqx.Module):
 
     `believe` asks whether the ratio is calibrated: the two estimates agree, $E_q[r] = 1$ and
     $E_p[1/r] = 1$, and the ratio turns the means of each coordinate, of its square and of log r
-    under q into those under p, all within three standard errors, on enough effective samples. What
-    a critic has missed and these means do not show, it cannot see: then the value is too small.
+    under q into those under p (of mutual information also those of products of coordinates of x and
+    y, and of their squares), all within three standard errors, on enough effective samples. What a
+    critic has missed and these means do not show, it cannot see: then the value is too small.
 
     With a `path` there is no bound. `value` is $E_p[f(r)/(1+r)] + E_q[f(r)/(1+r)]$, in which no
     weight exceeds 1; `plug_in` is the same with each leg's log ratio fitted again, to a parabola of
@@ -239,7 +241,7 @@ def _of_samples(
     xs_q = jnp.concatenate([firsts, columns_q[1][pairs]], axis=2)
     seen = partial(held_out, how, critics, own=first.of_rows())
     u_q = jax.lax.map(seen, jnp.swapaxes(xs_q, 0, 1)).T
-    return _judged(div, u_p, u_q, xs_p, xs_q, pairs)
+    return _judged(div, u_p, u_q, xs_p, xs_q, pairs, columns_q[0].shape[1])
 
 
 def _prepared(xs_p: Cloud, columns_q: Columns, gaussianise: bool) -> tuple[Cloud, Columns]:
@@ -283,6 +285,7 @@ def _judged(
     xs_p: Cloud,
     xs_q: Float[Array, "m ways dim"],
     pairs: Array | None = None,
+    first: int = 0,
 ) -> DivergenceEstimate:
     """Both estimates of the divergence, and whether they and the ratio hold together."""
     zero = jnp.zeros((), u_p.dtype)
@@ -309,15 +312,25 @@ def _judged(
     def holds(of_p: Array, of_q: Array) -> Bool[Array, ""]:
         """Whether two means that a ratio makes equal are so; the more are asked, the wider."""
         off = jnp.abs(jnp.mean(of_p) - jnp.mean(of_q))
-        wide = (_DEVIATIONS**2 + 2 * jnp.log(2 * xs_p.shape[1] + 1.0)) ** 0.5
         return off <= wide * spread(of_p, of_q) + 64 * jnp.finfo(off.dtype).eps
 
-    ones, known = jnp.ones_like(u_p), jnp.ones_like(u_q)
-    features_p = [*xs_p.T, *(xs_p**2).T, u_p]
-    features_q = [*jnp.moveaxis(xs_q, -1, 0), *jnp.moveaxis(xs_q**2, -1, 0), u_q]
-    good = holds(slopes, heights + values) & holds(ones, r) & holds(inverse, known)
-    for of_p, of_q in zip(features_p, features_q, strict=True):
-        good = good & holds(of_p, r * of_q)
+    def products_hold(of_x: tuple[Array, Array]) -> Bool[Array, " dims"]:
+        """Whether this holds for one coordinate of x times each of y, and for their squares."""
+        x_p, x_q = of_x
+        each = jax.vmap(lambda p, q: holds(p, r * q) & holds(p**2, r * q**2))
+        return each(x_p * xs_p.T[first:], x_q * columns[first:])
+
+    columns, dim = jnp.moveaxis(xs_q, -1, 0), xs_p.shape[1]
+    asked_of = 2 * dim + 1 + 2 * first * (dim - first)
+    wide = (_DEVIATIONS**2 + 2 * np.log(asked_of)) ** 0.5
+    good = holds(slopes, heights + values) & holds(jnp.ones_like(u_p), r)
+    good &= holds(inverse, jnp.ones_like(u_q))
+    features_p = jnp.concatenate([xs_p.T, xs_p.T**2, u_p[None]])
+    features_q = jnp.concatenate([columns, columns**2, u_q[None]])
+    good &= jnp.all(jax.lax.map(lambda each: holds(each[0], r * each[1]), (features_p, features_q)))
+    if first:
+        # Joint law and product have the same marginals: what tells them apart is in products.
+        good &= jnp.all(jax.lax.map(products_hold, (xs_p.T[:first], columns[:first])))
     firm = (spread(none, r) < _LOOSEST) & (spread(inverse, jnp.zeros_like(u_q)) < _LOOSEST)
     believe = good & firm & (jnp.minimum(*worth) >= _FEWEST)
     log_r_q = u_q[:, 0] if pairs is None else u_q

@@ -178,6 +178,17 @@ def test_what_gives_no_estimate_is_refused(options, words):
         df.mutual_information(xs, xs[:19], key=jr.key(1))
 
 
+def test_dependence_that_a_blind_critic_misses_is_not_believed(x64):
+    """Joint law and product have the same marginals: linear dependence, and dependence of sizes."""
+    xs, noise, sizes = jr.normal(jr.key(0), (3, 500, 1))
+    blind = jax.tree.map(jnp.zeros_like, df.networks.Discriminator(2, 1, 0, key=jr.key(0)))
+    still = {"critic": blind, "optimizer": optax.sgd(0.0), "folds": 2, "steps": 1, "key": jr.key(4)}
+    for ys, right in ((xs + noise, False), (jnp.abs(xs) * noise, False), (noise * sizes, True)):
+        found = df.mutual_information(xs, ys, **still)
+        assert found.value == 0
+        assert found.believe == right
+
+
 def test_a_critic_that_has_nothing_to_train_is_refused():
     kl, key = df.divergences.kl_qp, jr.key(0)
     with pytest.raises(ValueError, match="without arrays"):
