@@ -21,6 +21,7 @@ TORCH = nox.project.dependency_groups(PYPROJECT, "torch")
 DOCS = nox.project.dependency_groups(PYPROJECT, "docs")
 TOOLS = nox.project.dependency_groups(PYPROJECT, "tools")
 SBIBM = ("--no-deps", *nox.project.dependency_groups(PYPROJECT, "sbibm"))
+BMI = ("--no-deps", *nox.project.dependency_groups(PYPROJECT, "bmi"))
 # Two workers and no picture windows, on any machine; a file stays with one worker, so that no
 # program is compiled by both.
 PYTEST = ("python", "-m", "pytest", "-n", "2", "--dist", "loadfile")
@@ -169,8 +170,9 @@ def bench(session: nox.Session) -> None:
     options = next((given[i:] for i, each in enumerate(given) if each.startswith("-")), [])
     names = given[: len(given) - len(options)]
     names = names or sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
-    if "simulation" in names:
-        session.install(*SBIBM)
+    for name, suite in (("simulation", SBIBM), ("information", BMI)):
+        if name in names:
+            session.install(*suite)
     if {"gan", "gpu"} & {*names}:
         # On Linux PyPI's wheel brings CUDA's libraries; UV_TORCH_BACKEND=cpu gets the one without.
         cuda = ["jax[cuda13]"] if "gpu" in names and shutil.which("nvidia-smi") else []

@@ -232,6 +232,22 @@ def posteriors(lines):
     return rows(head, body)
 
 
+def information(lines):
+    """Each task's estimate beside its truth, and how many are solved."""
+    *tasks, last = lines
+    body = [
+        [
+            line["case"],
+            f"{line['baseline']:.3f}",
+            f"{line['ours']:.3f}{'' if line['value'] <= line['goal'] else ', **missed**'}",
+            f"{line['believed']} of {len(line['values'])}",
+        ]
+        for line in tasks
+    ]
+    solved = f"**{len(tasks) - last['ours']} of {len(tasks)} solved**"
+    return rows(["task", "truth [nats]", "ours", "believed"], [*body, [solved, "", "", ""]])
+
+
 def simulation(lines):
     """C2ST of each task beside what was published, and what held-out simulations say."""
     found, heads = {}, []
@@ -324,6 +340,7 @@ TABLES = {
     "flow_devices": ("flow", flow_devices),
     "flow_h100": ("flow_h100", pairs),
     "gpu": ("gpu", pairs),
+    "information": ("information", information),
     "simulation": ("simulation", simulation),
     "ratios_high_dimension": ("ratios_high_dimension", ratios_high_dimension),
     "start": ("start", pairs),
