@@ -7,7 +7,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._checks import Network, check_samples
@@ -16,15 +15,12 @@ from ..divergences._divergence import Divergence
 from ..divergences._table import kl_pq
 from ..ratios._check import RatioCheck, effective_size, mean_of_exp
 from ..training._update import Optimizer
-from ._cross_fit import Columns, Folds, Trainer, asked, held_out, trained
+from ._cross_fit import Columns, Folds, Trainer, asked, held_out, trained, units_of
 from ._on_path import judged_on_path
+from ._verdict import FEWEST, LOOSEST, widened
 
 # Pairings of a held-out fold that stand for the product of marginals.
 _SHIFTS = 16
-# A verdict of "believe" needs each mean within so many of its standard errors,
-_DEVIATIONS = 3.0
-# standard errors of E_q[r] and E_p[1/r] below this, and so many effective samples of each.
-_LOOSEST, _FEWEST = 0.25, 20.0
 
 
 class DivergenceEstimate(eqx.Module):
@@ -228,10 +224,8 @@ def _of_samples(
     second = first if product else Folds(jr.permutation(of_q, len(columns_q[0])), how.folds)
     critics = trained(how, xs_p, columns_q, (first, second), of_steps)
     if how.path is not None:
-        limits = _DEVIATIONS, _LOOSEST, _FEWEST
-        found = judged_on_path(
-            how, how.path, critics, div, xs_p, columns_q, (first, second), limits
-        )
+        folds = first, second
+        found = judged_on_path(how, how.path, critics, div, xs_p, columns_q, folds)
         return DivergenceEstimate(**found)
     u_p = held_out(how, critics, xs_p, first.of_rows())
     if not product:
@@ -251,8 +245,8 @@ def _prepared(xs_p: Cloud, columns_q: Columns, gaussianise: bool) -> tuple[Cloud
     pooled = xs_p if others else jnp.concatenate([xs_p, first])
     if gaussianise:
         pooled = jax.vmap(_normal_scores, 1, 1)(pooled)
-    spread = jnp.std(pooled, axis=0)
-    pooled = (pooled - jnp.mean(pooled, axis=0)) / jnp.where(spread > 0, spread, 1)
+    center, scale = units_of(pooled)
+    pooled = (pooled - center) / scale
     if not others:
         return pooled[: len(xs_p)], (pooled[len(xs_p) :],)
     size = first.shape[1]
@@ -322,8 +316,7 @@ def _judged(
         return each(x_p * xs_p.T[first:], x_q * columns[first:])
 
     columns, dim = jnp.moveaxis(xs_q, -1, 0), xs_p.shape[1]
-    asked_of = 2 * dim + 1 + 2 * first * (dim - first)
-    wide = (_DEVIATIONS**2 + 2 * np.log(asked_of)) ** 0.5
+    wide = widened(2 * dim + 1 + 2 * first * (dim - first))
     good = holds(slopes, heights + values) & holds(jnp.ones_like(u_p), r)
     good &= holds(inverse, jnp.ones_like(u_q))
     features_p = jnp.concatenate([xs_p.T, xs_p.T**2, u_p[None]])
@@ -332,7 +325,7 @@ def _judged(
     if first:
         # Joint law and product have the same marginals: what tells them apart is in products.
         good &= jnp.all(jax.lax.map(products_hold, (xs_p.T[:first], columns[:first])))
-    firm = (spread(none, r) < _LOOSEST) & (spread(inverse, jnp.zeros_like(u_q)) < _LOOSEST)
-    believe = good & firm & (jnp.minimum(*worth) >= _FEWEST)
+    firm = (spread(none, r) < LOOSEST) & (spread(inverse, jnp.zeros_like(u_q)) < LOOSEST)
+    believe = good & firm & (jnp.minimum(*worth) >= FEWEST)
     log_r_q = u_q[:, 0] if pairs is None else u_q
     return DivergenceEstimate(value, error, plug_in, plug_error, check, believe, u_p, log_r_q)

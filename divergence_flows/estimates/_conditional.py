@@ -37,7 +37,17 @@ from ..divergences._stable import softplus
 from ..gans._losses import discriminator_loss
 from ..gans._table import logit
 from ..training._update import Optimizer
-from ._cross_fit import Columns, Folds, Rows, Trainer, asked, descended, of_all
+from ._cross_fit import (
+    Columns,
+    Folds,
+    Rows,
+    Trainer,
+    asked,
+    descended,
+    of_all,
+    over_seeds,
+    units_of,
+)
 
 # Held-out simulations that judge, and the parameters of which each has to find its own.
 _JUDGES, _LINEUP = 1000, 500
@@ -169,9 +179,9 @@ def _learned(
     how: Trainer, softmax: bool, contrasts: int, thetas: Rows, xs: Rows, key: PRNGKeyArray
 ) -> tuple:
     """The arrays of a ratio: trained, and judged by each fold."""
-    units = tuple(map(_units, (thetas, xs)))
+    known = tuple(map(units_of, (thetas, xs)))
     thetas, xs = (
-        (each - unit[0]) / unit[1] for each, unit in zip((thetas, xs), units, strict=True)
+        (each - unit[0]) / unit[1] for each, unit in zip((thetas, xs), known, strict=True)
     )
     of_folds, of_steps, of_ties = jr.split(key, 3)
     folds = Folds(jr.permutation(of_folds, len(xs)), how.folds)
@@ -189,7 +199,7 @@ def _learned(
     critics = of_all(how, of_seed, of_steps)
     verdict = _judged(how, critics, thetas, xs, folds, of_ties)
     critics = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), critics)
-    return critics, how.gan, units, *verdict
+    return critics, how.gan, known, *verdict
 
 
 def _comb(n: int, size: int, key: PRNGKeyArray) -> Int[Array, " size"]:
@@ -198,12 +208,6 @@ def _comb(n: int, size: int, key: PRNGKeyArray) -> Int[Array, " size"]:
     size = min(size, n)
     stride = jr.randint(of_stride, (), 1, n // size + 1)
     return (jr.randint(of_start, (), 0, n) + stride * jnp.arange(size)) % n
-
-
-def _units(xs: Rows) -> Float[Array, "2 _"]:
-    """Means and deviations; 1 where nothing varies."""
-    spread = jnp.std(xs, axis=0)
-    return jnp.stack([jnp.mean(xs, axis=0), jnp.where(spread > 0, spread, 1)])
 
 
 def _loss_of_lineups(
@@ -265,8 +269,7 @@ def _judged(
 
 def _of_seeds(how: Trainer, critics: PyTree, lineup: Rows, x: Vector) -> Float[Array, " k"]:
     """The mean of log r over seeds, at one x with each of some parameters."""
-    d = jax.vmap(lambda critic: _of_lineup(how.values(critic), lineup, x))(critics)
-    return jnp.mean(how.gan.log_t(d), axis=0)
+    return over_seeds(how, lambda values: how.gan.log_t(_of_lineup(values, lineup, x)), critics)
 
 
 def _levels(

@@ -77,8 +77,7 @@ def asked(
     own_key, key = jr.split(key)
     if critic is None:
         make = partial(_default if legs is None else _default_on_path, xs_p.shape[1])
-        critic = jax.vmap(make)(jr.split(own_key, seeds))
-        critic, rest = eqx.partition(critic, eqx.is_array)
+        critic, rest = eqx.partition(jax.vmap(make)(jr.split(own_key, seeds)), eqx.is_array)
     else:
         if legs is None:
             check_critic(caller, "critic", critic, (xs_p,))
@@ -139,6 +138,12 @@ class Folds(eqx.Module):
         return turned[window:], turned[: n // self.count]
 
 
+def units_of(xs: Rows) -> Float[Array, "2 _"]:
+    """Means and deviations of coordinates; 1 where nothing varies."""
+    spread = jnp.std(xs, axis=0)
+    return jnp.stack([jnp.mean(xs, axis=0), jnp.where(spread > 0, spread, 1)])
+
+
 def side_by_side(
     first: AnyCloud, others: list, at_first: Array, at_others: Array
 ) -> Float[Array, "_ _"]:
@@ -196,9 +201,9 @@ def trained(
 def of_all(how: Trainer, of_seed: Function, key: PRNGKeyArray) -> PyTree:
     """What a function (critic, key, fold) makes of each fold and seed."""
     seeds = jax.tree.leaves(how.critic)[0].shape[0]
-    over_seeds = jax.vmap(of_seed, (0, 0, None))
+    of_fold = jax.vmap(of_seed, (0, 0, None))
     keys = jr.split(key, (how.folds, seeds))
-    return jax.vmap(over_seeds, (None, 0, 0))(how.critic, keys, jnp.arange(how.folds))
+    return jax.vmap(of_fold, (None, 0, 0))(how.critic, keys, jnp.arange(how.folds))
 
 
 def descended(
@@ -228,14 +233,15 @@ def descended(
     return best
 
 
+def over_seeds(how: Trainer, function: Function, critics: PyTree) -> Float[Array, "*shape"]:
+    """The mean over seeds of what a function makes of a critic of a batch."""
+    return jnp.mean(jax.vmap(lambda critic: function(how.values(critic)))(critics), axis=0)
+
+
 def by_each(how: Trainer, critics: PyTree, function: Function) -> Float[Array, "folds *shape"]:
-    """The mean over seeds of what a function makes of a critic of a batch, for each fold."""
-
-    def of_one(critic: PyTree) -> Float[Array, "*shape"]:
-        return function(how.values(critic))
-
+    """The same for each fold."""
     # Fold by fold: all of their hidden units at once may not fit.
-    return jax.lax.map(lambda seeds: jnp.mean(jax.vmap(of_one)(seeds), axis=0), critics)
+    return jax.lax.map(partial(over_seeds, how, function), critics)
 
 
 def held_out(how: Trainer, critics: PyTree, xs: Cloud, own: Int[Array, " n"]) -> Float[Array, " n"]:

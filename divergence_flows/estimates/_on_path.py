@@ -16,6 +16,7 @@ from ..divergences._divergence import Divergence
 from ..ratios._check import RatioCheck, effective_size, mean_of_exp
 from ._cross_fit import Columns, Folds, Trainer, by_each, side_by_side
 from ._path import Path
+from ._verdict import DEVIATIONS, FEWEST, LOOSEST, widened
 
 Pairs = Float[Array, " n"]
 Features = Float[Array, "features n"]
@@ -104,10 +105,8 @@ def judged_on_path(
     xs_p: Cloud,
     columns_q: Columns,
     folds: tuple[Folds, Folds],
-    limits: tuple[float, float, float],
 ) -> dict[str, PyTree]:
     """The fields of an estimate."""
-    deviations, loosest, fewest = limits
     legs = jnp.arange(path.legs)
     ends_p, ends_q, own = pairs_held_out(xs_p, columns_q, folds)
     xs_q, own_q = ends_q, own
@@ -159,8 +158,7 @@ def judged_on_path(
     variance = of_samples + of_critics + jnp.var(of_pairs) / of_pairs.size
     first, second = value(jnp.zeros_like(steps)), value(steps)
     dim, fixed = xs_p.shape[1], path.fixed
-    asked = path.legs * (2.0 * dim + 3 + fixed * (dim - fixed))
-    wide = (deviations**2 + 2 * np.log(asked)) ** 0.5
+    wide = widened(path.legs * (2 * dim + 3 + fixed * (dim - fixed)))
 
     def checked(one: tuple) -> tuple:
         leg, *u = one
@@ -169,8 +167,8 @@ def judged_on_path(
 
     good, checks, loose = jax.lax.map(checked, (legs, u_near, u_far))
     worst = jnp.argmax(jnp.abs(jnp.log(checks.mean_r)))
-    firm = (loose < loosest) & (checks.effective_sample_size >= fewest)
-    agree = jnp.abs(first - second) <= deviations * jnp.sqrt(variance)
+    firm = (loose < LOOSEST) & (checks.effective_sample_size >= FEWEST)
+    agree = jnp.abs(first - second) <= DEVIATIONS * jnp.sqrt(variance)
     return {
         "value": first,
         "error": jnp.sqrt(variance + (first - second) ** 2),

@@ -264,9 +264,9 @@ def low_rank_step(q: LowRankGaussian, to: Direction, share: Scalar) -> LowRankGa
     own = 1 - jnp.sum(u**2, axis=1)
     left = jnp.minimum(left, jnp.maximum(own / _BOUND, 1))
     # A deviation that grows back takes of the factor what is the coordinate's alone, and no more.
-    lengths, vectors = jnp.linalg.eigh(size)
-    inverses = 1 + 1 / jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)
-    room = 1 / (product(u, vectors) ** 2 @ inverses)
+    squares, axes = jnp.linalg.eigh(size)
+    inverses = 1 + 1 / jnp.maximum(squares, jnp.finfo(squares.dtype).tiny)
+    room = 1 / (product(u, axes) ** 2 @ inverses)
     left = jnp.where(own < _BOUND, jnp.maximum(left, 1 - room), left)
     inverse = to.inverse + _on_frame(u, to.change - (1 - left) / share)
     scale = jax.lax.rsqrt(left)
