@@ -1,8 +1,8 @@
 """How many gradients of log p a fit of ours takes."""
 
-import jax.random as jr
 import numpy as np
 
+from divergence_flows import Nodes
 from divergence_flows.fits._fit import rounds_of
 from divergence_flows.fits._judge import SETS
 
@@ -11,7 +11,9 @@ FRESH = 4  # the rule of rest asks one in so many of the fresh nodes
 
 def rounds(n, dim, least=None):
     """Nodes of each round, as `fit_gaussian` makes them; `least` is what it says for a law."""
-    return np.array([nodes.weights.size for nodes in rounds_of(n, dim, jr.key(0), least)])
+    last = Nodes(np.zeros((n, dim)), np.full(n, 1 / n))
+    least = 4 * dim if least is None else least
+    return np.array([nodes.weights.size for nodes in rounds_of(last, least)])
 
 
 def evaluations(info, n, dim, least=None):

@@ -1,6 +1,7 @@
 r"""The best Gaussian for a log density, in one call: a flow followed until it rests."""
 
 import math
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,12 +27,19 @@ from .._types import (
     as_partial,
 )
 from ..flows._integrate import RESULTS, AbstractSolver, AbstractStepSizeController, bits
-from ..gaussians._expectations import Target, gap, suited
+from ..gaussians._expectations import Target, suited
 from ..gaussians._gaussian import Gaussian
 from ..gaussians._low_rank import Law, LowRankGaussian, check_rank
 from ..gaussians._mixture import Mixture
 from ..gaussians._nodes import Nodes, cubature, few_of, standard_nodes
-from ._judge import check_start, has_rested, is_far, judge, raise_unless_rested
+from ._judge import (
+    check_start,
+    has_rested,
+    is_far,
+    judge,
+    latent_size,
+    raise_unless_rested,
+)
 from ._pareto import FEWEST_DRAWS, pareto_k
 from ._rounds import GEOMETRIES, Geometry, fit_in_rounds, settle_on
 from ._stochastic import Draws, fit_on_draws
@@ -126,8 +134,7 @@ def fit_gaussian(
         solver: A diffrax solver of the flow. By default steps of natural parameters for
             "fisher_rao", which commute with affine maps and reach a Gaussian target at once; for
             "bures" Kvaerno3 if the curvatures at `q0` differ by a factor beyond 30, else Tsit5.
-        stepsize_controller: Of the flow. By default, for those steps, by the gap that is left
-            after each; for solvers as in `integrate`.
+        stepsize_controller: Of a solver, as in `integrate`; those steps have a rule of their own.
         max_steps: Steps allowed in each round.
         throw: Whether a fit that has not come to rest raises.
         key: Key of the Sobol nodes, those that judge included; all sets are independent.
@@ -181,19 +188,16 @@ def fit_gaussian(
     check_positive("fit_gaussian", tol=tol)
     way = GEOMETRIES[geometry]._replace(max_steps=max_steps)
     if solver is not None:
-        way = way._replace(solvers=(solver,), stepsize_controller=None)
+        way = way._replace(solvers=(solver,))
     if stepsize_controller is not None:
+        if not way.solvers:
+            words = "`stepsize_controller` is for a solver of the flow; pass one, diffrax.Tsit5()"
+            raise ValueError(f"fit_gaussian: {words} for instance, or leave it out.")
         way = way._replace(stepsize_controller=stepsize_controller)
-    first_key, fresh_key, key = jr.split(key, 3)
-    if batch is None:
-        least = 4 * dim if full else 16 * rank
-        source = rounds_of(n, dim + rank, first_key, least) if nodes is None else [nodes]
-        first, fresh = source[0], standard_nodes(n, dim + rank, key=fresh_key)
-    else:
-        source = Draws(as_partial(batch), -(-n // 2), dim + rank)
-        first, fresh = source(first_key), source(fresh_key)
+    least = (4 * dim if full else 16 * rank) if batch is None else 0
+    source = nodes if batch is None else Draws(as_partial(batch), -(-n // 2), dim + rank)
     # A program of its own, which takes a second: a bad start need not wait for the long one.
-    start = begin(target, q0, rank, first, fresh, first_key)
+    start, source, fresh, key = _begin(target, q0, rank, source, n, least, key)
     tol = jnp.asarray(tol, start.mean.dtype)
     return _fit(
         target, unraveller(like), start, source, fresh, tol, way, nodes is not None, throw, key
@@ -262,10 +266,29 @@ def _check_batch(
 
 
 @eqx.filter_jit
-def begin(
-    target: Target, q0: Law | PyTree, rank: int, nodes: Nodes, others: Nodes, key: PRNGKeyArray
-) -> Law:
-    """Makes the first law, and refuses one from which no flow can go."""
+def _begin(
+    target: Target,
+    q0: Law | PyTree,
+    rank: int,
+    source: Nodes | Draws | None,
+    n: int,
+    least: int,
+    key: PRNGKeyArray,
+) -> tuple[Law, list[Nodes] | Draws, Nodes, PRNGKeyArray]:
+    """Makes the first law and all nodes, and refuses a start from which no flow can go."""
+    first_key, fresh_key, key = jr.split(key, 3)
+    law = first_law(q0, rank, first_key)
+    if isinstance(source, Draws):
+        first, fresh = source(first_key), source(fresh_key)
+    else:
+        last, fresh = rules_of(n, latent_size(law), first_key, fresh_key)
+        source = rounds_of(last, least) if source is None else [source]
+        first = source[0]
+    return check_start(target, law, first, fresh), source, fresh, key
+
+
+def first_law(q0: Law | PyTree, rank: int, key: PRNGKeyArray) -> Law:
+    """The law around parameters, of the rank that is asked for; laws stay as they are."""
     if not isinstance(q0, Gaussian | LowRankGaussian):
         flat, _ = ravel_pytree(q0)
         ones = jnp.ones_like(flat)
@@ -273,7 +296,7 @@ def begin(
     if rank and isinstance(q0, Gaussian):
         frame = jnp.linalg.qr(jr.normal(key, (q0.mean.size, rank), q0.mean.dtype))[0]
         q0 = LowRankGaussian(q0.mean, q0.scale[:, None] * frame, q0.scale)
-    return check_start(target, q0, nodes, others)
+    return q0
 
 
 @eqx.filter_jit
@@ -297,8 +320,8 @@ def _fit(
         suit = partial(suited, given=given)
         rounds, others = [suit(nodes, start) for nodes in source], suit(fresh, start)
         settle = partial(settle_on, target, None if given else others, tol, way)
-        q, result, steps = fit_in_rounds(target, settle, rounds, others, tol, start)
-        left, found = gap(target, rounds[-1], q), judge(target, q, fresh.weights.size, key)
+        q, result, steps, left = fit_in_rounds(target, settle, rounds, others, tol, start)
+        found = judge(target, q, fresh.weights.size, key)
         k_hat = pareto_k(found.log_weights, found.rounding)
     far = is_far(start, q)
     rested = has_rested(far, result, left, found, tol, isinstance(source, Draws))
@@ -309,10 +332,16 @@ def _fit(
     return raise_unless_rested(far, q, rested, result, left, found) if throw else q, info
 
 
-def rounds_of(n: int, dim: int, key: PRNGKeyArray, least: int | None = None) -> list[Nodes]:
+def rules_of(n: int, dim: int, *keys: PRNGKeyArray) -> tuple[Nodes, ...]:
+    """Makes a rule for each key, all in one program."""
+    rules = jax.vmap(lambda key: standard_nodes(n, dim, key=key))(jnp.stack(keys))
+    return tuple(jax.tree.map(operator.itemgetter(i), rules) for i in range(len(keys)))
+
+
+def rounds_of(last: Nodes, least: int) -> list[Nodes]:
     """Makes rounds of more and more nodes: most of the way is cheap, and only the end is exact."""
-    last = standard_nodes(n, dim, key=key)
-    few, least = n // 16, 4 * dim if least is None else least
+    n, dim = last.points.shape
+    few = n // 16
     middle = [few_of(last, few)] if few >= max(_FEWEST, least) else []
     return [*([cubature(dim)] if 2 * dim <= n else []), *middle, last]
 

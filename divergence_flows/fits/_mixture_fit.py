@@ -36,7 +36,7 @@ from ._components import (
     settle_mixture,
     with_components,
 )
-from ._fit import begin, problem, unraveller
+from ._fit import first_law, problem, rules_of, unraveller
 from ._judge import (
     LIKE,
     SETS,
@@ -170,7 +170,6 @@ def fit_mixture(
     q0, like, target = problem(caller, log_p, q0)
     dim = sum(map(np.size, jax.tree.leaves(like)))
     rank, full = _check_kind(q0, rank, k, dim)
-    latent = dim + rank
     if n is None:
         n = max(_NODES, 4 * dim) if full else _NODES
     check_number(caller, "n", n, n >= FEWEST_DRAWS, f"{FEWEST_DRAWS} or more, to judge by")
@@ -179,22 +178,12 @@ def fit_mixture(
     if tol is None:
         tol = _TOLERANCE[bits(q0)]
     check_positive(caller, tol=tol)
-    own_key, fresh_key, few_key, key = jr.split(key, 4)
     given = nodes is not None
-    nodes = standard_nodes(n, latent, key=own_key) if nodes is None else nodes
-    fresh = standard_nodes(n, latent, key=fresh_key)
-    few = standard_nodes(max(_FEW, 4 * dim if full else 16 * rank), latent, key=few_key)
+    few = max(_FEW, 4 * dim if full else 16 * rank)
     # A program of its own, which takes a second: a bad start need not wait for the long one.
-    if isinstance(q0, Mixture):
-        start = _begin_at(target, q0, nodes, fresh)
-    else:
-        law = begin(target, q0, rank, nodes, fresh, own_key)
-        start = with_components(
-            jnp.zeros(1, law.mean.dtype), jax.tree.map(partial(jnp.expand_dims, axis=0), law)
-        )
+    start, rules, key = _begin(target, q0, rank, nodes, n, few, key)
     xs_p = None if xs_p is None else _flat_samples(xs_p, like).astype(start.means.dtype)
-    tol = jnp.asarray(tol, start.means.dtype)
-    rules, most_steps = (nodes, fresh, few), jnp.asarray(max_steps)
+    tol, most_steps = jnp.asarray(tol, start.means.dtype), jnp.asarray(max_steps)
     return _fit(target, unraveller(like), start, k, rules, xs_p, tol, most_steps, given, throw, key)
 
 
@@ -236,10 +225,29 @@ def _flat_samples(xs_p: PyTree, like: PyTree) -> Float[Array, "m dim"]:
 
 
 @eqx.filter_jit
-def _begin_at(target: Target, q0: Mixture, nodes: Nodes, others: Nodes) -> Mixture:
-    """Refuses a mixture of which a component is no start."""
-    checked = jax.vmap(lambda law: check_start(target, law, nodes, others))(q0.components)
-    return with_components(q0.logits, checked)
+def _begin(
+    target: Target,
+    q0: Any,
+    rank: int,
+    nodes: Nodes | None,
+    n: int,
+    few: int,
+    key: PRNGKeyArray,
+) -> tuple[Mixture, tuple[Nodes, Nodes, Nodes], PRNGKeyArray]:
+    """Makes the first mixture and all nodes, and refuses a component that is no start."""
+    own_key, fresh_key, few_key, key = jr.split(key, 4)
+    if isinstance(q0, Mixture):
+        logits, laws = q0.logits, q0.components
+    else:
+        law = first_law(q0, rank, own_key)
+        logits = jnp.zeros(1, law.mean.dtype)
+        laws = jax.tree.map(partial(jnp.expand_dims, axis=0), law)
+    latent = latent_size(jax.tree.map(lambda leaf: leaf[0], laws))
+    own, fresh = rules_of(n, latent, own_key, fresh_key)
+    nodes = own if nodes is None else nodes
+    rules = nodes, fresh, standard_nodes(few, latent, key=few_key)
+    checked = jax.vmap(lambda law: check_start(target, law, nodes, fresh))(laws)
+    return with_components(logits, checked), rules, key
 
 
 @eqx.filter_jit

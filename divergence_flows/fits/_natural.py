@@ -1,4 +1,4 @@
-r"""Natural-gradient steps as a solver: precisions decay exponentially towards $E[-\nabla^2\log p]$.
+r"""Natural-gradient steps until rest: precisions decay exponentially towards $E[-\nabla^2\log p]$.
 
 Along the Fisher-Rao flow $\dot P = -P - E[\nabla^2 \log p]$; with the expectation held, a time h
 of it is $P_+ = (1 - \rho) P - \rho\,E[\nabla^2 \log p]$, $\rho = 1 - e^{-h}$. A Gaussian target is
@@ -6,31 +6,26 @@ reached in one long step. Where the flow ends does not depend on the path, so th
 by its use: whether what is left has decayed as it does on a Gaussian.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
-from .._types import BoolScalar, IntScalar, Scalar
-from ..flows._integrate import (
-    RESULTS,
-    AbstractAdaptiveSolver,
-    AbstractTerm,
-    LocalLinearInterpolation,
-    PIDController,
-)
+from .._types import BoolScalar, Function, IntScalar, Scalar
+from ..flows._integrate import RESULTS
 from ..gaussians._expectations import Found, Rule, Target, gap_of, moments
 from ..gaussians._flows import natural_step
 from ..gaussians._low_rank import Law
 
-# A law and its moments, so that a step and the rule of rest share one evaluation of the target.
-Known = tuple[Law, Found]
-Progress = tuple[Scalar, IntScalar]  # the least gap so far, steps since then
+# q, diffrax's result, the number of steps and the gap that is left on the nodes.
+Settled = tuple[Law, Any, Int[Array, ""], Scalar]
 # Steps aim at this difference between the decay that was made and that on a Gaussian; beyond 1 a
 # step may lead away, and is made again, shorter.
 AIM = 0.6
+_SHORTER, _LONGER = 0.25, 3.0
 # e^-4: further steps would gain less than the error of the nodes takes.
 _LONGEST = 4.0
 # Where log_p has kinks, averages over nodes jump, and near rest no step is short enough: a gap
@@ -38,16 +33,18 @@ _LONGEST = 4.0
 _SHORT, _NONE = 1e-3, 1e-5
 # So does a gap that has not fallen by this factor in so many steps.
 _LESS, _PATIENCE = 0.9, 100
-BY_USE = PIDController(
-    rtol=0.0,
-    atol=1.0,
-    safety=AIM,
-    factormin=0.25,
-    factormax=3.0,
-    dtmin=_NONE,
-    dtmax=_LONGEST,
-    force_dtmin=False,
-)
+
+
+class _State(NamedTuple):
+    q: Law
+    found: Found
+    left: Scalar  # the gap at q
+    length: Scalar  # of the next step, in time of the flow
+    first: Scalar  # the gap at the start
+    least: Scalar  # the least gap so far
+    idle: IntScalar  # steps since then
+    steps: IntScalar  # -1 before the start has been looked at
+    result: Any
 
 
 def is_finite(law: Any) -> BoolScalar:
@@ -60,53 +57,54 @@ def first_step(gap: Scalar) -> Scalar:
     return 1 / (2 + jnp.sqrt(gap))
 
 
-class NaturalSteps(AbstractAdaptiveSolver):
-    """Steps of natural parameters, on states of a law and its moments."""
+def natural_steps(
+    target: Target, nodes: Rule, rests: Function, max_steps: int, start: Law
+) -> Settled:
+    """Steps until `rests(q, left, first)`, the gaps at q and at the start, or no step is left.
 
-    term_structure: ClassVar = AbstractTerm
-    interpolation_cls: ClassVar[Callable[..., Any]] = LocalLinearInterpolation
+    The target is in the program once: the first turn only looks at the start.
+    """
+    shapes = jax.eval_shape(partial(moments, target, nodes), start)
+    found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    one, zero = jnp.ones_like(start.mean[0]), jnp.zeros((), jnp.result_type(int))
+    state = _State(start, found, one, one, one, one, zero, zero - 1, RESULTS.successful)
 
-    def order(self, terms: Any) -> int:
-        return 1
-
-    def error_order(self, terms: Any) -> int:
-        return 1
-
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Known, args: Any) -> Progress:
-        return gap_of(*y0), jnp.zeros((), jnp.int32)
-
-    def step(
-        self,
-        terms: Any,
-        t0: Any,
-        t1: Any,
-        y0: Known,
-        args: Any,
-        solver_state: Progress,
-        made_jump: Any,
-    ) -> Any:
-        """Moves the law, evaluates the target there, and compares the two gaps."""
-        decay = jnp.exp(t0 - t1)
-        q = natural_step(*y0, 1 - decay)
-        y1 = q, terms.vf(t1, (q, y0[1]), args)[1]
-        before, after = gap_of(*y0), gap_of(*y1)
-        error = jnp.abs(jnp.sqrt(after / before) - decay)
+    def turn(state: _State) -> _State:
+        """Moves q and evaluates the target there; a step that leads away is not made."""
+        looks = state.steps < 0
+        decay = jnp.exp(-state.length)
+        moved = jax.lax.cond(
+            looks, lambda q, found, share: q, natural_step, state.q, state.found, 1 - decay
+        )
+        seen = moments(target, nodes, moved)
+        left = jax.lax.stop_gradient(gap_of(moved, seen))
+        error = jnp.abs(jnp.sqrt(left / state.left) - decay)
         # A gap that grows is the flow's own way only if a short step shows it.
-        error = jnp.where(after > before, error / AIM, error)
-        jump = (error > 1) & (t1 - t0 < _SHORT) & jnp.isfinite(after)
-        least, idle = solver_state
-        less = after < _LESS * least
-        progress = jnp.where(less, after, least), jnp.where(less, 0, idle + 1)
-        stuck = jump | (progress[1] >= _PATIENCE)
-        result = RESULTS.where(stuck, RESULTS.max_steps_rejected, RESULTS.successful)
-        error = jax.tree.map(partial(jnp.full_like, fill_value=error), y0)
-        return y1, error, {"y0": y0, "y1": y1}, progress, result
+        error = jnp.where(left > state.left, error / AIM, error)
+        good = looks | (error < 1)
+        longer = jnp.clip(AIM / error, jnp.where(good, 1, _SHORTER), _LONGER)
+        length = state.length * jnp.where(jnp.isfinite(error), longer, _SHORTER)
+        length = jnp.where(looks, first_step(left), jnp.minimum(length, _LONGEST))
+        first = jnp.where(looks, left, state.first)
+        less = looks | (good & (left < _LESS * state.least))
+        least = jnp.where(less, left, state.least)
+        idle = jnp.where(less, 0, state.idle + 1)
+        jump = ~good & jnp.isfinite(left) & (state.length < _SHORT)
+        q, found, left = jax.tree.map(
+            partial(jnp.where, good), (moved, seen, left), (state.q, state.found, state.left)
+        )
+        # A step that is not made changes nothing, and what it led to is no reason to rest.
+        done = good & rests(q, jnp.where(good, left, jnp.inf), first)
+        result = RESULTS.where(done, RESULTS.event_occurred, RESULTS.successful)
+        result = RESULTS.where(~good & (length < _NONE), RESULTS.dt_min_reached, result)
+        stuck = jump | (~done & (idle >= _PATIENCE))
+        result = RESULTS.where(stuck, RESULTS.max_steps_rejected, result)
+        return _State(q, found, left, length, first, least, idle, state.steps + 1, result)
 
-    def func(self, terms: Any, t0: Any, y0: Known, args: Any) -> Known:
-        return terms.vf(t0, y0, args)
+    def goes_on(state: _State) -> BoolScalar:
+        return (state.result == RESULTS.successful) & (state.steps < max_steps)
 
-
-def moments_at(target: Target, nodes: Rule, t: Scalar, known: Known, args: Any) -> Known:
-    """The field of these steps: the moments at a law; the law's own part is not used."""
-    q, _ = known
-    return jax.tree.map(jnp.zeros_like, q), moments(target, nodes, q)
+    end = eqxi.while_loop(goes_on, turn, state, max_steps=max_steps + 1, kind="checkpointed")
+    ended = end.result == RESULTS.successful
+    result = RESULTS.where(ended, RESULTS.max_steps_reached, end.result)
+    return end.q, result, end.steps, end.left

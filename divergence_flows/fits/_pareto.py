@@ -26,9 +26,9 @@ def pareto_k(log_weights: Float[Array, " n"], rounding: Float[Array, " n"] | Non
     most = math.ceil(min(0.2 * n, 3 * math.sqrt(n)))
     if n < FEWEST_DRAWS:
         raise ValueError(f"pareto_k: {n} draws have no tail to fit; give at least {FEWEST_DRAWS}.")
-    order = jnp.argsort(log_weights)[-most - 1 :]
-    largest = log_weights[order]
-    # NaN is sorted last, so what is no number shows at the end.
+    # What is no number is the largest, and shows at the end.
+    ordered = jnp.where(jnp.isnan(log_weights), jnp.inf, log_weights)
+    largest, order = (found[::-1] for found in jax.lax.top_k(ordered, most + 1))
     broken = ~jnp.isfinite(largest[-1])
     heights = jnp.where(broken, jnp.linspace(-1.0, 0.0, most + 1), largest - largest[-1])
     above = heights[1:] > heights[0]

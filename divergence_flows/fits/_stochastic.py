@@ -70,7 +70,7 @@ def fit_on_draws(
     Returns q, diffrax's result, the steps and the draws, and the judgement.
     """
     begin, key = jr.split(key)
-    q, _, first = settle_on(target, None, jnp.ones_like(tol), way, draws(begin), q)
+    q, _, first, _ = settle_on(target, None, jnp.ones_like(tol), way, draws(begin), q)
 
     def seen(q: Law, count: IntScalar, used: IntScalar) -> _At:
         return _judge(target, draws, q, count, jr.fold_in(key, used))

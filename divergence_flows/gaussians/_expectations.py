@@ -43,7 +43,7 @@ _TRIED = tuple(range(-5, 6))
 Alone = Nodes | Regression
 Rule = Alone | Blocks
 # So many numbers of nodes are held at once, where their dimension makes them many.
-_HELD = 1 << 18
+HELD = 1 << 18
 Moments = tuple[Float[Array, " dim"], Float[Array, "dim dim"] | Float[Array, " dim"]]
 Found = Any  # moments of a `Gaussian`, or the `Direction` of one of low rank
 
@@ -133,7 +133,7 @@ def moments(target: Target, nodes: Rule, q: Law) -> Found:
 
 def _in_parts(nodes: Alone, sum_over: Function, q: LowRankGaussian) -> PyTree:
     """What `sum_over(nodes, q)` makes of all, from parts of which few numbers are held at once."""
-    size = _HELD // nodes.points.shape[1]
+    size = HELD // nodes.points.shape[1]
     if nodes.batches is not None or size >= nodes.weights.size:
         return sum_over(nodes, q)
     blocks, ends = Blocks.of([nodes], max(size, 1))
@@ -142,7 +142,7 @@ def _in_parts(nodes: Alone, sum_over: Function, q: LowRankGaussian) -> PyTree:
 
 def each_node(function: Function, points: Float[Array, "n dim"], batches: PyTree) -> PyTree:
     """Evaluates a function of a point and a mini-batch at each node, few of them at once."""
-    size = max(_HELD // points.shape[1], 1)
+    size = max(HELD // points.shape[1], 1)
     if size >= len(points):
         return jax.vmap(function)(points, batches)
     return jax.lax.map(lambda node: function(*node), (points, batches), batch_size=size)
