@@ -16,8 +16,9 @@ def rounds(n, dim, least=None):
     return np.array([nodes.weights.size for nodes in rounds_of(last, least)])
 
 
-def evaluations(info, n, dim, least=None):
+def evaluations(steps, n, dim, least=None, judged=True):
     """Gradients of log p at most: own nodes, fresh ones where they may end it, and the judges'."""
-    steps = np.asarray(info.steps)
+    steps = np.asarray(steps)
     looks = 2 * n * len(steps)
-    return int(np.sum((steps + 1) * (rounds(n, dim, least) + n // FRESH)) + looks + SETS * n)
+    count = np.sum((steps + 1) * (rounds(n, dim, least) + n // FRESH)) + looks
+    return int(count + SETS * n * judged)

@@ -32,7 +32,7 @@ def _ours(target):
     n = 2**14 if target.gaussian else 2**12
     while True:
         q, info = fit(target, n, None)
-        used = evaluations(info, n, target.dim)
+        used = evaluations(info.steps, n, target.dim)
         if used <= BUDGET or n == 32:
             return [(used, q.mean, q.covariance)]
         n //= 2

@@ -120,7 +120,7 @@ def ours(posterior, name, nodes):
     q, info = jax.block_until_ready(fit(tol=TOL))
     seconds = time.perf_counter() - start
     least = 4 * dim if full else 16 * (rank or 0)
-    used = evaluations(info, n, dim + (rank or 0), least)
+    used = evaluations(info.steps, n, dim + (rank or 0), least)
     more = {"rested": bool(info.rested), "steps": info.steps.tolist(), "gap": float(info.gap)}
     return Fit(q, used, seconds, more)
 

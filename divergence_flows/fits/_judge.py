@@ -84,6 +84,7 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
     """Refuses a start from which no flow can go; use the Gaussian returned."""
     latent = jnp.zeros(latent_size(q)) if isinstance(q, LowRankGaussian) else q.mean
     check_dimension(target.caller, nodes, "q0", latent)
+    checked, (target, q) = q, jax.lax.stop_gradient((target, q))
     points = jnp.concatenate([nodes.points, others.points]).astype(q.mean.dtype)
     batches = jax.tree.map(lambda *two: jnp.concatenate(two), nodes.batches, others.batches)
 
@@ -98,8 +99,23 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
         values, broken, squares, zero = each_node(one, points, batches)
         return values, some(broken), jnp.vdot(squares, jnp.ones_like(squares)), jnp.all(zero, 0)
 
-    values, broken, squares, flat = jax.lax.map(seen, jnp.asarray(_WIDER, q.mean.dtype))
-    values, broken, square, flat = values[0], broken[0], squares[0], jnp.all(flat, axis=0)
+    def wider(state: tuple) -> tuple:
+        """Looks at the next width, of which only what is flat counts."""
+        i, flat, first = state
+        *found, zero = seen(widths[i])
+        first = jax.tree.map(partial(jnp.where, i == 0), tuple(found), first)
+        return i + 1, flat & zero, first
+
+    def goes_on(state: tuple) -> BoolScalar:
+        """A target that is flat nowhere at the first width needs no others."""
+        i, flat, _ = state
+        return (i == 0) | (some(flat) & (i < len(_WIDER)))
+
+    widths = jnp.asarray(_WIDER, q.mean.dtype)
+    shapes = jax.eval_shape(seen, widths[0])[:-1]
+    none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    begin = jnp.asarray(0), jnp.ones(q.mean.shape, bool), none
+    _, flat, (values, broken, square) = jax.lax.while_loop(goes_on, wider, begin)
     # Stein's gap has no more in it than these squares.
     second = jnp.isfinite(gap(target, nodes, q)) if target.estimator == "price" else jnp.array(True)
     nan, below = jnp.isnan(values), values == -jnp.inf
@@ -118,7 +134,7 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
         some(flat),
     )
     words = (f"{target.caller}: {what}" for what in _NO_START)
-    return raise_first(q, dict(zip(words, bad, strict=True)))
+    return raise_first(checked, dict(zip(words, bad, strict=True)))
 
 
 class Judgement(NamedTuple):

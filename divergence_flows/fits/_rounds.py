@@ -63,25 +63,28 @@ def fit_in_rounds(
     sizes = [nodes.weights.size for nodes in rounds]
     blocks, places = Blocks.of(rounds, max(sizes[0], sizes[-1] // _MOST_BLOCKS))
 
+    def is_better(end: Law, q: Law) -> BoolScalar:
+        both = jax.tree.map(lambda *two: jnp.stack(two), end, q)
+        elbos = jax.lax.map(partial(elbo, target, fresh), both)
+        return elbos[0] > elbos[1]
+
     def settled(at: PyTree, q: Law) -> Settled:
         """Keeps q unless few nodes lead to a higher ELBO on fresh ones; all nodes always do."""
         (first, last), final = at
         used = eqx.tree_at(lambda b: (b.first, b.last), blocks, (first, last))
         end, result, count, left = settle(used, q)
-        both = jax.tree.map(lambda *two: jnp.stack(two), end, q)
-        elbos = jax.lax.map(partial(elbo, target, fresh), both)
-        better = final | (elbos[0] > elbos[1])
+        better = jax.lax.cond(final, lambda *_: jnp.array(True), is_better, end, q)
         return jax.tree.map(partial(jnp.where, better), end, q), result, count, left
 
     def one(carry: tuple[Law, Any, Scalar], at: PyTree) -> tuple[tuple[Law, Any, Scalar], Array]:
         """A round, unless fresh nodes see no gap after those before it."""
         q, *_ = carry
         *place, begins = at
-        seen = gap(target, fresh, q)
+        unseen = jnp.full((), jnp.inf, q.mean.dtype)
+        seen = jax.lax.cond(begins, lambda q: unseen, partial(gap, target, fresh), q)
         none = RESULTS.event_occurred, jnp.zeros((), jnp.result_type(int)), seen
-        skip = ~begins & (seen < tol)
         q, result, count, left = jax.lax.cond(
-            skip, lambda q: (q, *none), partial(settled, tuple(place)), q
+            seen < tol, lambda q: (q, *none), partial(settled, tuple(place)), q
         )
         return (q, result, left), count
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import diffrax
 import jax.numpy as jnp
 import numpy as np
 from bad_good import (
@@ -132,6 +133,11 @@ VALUES = [
     ("fit_gaussian", {"q0": MANY}, "(4, 2)", "jax.vmap"),
     ("fit_gaussian", {"log_p": pair, "nodes": df.cubature(1)}, "`log_p` returns"),
     ("fit_gaussian", {"nodes": WIDE_RULE}, "`nodes` have dimension 3", "make"),
+    (
+        "fit_gaussian",
+        {"stepsize_controller": diffrax.PIDController(rtol=1e-3, atol=1e-6)},
+        *("`stepsize_controller` is for a solver", "pass one", "leave it out"),
+    ),
     ("fit_gaussian", {"q0": {}}, "`q0` is {}", "pass where to start"),
     ("fit_gaussian", {"q0": None}, "`q0` is None", "pass where to start"),
     *(("fit_gaussian", {"n": n}, f"`n` makes {n} draws", "25") for n in (-1, 0, 3)),

@@ -65,6 +65,16 @@ def test_the_fit_commutes_with_affine_maps(x64):
     np.testing.assert_allclose(there.scale, matrix @ q.scale, rtol=1e-5, atol=1e-6)
 
 
+def test_a_start_ten_billion_deviations_away_is_no_harder(x64):
+    # A gap of 10^20 nats: the first step is as short, and the next ones grow.
+    p = df.Gaussian(jnp.ones(DIM), 1e-10 * jnp.eye(DIM))
+    log_p = log_target(p)
+    q, info = fit(log_p, standard(), n=64)
+    np.testing.assert_allclose(q.mean, p.mean, atol=1e-14)
+    np.testing.assert_allclose(q.covariance / 1e-20, np.eye(DIM), atol=1e-4)
+    assert info.rested
+
+
 def test_a_result_starts_the_next_fit_at_its_end(x64):
     log_p = log_target(df.Gaussian(np.ones(DIM), np.eye(DIM)), bend=0.2)
     q, info = fit(log_p, standard(), n=64)
