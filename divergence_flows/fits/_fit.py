@@ -280,11 +280,10 @@ def _begin(
     law = first_law(q0, rank, first_key)
     if isinstance(source, Draws):
         first, fresh = source(first_key), source(fresh_key)
-    else:
-        last, fresh = rules_of(n, latent_size(law), first_key, fresh_key)
-        source = rounds_of(last, least) if source is None else [source]
-        first = source[0]
-    return check_start(target, law, first, fresh), source, fresh, key
+        return check_start(target, law, first, fresh), source, fresh, key
+    last, fresh = rules_of(n, latent_size(law), first_key, fresh_key)
+    rounds = rounds_of(last, least) if source is None else [source]
+    return check_start(target, law, rounds[0], fresh), rounds, fresh, key
 
 
 def first_law(q0: Law | PyTree, rank: int, key: PRNGKeyArray) -> Law:
