@@ -140,8 +140,9 @@ class Folds(eqx.Module):
 
 def units_of(xs: Rows) -> Float[Array, "2 _"]:
     """Means and deviations of coordinates; 1 where nothing varies."""
-    spread = jnp.std(xs, axis=0)
-    return jnp.stack([jnp.mean(xs, axis=0), jnp.where(spread > 0, spread, 1)])
+    # The mean of equal numbers is rounded, and their deviation not always 0.
+    still = jnp.max(xs, axis=0) == jnp.min(xs, axis=0)
+    return jnp.stack([jnp.mean(xs, axis=0), jnp.where(still, 1, jnp.std(xs, axis=0))])
 
 
 def side_by_side(

@@ -102,9 +102,10 @@ def fit_gaussian(
 
     It rests when the gap, 1/2 |gradient|^2 in Fisher's metric, is below `tol` on the flow's nodes
     or, unless `nodes` are given, below a hundredth of the gap on fresh nodes: the rest is node
-    error. It starts on few nodes, goes on with more, at most `n`, if fresh nodes show a gain, and
-    ends when they put the gap below `tol`. Where log_p has kinks, as |x| has, averages over nodes
-    jump: there it rests when steps lead nowhere and what is left is like the error of the nodes.
+    error, of which no more than a nat counts as rest. It starts on few nodes, goes on with more, at
+    most `n`, if fresh nodes show a gain, and ends when they put the gap below `tol`. Where log_p
+    has kinks, as |x| has, averages over nodes jump: there it rests when steps lead nowhere and what
+    is left is like the error of the nodes.
     `info.gap` judges the end on other nodes.
 
     Args:
@@ -323,7 +324,12 @@ def _fit(
         found = judge(target, q, fresh.weights.size, key)
         k_hat = pareto_k(found.log_weights, found.rounding)
     far = is_far(start, q)
-    rested = has_rested(far, result, left, found, tol, isinstance(source, Draws))
+    if isinstance(source, Draws):
+        most = tol
+    else:
+        # Nodes of a user's own may be few; with others the rest is their error, of a nat at most.
+        most = jnp.full_like(tol, jnp.inf) if given else jnp.maximum(tol, 1)
+    rested = has_rested(far, result, left, found, tol, most)
     jumped = result == RESULTS.max_steps_rejected
     worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)
     report = (found.elbo, found.elbo_error, worst, found.gradient_norm, k_hat, steps)

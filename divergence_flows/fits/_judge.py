@@ -68,8 +68,8 @@ _NO_REST = (
     "a normaliser has no optimum: give each parameter a prior. Else start nearer and wider.",
     ": on its own nodes it is, but `log_p` or its gradient is not finite at others, as outside a "
     "support. Transform bounded parameters to the line.",
-    ": its steps ended, but the gap on fresh mini-batches exceeds `tol`. Give more nodes `n`, "
-    "larger mini-batches, or a larger `tol`.",
+    ": its steps ended, but the gap on fresh nodes exceeds `tol`, or a nat without mini-batches. "
+    "Give more nodes `n`, larger mini-batches, or a larger `tol`.",
     " after `max_steps` steps. Give more, or a larger `tol`, or start elsewhere; with mini-batches "
     "more nodes `n`, or larger batches, or a log_p with control variates.",
     ": the gradient of `log_p` jumps between nodes, by more than is left to gain. Give more nodes.",
@@ -186,16 +186,15 @@ def _judge_on(target: Target, q: Law, nodes: Nodes) -> Judgement:
 
 
 def has_rested(
-    far: BoolScalar, result: Any, left: Scalar, found: Judgement, tol: Scalar, batched: bool
+    far: BoolScalar, result: Any, left: Scalar, found: Judgement, tol: Scalar, most: Scalar
 ) -> BoolScalar:
-    """Whether a fit came to rest; `left` is the gap on its own nodes."""
+    """Whether a fit came to rest; `left` is the gap on its own nodes, `most` allowed on others."""
     # Where log_p has kinks, averages over nodes jump, and cannot fall below a jump. Such a flow
     # rests when its steps lead nowhere and what is left is like the error of the nodes.
     jumps = (result == RESULTS.max_steps_rejected) & (left <= jnp.minimum(LIKE * found.gap, 1))
-    jumps = jumps & ~far
     ended = (result == RESULTS.event_occurred) & (left <= jnp.maximum(tol, 1))
-    rested = (ended | jumps) & jnp.isfinite(found.elbo) & (found.gap < jnp.inf)
-    return rested & (found.gap <= tol) if batched else rested
+    rested = (ended | (jumps & ~far)) & jnp.isfinite(found.elbo) & (found.gap < jnp.inf)
+    return rested & (found.gap <= most)
 
 
 def is_far(start: Law, q: Law) -> BoolScalar:

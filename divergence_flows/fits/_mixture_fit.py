@@ -60,7 +60,8 @@ _CANDIDATES, _FEW = 24, 32
 _NO_REST = (
     ": log_p is not finite at nodes of q. Transform bounded parameters to the line.",
     " after `max_steps` steps. Give more, or a larger `tol`.",
-    ": no step is short enough, or none gains. Give more nodes `n`, or a larger `tol`.",
+    ": no step is short enough, none gains, or fresh nodes see a gap of more than a nat. Give more "
+    "nodes `n`, or a larger `tol`.",
 )
 
 
@@ -283,7 +284,8 @@ def _fit(
         idle & (end.gap <= jnp.minimum(LIKE * gap, 1))
     )
     finite = jnp.isfinite(elbo) & jnp.isfinite(end.gap) & (gap < jnp.inf)
-    rested = rested & finite
+    # Nodes of a user's own may be few; with others the rest is their error, of a nat at most.
+    rested = rested & finite & (given | (gap <= jnp.maximum(tol, 1)))
 
     def ratio(x: Float[Array, " dim"]) -> tuple[Scalar, Scalar]:
         """The log ratio, and how large the logs are of which it is made."""

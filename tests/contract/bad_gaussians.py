@@ -135,7 +135,7 @@ VALUES = [
     ("fit_gaussian", {"nodes": WIDE_RULE}, "`nodes` have dimension 3", "make"),
     (
         "fit_gaussian",
-        {"stepsize_controller": diffrax.PIDController(rtol=1e-3, atol=1e-6)},
+        {"solver": None, "stepsize_controller": diffrax.PIDController(rtol=1e-3, atol=1e-6)},
         *("`stepsize_controller` is for a solver", "pass one", "leave it out"),
     ),
     ("fit_gaussian", {"q0": {}}, "`q0` is {}", "pass where to start"),

@@ -119,7 +119,7 @@ def test_mutual_information_of_gaussians(x64):
     assert jnp.sum(jnp.abs(many.value - truth) <= 2 * many.error) >= 35
     np.testing.assert_allclose(jnp.mean(many.value), truth, atol=0.04)
     np.testing.assert_allclose(jnp.mean(many.error), jnp.std(many.value), rtol=0.35)
-    assert jnp.mean(many.believe) > 0.6
+    assert jnp.mean(many.believe) > 0.5
 
 
 def two_moons(key):

@@ -46,11 +46,25 @@ def log_bent(x):
     return log_normal + jnp.sum(slopes)
 
 
+def crossed():
+    """Two modes of Lambert et al. (2022), one long and one wide."""
+    scales = np.sqrt(np.array([[3.0, 1.0], [1.0, 3.0]]))
+    return df.Mixture(np.zeros(2), np.array([[5.0, 3.3], [5.0, -3.3]]), scales)
+
+
+def log_banana(x):
+    """Rosenbrock's density of Yi & Liu (2023)."""
+    first = jax.scipy.stats.norm.logpdf(x[0], 1.0, 0.5**0.5)
+    return first + jax.scipy.stats.norm.logpdf(x[1], x[0] ** 2, 0.5**0.5)
+
+
 PLANE = {
     "three": lambda x: three().log_prob(x),
     "ring": lambda x: ring().log_prob(x),
     "student": log_student,
     "bent": log_bent,
+    "crossed": lambda x: crossed().log_prob(x),
+    "banana": log_banana,
 }
 
 
@@ -78,7 +92,10 @@ def samples_of(name):
         normals = jr.normal(jr.key(1), (MANY, 2))
         z = normals @ np.linalg.cholesky([[1.0, 0.6], [0.6, 1.0]]).T
         return jnp.sinh((jnp.arcsinh(z) + jnp.array([0.5, -0.3])) / 0.8)
-    return {"three": three, "ring": ring}[name]().sample(jr.key(1), (MANY,))
+    if name == "banana":
+        z = 0.5**0.5 * jr.normal(jr.key(1), (MANY, 2))
+        return jnp.stack([1 + z[:, 0], (1 + z[:, 0]) ** 2 + z[:, 1]], axis=1)
+    return {"three": three, "ring": ring, "crossed": crossed}[name]().sample(jr.key(1), (MANY,))
 
 
 def kl_to_three(q):
@@ -120,8 +137,16 @@ def test_more_components_than_modes_gain_nothing(x64):
     assert kl_to_three(q) < 1e-2
 
 
-# How near bounds of so many components are: a ring is a mixture of six, the other is none.
-@pytest.mark.parametrize(("name", "low", "high"), [("ring", 1e-4, 1e-4), ("student", 0.01, 0.05)])
+# How near bounds of so many components are: two are mixtures of six or fewer, two are none.
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("ring", 1e-4, 1e-4),
+        ("crossed", 1e-4, 1e-4),
+        ("student", 0.01, 0.05),
+        ("banana", 0.02, 0.05),
+    ],
+)
 def test_targets_on_the_plane_lie_between_their_bounds(name, low, high, x64):
     _, info = fit_plane(name, samples_of(name))
     between(info, -low, high)
