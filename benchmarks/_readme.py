@@ -229,7 +229,9 @@ def posteriors(lines):
         if "of_baseline" in line:
             body.append(row("", line["baseline_name"].split(".")[1], line["of_baseline"]))
         else:
-            rested = "" if line["of_ours"]["rested"] else ", not at rest"
+            # A gap of more than a nat is no rest; older lines have the flag of a looser rule.
+            rests = line["of_ours"]["rested"] and line["of_ours"]["gap"] <= 1
+            rested = "" if rests else ", not at rest"
             body.append(row("" if case == before else case, law + rested, line["of_ours"]))
         before = case
     head = ["posterior", "law", "ELBO", "means", "deviations", "k-hat", "gradients", "time"]

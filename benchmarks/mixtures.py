@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from _line import tell
 from jax.scipy.stats import norm
+from jax.tree_util import Partial
 
 import divergence_flows as df
 
@@ -46,7 +47,7 @@ def start(dim, width=1.0):
 def of_mixture(weights, means, scales, most, width=1.0):
     p = df.Mixture(jnp.log(jnp.array(weights)), jnp.array(means), jnp.array(scales))
     draws = functools.partial(p.sample, shape=(DRAWS,))
-    return Target(p.log_prob, draws, start(p.means.shape[1], width), most)
+    return Target(Partial(df.Mixture.log_prob, p), draws, start(p.means.shape[1], width), most)
 
 
 def square(weights):
@@ -77,7 +78,7 @@ def banana():
         z = 0.5**0.5 * jr.normal(key, (DRAWS, 2))
         return jnp.stack([1 + z[:, 0], (1 + z[:, 0]) ** 2 + z[:, 1]], axis=1)
 
-    return Target(log_prob, sample, start(2), 20)
+    return Target(Partial(log_prob), sample, start(2), 20)
 
 
 def forty():
@@ -102,7 +103,7 @@ def student():
         z = width * jr.normal(own, (DRAWS, 2))
         return means[jr.randint(which, (DRAWS,), 0, 10)] + z
 
-    return Target(log_prob, sample, start(2, 5.0), 40)
+    return Target(Partial(log_prob), sample, start(2, 5.0), 40)
 
 
 def funnel():
@@ -115,7 +116,7 @@ def funnel():
         z = jr.normal(key, (DRAWS, 10))
         return jnp.concatenate([3 * z[:, :1], jnp.exp(1.5 * z[:, :1]) * z[:, 1:]], axis=1)
 
-    return Target(log_prob, sample, start(10), 40, reached=False)
+    return Target(Partial(log_prob), sample, start(10), 40, reached=False)
 
 
 TARGETS = {
@@ -144,7 +145,7 @@ def bounds(log_prob, q, xs_q, xs_p):
 
 def measured(target):
     """{law: its two bounds with their errors}, the fit's report and its seconds."""
-    log_prob = jax.tree_util.Partial(target.log_prob)
+    log_prob = target.log_prob
     keys = jr.split(jr.key(1), 4)
     one, _ = df.fit_gaussian(log_prob, target.start, throw=False, key=keys[0])
     seconds = []

@@ -328,7 +328,8 @@ def _fit(
         most = tol
     else:
         # Nodes of a user's own may be few; with others the rest is their error, of a nat at most.
-        most = jnp.full_like(tol, jnp.inf) if given else jnp.maximum(tol, 1)
+        # Both are half the square of a gradient, and gradients add up.
+        most = jnp.full_like(tol, jnp.inf) if given else (1 + jnp.sqrt(tol)) ** 2
     rested = has_rested(far, result, left, found, tol, most)
     jumped = result == RESULTS.max_steps_rejected
     worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)

@@ -285,7 +285,7 @@ def _fit(
     )
     finite = jnp.isfinite(elbo) & jnp.isfinite(end.gap) & (gap < jnp.inf)
     # Nodes of a user's own may be few; with others the rest is their error, of a nat at most.
-    rested = rested & finite & (given | (gap <= jnp.maximum(tol, 1)))
+    rested = rested & finite & (given | (gap <= (1 + jnp.sqrt(tol)) ** 2))
 
     def ratio(x: Float[Array, " dim"]) -> tuple[Scalar, Scalar]:
         """The log ratio, and how large the logs are of which it is made."""

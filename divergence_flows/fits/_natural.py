@@ -28,8 +28,8 @@ AIM = 0.6
 _SHORTER, _LONGER = 0.25, 3.0
 # e^-4: further steps would gain less than the error of the nodes takes.
 _LONGEST = 4.0
-# Where log_p has kinks, averages over nodes jump, and near rest no step is short enough: a gap
-# that jumps in a step of this length ends the solve, as do steps of the second.
+# Where log_p has kinks, averages over nodes jump, and near rest no step is short enough: a gap of
+# less than a nat that jumps in a step of this length ends the solve, as do steps of the second.
 _SHORT, _NONE = 1e-3, 1e-5
 # So does a gap that has not fallen by this factor in so many steps.
 _LESS, _PATIENCE = 0.9, 100
@@ -89,7 +89,8 @@ def natural_steps(
         less = looks | (good & (left < _LESS * state.least))
         least = jnp.where(less, left, state.least)
         idle = jnp.where(less, 0, state.idle + 1)
-        jump = ~good & jnp.isfinite(left) & (state.length < _SHORT)
+        near = (state.left < 1) & (state.length < _SHORT)
+        jump = ~looks & near & (error > 1) & jnp.isfinite(left)
         q, found, left = jax.tree.map(
             partial(jnp.where, good), (moved, seen, left), (state.q, state.found, state.left)
         )

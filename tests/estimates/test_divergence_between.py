@@ -9,6 +9,7 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+import river.datasets
 from scipy.stats import norm
 
 import divergence_flows as df
@@ -145,6 +146,44 @@ def test_classes_that_hardly_overlap_and_a_blind_critic_are_not_believed():
     assert not found.believe
     same = ask(wide, 2 * jr.normal(jr.key(5), (400, 1)), **still, key=jr.key(4))
     assert same.believe
+
+
+def test_critics_that_learned_too_little_or_too_much_are_not_believed():
+    # The truth by quadrature: what each misses, means of coordinates and their squares do not show.
+    p = df.Mixture(jnp.log(jnp.array([0.3, 0.7])), [[-1.0], [1.0]], [[0.5], [0.7]])
+    q = df.Mixture(jnp.zeros(2), [[-0.7], [1.4]], [[0.8], [0.9]])
+    grid = jnp.linspace(-9.0, 9.0, 4001)
+    log_p, log_q = (jax.vmap(law.log_prob)(grid[:, None]) for law in (p, q))
+    truth = np.trapezoid(jnp.exp(log_q) * (log_q - log_p), grid)
+    few = found_by_default(p, q, 4000)
+    assert jnp.all(few.value + 2 * few.error < truth)
+    assert not jnp.any(few.believe)
+    wide = df.Gaussian(0.2 * jnp.ones(10), 1.15 * jnp.ones(10))
+    narrow = df.Gaussian(jnp.zeros(10), jnp.ones(10))
+    many = found_by_default(wide, narrow, 1000)
+    assert jnp.all(many.value + 2 * many.error < df.gaussian_kl(narrow, wide))
+    assert jnp.sum(many.believe) <= 1
+
+
+def found_by_default(p, q, n):
+    """KL(q || p) from n samples of each, by eight keys and few steps."""
+
+    def found(key):
+        of_p, of_q, key = jr.split(key, 3)
+        xs_p, xs_q = p.sample(of_p, (n,)), q.sample(of_q, (n,))
+        return df.divergence_between(xs_p, xs_q, df.divergences.kl_qp, folds=2, steps=100, key=key)
+
+    return jax.jit(jax.vmap(found))(jr.split(jr.key(0), 8))
+
+
+def test_the_bananas_of_the_demo_are_not_believed():
+    rows = [(list(point.values()), bool(label)) for point, label in river.datasets.Bananas()]
+    xs, labels = (jnp.asarray(np.array(column)) for column in zip(*rows, strict=True))
+    xs_p, xs_q = xs[labels].astype(jnp.float32), xs[~labels].astype(jnp.float32)
+    found = df.divergence_between(
+        xs_p, xs_q, df.divergences.kl_qp, folds=2, steps=300, key=jr.key(0)
+    )
+    assert not found.believe
 
 
 def test_a_module_of_equinox_is_a_critic_too():

@@ -1,5 +1,7 @@
 """What a fit reports of itself: the gap against exact ones, rest at kinks, causes in words."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -159,6 +161,27 @@ def test_an_end_without_rest_says_what_was_found(log_p, grows, max_steps, words,
     with pytest.raises(eqx.EquinoxRuntimeError, match="not at rest.*" + words):
         q, _ = df.fit_gaussian(Partial(log_p, jnp.asarray(grows)), standard(1), key=KEY, **options)
         jax.block_until_ready(q)
+
+
+def log_smooth_kinks(matrix, x):
+    return -jnp.sum(jnp.sqrt(1 + (matrix @ x) ** 2))
+
+
+def test_a_fit_to_its_nodes_alone_is_not_at_rest(x64):
+    # 820 numbers of a covariance and 80 nodes: on these nothing is left to gain, on others much.
+    dim = 40
+    matrix = jnp.eye(dim) + 0.3 * jr.normal(KEY, (dim, dim)) / dim**0.5
+    ask = partial(df.fit_gaussian, Partial(log_smooth_kinks, matrix), jnp.zeros(dim), key=KEY)
+    _, info = ask(n=80, throw=False)
+    _, better = ask(n=2048)
+    assert better.rested
+    assert info.elbo < better.elbo - 0.5
+    assert info.gap > 1
+    assert not info.rested
+    with pytest.raises(
+        eqx.EquinoxRuntimeError, match=r"(?s)on fresh nodes exceeds.*more nodes `n`"
+    ):
+        ask(n=80)
 
 
 def test_a_fit_that_leads_nowhere_ends_before_all_steps_are_gone():
