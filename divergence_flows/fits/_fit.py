@@ -105,8 +105,7 @@ def fit_gaussian(
     error, of which no more than a nat counts as rest. It starts on few nodes, goes on with more, at
     most `n`, if fresh nodes show a gain, and ends when they put the gap below `tol`. Where log_p
     has kinks, as |x| has, averages over nodes jump: there it rests when steps lead nowhere and what
-    is left is like the error of the nodes.
-    `info.gap` judges the end on other nodes.
+    is left is like the error of the nodes. `info.gap` judges the end on other nodes.
 
     Args:
         log_p: Log density of the target, up to a constant, of a flat vector if `q0` is a
@@ -137,7 +136,8 @@ def fit_gaussian(
             "bures" Kvaerno3 if the curvatures at `q0` differ by a factor beyond 30, else Tsit5.
         stepsize_controller: Of a solver, as in `integrate`; those steps have a rule of their own.
         max_steps: Steps allowed in each round.
-        throw: Whether a fit that has not come to rest raises.
+        throw: Whether a fit that has not come to rest raises. Without it a jitted function that
+            returns q alone leaves out what judges q, most of a quick fit's time.
         key: Key of the Sobol nodes, those that judge included; all sets are independent.
 
     Returns:
