@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import jax.scipy as jsp
 import numpy as np
 from _line import tell
-from _ours import choices, prepare, rested, way
+from _ours import FEW, choices, prepare, rested, way
 from _peers import PEERS
 from _targets import targets
 from scipy.stats import norm, qmc
@@ -132,12 +132,15 @@ def soonest(target, traces, floor):
 
 def own_way(target, floor, repeats, judged):
     """Median seconds, and gradients, of our own fits that stop early: the first that is NEAR."""
-    runs = [way(target, judged) for _ in range(repeats)]
-    for column in zip(*runs, strict=True):
-        _, gradients, *end = column[0]
-        if loss(target, TRACE, *end) - floor <= NEAR:
-            return statistics.median(each[0] for each in column), gradients
-    return math.inf, math.inf
+    found = [(math.inf, math.inf)]
+    for n in FEW:
+        runs = [way(target, judged, n) for _ in range(repeats)]
+        for column in zip(*runs, strict=True):
+            _, gradients, *end = column[0]
+            if loss(target, TRACE, *end) - floor <= NEAR:
+                found.append((statistics.median(each[0] for each in column), gradients))
+                break
+    return min(found)
 
 
 def compare_choices(target, repeats):

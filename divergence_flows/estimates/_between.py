@@ -33,10 +33,12 @@ class DivergenceEstimate(eqx.Module):
     the samples, of all pairings for `mutual_information` [nats].
 
     `believe` asks whether the ratio is calibrated: the two estimates agree, $E_q[r] = 1$ and
-    $E_p[1/r] = 1$, and the ratio turns the means of each coordinate, of its square and of log r
-    under q into those under p (of mutual information also those of products of coordinates of x and
-    y, and of their squares), all within three standard errors, on enough effective samples. What a
-    critic has missed and these means do not show, it cannot see: then the value is too small.
+    $E_p[1/r] = 1$, and the ratio turns the means of each coordinate, of its square, of its waves
+    cos(k x) and sin(k x) for k up to 3, and of log r under q into those under p (of mutual
+    information also those of products of coordinates of x and y, and of their squares), all within
+    three standard errors, on enough effective samples. The two estimates must also differ by no
+    more than three of `error`, which holds nothing of a critic's own error. What a critic has
+    missed and these means do not show, it cannot see: then the value is too small.
 
     With a `path` there is no bound. `value` is $E_p[f(r)/(1+r)] + E_q[f(r)/(1+r)]$, in which no
     weight exceeds 1; `plug_in` is the same with each leg's log ratio fitted again, to a parabola of

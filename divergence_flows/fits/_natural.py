@@ -29,7 +29,8 @@ _SHORTER, _LONGER = 0.25, 3.0
 # e^-4: further steps would gain less than the error of the nodes takes.
 _LONGEST = 4.0
 # Where log_p has kinks, averages over nodes jump, and near rest no step is short enough: a gap of
-# less than a nat that jumps in a step of this length ends the solve, as do steps of the second.
+# less than a nat that jumps in a step of this length ends the solve, as do steps of the second, in
+# units of the first one's.
 _SHORT, _NONE = 1e-3, 1e-5
 # So does a gap that has not fallen by this factor in so many steps.
 _LESS, _PATIENCE = 0.9, 100
@@ -89,6 +90,7 @@ def natural_steps(
         less = looks | (good & (left < _LESS * state.least))
         least = jnp.where(less, left, state.least)
         idle = jnp.where(less, 0, state.idle + 1)
+        shortest = _NONE * first_step(first)
         near = (state.left < 1) & (state.length < _SHORT)
         jump = ~looks & near & (error > 1) & jnp.isfinite(left)
         q, found, left = jax.tree.map(
@@ -97,7 +99,7 @@ def natural_steps(
         # A step that is not made changes nothing, and what it led to is no reason to rest.
         done = good & rests(q, jnp.where(good, left, jnp.inf), first)
         result = RESULTS.where(done, RESULTS.event_occurred, RESULTS.successful)
-        result = RESULTS.where(~good & (length < _NONE), RESULTS.dt_min_reached, result)
+        result = RESULTS.where(~good & (length < shortest), RESULTS.dt_min_reached, result)
         stuck = jump | (~done & (idle >= _PATIENCE))
         result = RESULTS.where(stuck, RESULTS.max_steps_rejected, result)
         return _State(q, found, left, length, first, least, idle, state.steps + 1, result)
