@@ -150,8 +150,9 @@ def test_classes_that_hardly_overlap_and_a_blind_critic_are_not_believed():
 
 def test_critics_that_learned_too_little_or_too_much_are_not_believed():
     # The truth by quadrature: what each misses, means of coordinates and their squares do not show.
-    p = df.Mixture(jnp.log(jnp.array([0.3, 0.7])), [[-1.0], [1.0]], [[0.5], [0.7]])
-    q = df.Mixture(jnp.zeros(2), [[-0.7], [1.4]], [[0.8], [0.9]])
+    parts = jnp.array([[-1.0, 1.0], [0.5, 0.7], [-0.7, 1.4], [0.8, 0.9]])[..., None]
+    p = df.Mixture(jnp.log(jnp.array([0.3, 0.7])), parts[0], parts[1])
+    q = df.Mixture(jnp.zeros(2), parts[2], parts[3])
     grid = jnp.linspace(-9.0, 9.0, 4001)
     log_p, log_q = (jax.vmap(law.log_prob)(grid[:, None]) for law in (p, q))
     truth = np.trapezoid(jnp.exp(log_q) * (log_q - log_p), grid)
