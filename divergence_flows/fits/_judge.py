@@ -7,6 +7,7 @@ error and b its own; the two may cancel. The largest of several independent sets
 from functools import partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -84,7 +85,9 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
     """Refuses a start from which no flow can go; use the Gaussian returned."""
     latent = jnp.zeros(latent_size(q)) if isinstance(q, LowRankGaussian) else q.mean
     check_dimension(target.caller, nodes, "q0", latent)
-    checked, (target, q) = q, jax.lax.stop_gradient((target, q))
+    # Not of all leaves: another library's modules have functions and shapes among them.
+    checked, (arrays, rest) = q, eqx.partition((target, q), eqx.is_inexact_array)
+    target, q = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     points = jnp.concatenate([nodes.points, others.points]).astype(q.mean.dtype)
     batches = jax.tree.map(lambda *two: jnp.concatenate(two), nodes.batches, others.batches)
 
