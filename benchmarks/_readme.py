@@ -96,10 +96,11 @@ def gaussian_near(lines):
     def cell(it):
         if it["time near"] is None:
             return "never"
-        # Files from before our law was timed alone have its time with the verdict only.
-        times = {it["time near"], it.get("time near, judged") or it["time near"]}
-        words = ", judged in ".join(measured(each, "s") for each in sorted(times))
-        return f"{words}, {it['gradients near']:,.0f}"
+        near, words = it["time near"], ""
+        # Peers judge nothing, and older files have one time of ours.
+        if it.get("time near, judged", near) != near:
+            words = f", judged in {measured(it['time near, judged'], 's')}"
+        return f"{measured(near, 's')}{words}, {it['gradients near']:,.0f}"
 
     return gaussian(lines, cell)
 

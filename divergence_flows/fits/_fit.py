@@ -38,6 +38,7 @@ from ._judge import (
     is_far,
     judge,
     latent_size,
+    most_allowed,
     raise_unless_rested,
 )
 from ._pareto import FEWEST_DRAWS, pareto_k
@@ -282,8 +283,12 @@ def _begin(
     if isinstance(source, Draws):
         first, fresh = source(first_key), source(fresh_key)
         return check_start(target, law, first, fresh), source, fresh, key
-    last, fresh = rules_of(n, latent_size(law), first_key, fresh_key)
-    rounds = rounds_of(last, least) if source is None else [source]
+    dim = latent_size(law)
+    if source is None:
+        last, fresh = rules_of(n, dim, first_key, fresh_key)
+        rounds = rounds_of(last, least)
+    else:
+        rounds, fresh = [source], standard_nodes(n, dim, key=fresh_key)
     return check_start(target, law, rounds[0], fresh), rounds, fresh, key
 
 
@@ -327,9 +332,8 @@ def _fit(
     if isinstance(source, Draws):
         most = tol
     else:
-        # Nodes of a user's own may be few; with others the rest is their error, of a nat at most.
-        # Both are half the square of a gradient, and gradients add up.
-        most = jnp.full_like(tol, jnp.inf) if given else (1 + jnp.sqrt(tol)) ** 2
+        # Nodes of a user's own may be few.
+        most = jnp.full_like(tol, jnp.inf) if given else most_allowed(tol)
     rested = has_rested(far, result, left, found, tol, most)
     jumped = result == RESULTS.max_steps_rejected
     worst = jnp.where(jumped, jnp.maximum(found.gap, left), found.gap)

@@ -200,6 +200,14 @@ def has_rested(
     return rested & (found.gap <= most)
 
 
+def most_allowed(tol: Scalar) -> Scalar:
+    """The gap on nodes of other keys at rest: `tol`, and node error of a nat at most.
+
+    Both are half the square of a gradient, and gradients add up.
+    """
+    return (1 + jnp.sqrt(tol)) ** 2
+
+
 def is_far(start: Law, q: Law) -> BoolScalar:
     """Whether q has left the start's scale far behind, or is not finite."""
     reach = jnp.maximum(_size(q), jnp.max(jnp.abs(q.mean - start.mean)))

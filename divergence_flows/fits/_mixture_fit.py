@@ -43,6 +43,7 @@ from ._judge import (
     check_start,
     latent_size,
     mean_and_error,
+    most_allowed,
     raise_no_rest,
     worst_of,
 )
@@ -244,8 +245,10 @@ def _begin(
         logits = jnp.zeros(1, law.mean.dtype)
         laws = jax.tree.map(partial(jnp.expand_dims, axis=0), law)
     latent = latent_size(jax.tree.map(lambda leaf: leaf[0], laws))
-    own, fresh = rules_of(n, latent, own_key, fresh_key)
-    nodes = own if nodes is None else nodes
+    if nodes is None:
+        nodes, fresh = rules_of(n, latent, own_key, fresh_key)
+    else:
+        fresh = standard_nodes(n, latent, key=fresh_key)
     rules = nodes, fresh, standard_nodes(few, latent, key=few_key)
     checked = jax.vmap(lambda law: check_start(target, law, nodes, fresh))(laws)
     return with_components(logits, checked), rules, key
@@ -284,8 +287,8 @@ def _fit(
         idle & (end.gap <= jnp.minimum(LIKE * gap, 1))
     )
     finite = jnp.isfinite(elbo) & jnp.isfinite(end.gap) & (gap < jnp.inf)
-    # Nodes of a user's own may be few; with others the rest is their error, of a nat at most.
-    rested = rested & finite & (given | (gap <= (1 + jnp.sqrt(tol)) ** 2))
+    # Nodes of a user's own may be few.
+    rested = rested & finite & (given | (gap <= most_allowed(tol)))
 
     def ratio(x: Float[Array, " dim"]) -> tuple[Scalar, Scalar]:
         """The log ratio, and how large the logs are of which it is made."""
