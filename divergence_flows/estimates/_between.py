@@ -10,7 +10,7 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._checks import Network, check_samples
-from .._types import AnyCloudLike, Cloud, IntScalar, Scalar
+from .._types import AnyCloudLike, Cloud, Scalar
 from ..divergences._divergence import Divergence
 from ..divergences._table import kl_pq
 from ..ratios._check import RatioCheck, effective_size, mean_of_exp
@@ -277,6 +277,13 @@ def _pairings(folds: Folds, key: PRNGKeyArray) -> Array:
     return folds.order[start[:, None] + turned % size[:, None]]
 
 
+def _asked_of(x: Array) -> Float[Array, "features ..."]:
+    """A coordinate, its square, and its waves, which see what these do not: modes."""
+    turns = range(1, _WAVES + 1)
+    waves = [wave(k * x) for k in turns for wave in (jnp.cos, jnp.sin)]
+    return jnp.stack([x, x**2, *waves])
+
+
 def _judged(
     div: Divergence,
     u_p: Float[Array, " n"],
@@ -314,16 +321,9 @@ def _judged(
         return off <= wide * spread(of_p, of_q) + 64 * jnp.finfo(off.dtype).eps
 
     def coordinate_holds(of_x: tuple[Array, Array]) -> Bool[Array, ""]:
-        """Whether this holds for a coordinate, its square, and its waves."""
-        x_p, x_q = of_x
-
-        def waves_hold(k: IntScalar) -> Bool[Array, ""]:
-            """Waves see what means and squares do not: modes."""
-            both = [holds(wave(k * x_p), r * wave(k * x_q)) for wave in (jnp.cos, jnp.sin)]
-            return both[0] & both[1]
-
-        waves = jax.vmap(waves_hold)(jnp.arange(1, _WAVES + 1))
-        return jnp.all(waves) & holds(x_p, r * x_q) & holds(x_p**2, r * x_q**2)
+        """Whether this holds for all that is asked of a coordinate."""
+        seen_p, seen_q = map(_asked_of, of_x)
+        return jnp.all(jax.vmap(lambda p, q: holds(p, r * q))(seen_p, seen_q))
 
     def products_hold(of_x: tuple[Array, Array]) -> Bool[Array, " dims"]:
         """Whether this holds for one coordinate of x times each of y, and for their squares."""
