@@ -135,7 +135,7 @@ def settle_mixture(
     """Steps until the gap is below `tol`, or below that share of the gap on fresh nodes."""
     both, _ = Blocks.of([nodes, fresh], max(nodes.weights.size, fresh.weights.size))
     nothing = jax.eval_shape(partial(known_of, target, nodes), q)
-    known = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nothing)
+    known = jax.tree.map(jnp.zeros_like, nothing)
     zero, none = jnp.zeros((), q.means.dtype), jnp.zeros((), jnp.int32)
     shares = jnp.full_like(known.values, _FIRST)
     # The first of all evaluations is a step of no length.

@@ -116,7 +116,7 @@ def check_start(target: Target, q: Law, nodes: Nodes, others: Nodes) -> Law:
 
     widths = jnp.asarray(_WIDER, q.mean.dtype)
     shapes = jax.eval_shape(seen, widths[0])[:-1]
-    none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    none = jax.tree.map(jnp.zeros_like, shapes)
     begin = jnp.asarray(0), jnp.ones(q.mean.shape, bool), none
     _, flat, (values, broken, square) = jax.lax.while_loop(goes_on, wider, begin)
     # Stein's gap has no more in it than these squares.

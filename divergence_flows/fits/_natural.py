@@ -66,7 +66,7 @@ def natural_steps(
     The target is in the program once: the first turn only looks at the start.
     """
     shapes = jax.eval_shape(partial(moments, target, nodes), start)
-    found = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    found = jax.tree.map(jnp.zeros_like, shapes)
     one, zero = jnp.ones_like(start.mean[0]), jnp.zeros((), jnp.result_type(int))
     state = _State(start, found, one, one, one, one, zero, zero - 1, RESULTS.successful)
 

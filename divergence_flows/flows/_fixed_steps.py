@@ -111,7 +111,7 @@ def in_scan(
     within = None
     if not plan.on_step:
         info = eqx.filter_eval_shape(solver.step, terms, ts[0], t1, y0, args, state, False)[2]
-        within = ts[0], t1, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), info)
+        within = ts[0], t1, jax.tree.map(jnp.zeros_like, info)
     start = y0, state, within
     if len(plan.parts[0]) == 1:  # no scan, which would compile a little longer
         _, end = _part(loop, start, (jnp.array(0), plan.steps, ts[1]))

@@ -148,7 +148,7 @@ class Blocks(eqx.Module):
         """Adds what `sum_over(nodes, q)` makes of each block in use."""
         one = _of_equal_weight(self.points[0])
         shapes = jax.eval_shape(sum_over, one, q)
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        zero = jax.tree.map(jnp.zeros_like, shapes)
 
         def add(total: PyTree, block: PyTree) -> tuple[PyTree, None]:
             """Skips the blocks of other rules."""
